@@ -1,0 +1,328 @@
+#include "config/config.h"
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "config/hostname.h"
+#include "config/keys.h"
+#include "config/net_address.h"
+#include "config/text.h"
+
+#define DEFAULT_LISTEN "[::]:25"
+#define DEFAULT_ROUTES "routes.yaml"
+#define DEFAULT_STATE  "/var/lib/splitmx"
+#define DEFAULT_USER   "splitmx"
+
+#define SECOND UINT64_C(1000)
+#define MINUTE (60 * SECOND)
+#define DAY    (24 * 60 * MINUTE)
+#define MIB    (UINT64_C(1) << 20)
+
+/* Clients wait so long for the answer to end-of-data: RFC 5321 4.5.3.2.6. */
+#define CLIENT_WAIT (10 * MINUTE)
+
+/* What callers see is its first member. */
+struct counted_config {
+    struct config config;
+    atomic_uint references;
+};
+
+static void text_release(struct config_text *text)
+{
+    free(text->text);
+}
+
+static void texts_release(struct config_texts *texts)
+{
+    for (size_t i = 0; i < texts->count; i++)
+        text_release(&texts->items[i]);
+    free(texts->items);
+}
+
+static void relay_release(struct config_relay *relay)
+{
+    text_release(&relay->name);
+    text_release(&relay->next_hop);
+    text_release(&relay->identity_place);
+    text_release(&relay->fallback);
+    text_release(&relay->unknown_recipient);
+    text_release(&relay->tls_name);
+    text_release(&relay->ca_file);
+    for (size_t i = 0; i < relay->host_count; i++)
+        text_release(&relay->hosts[i].host);
+    free(relay->hosts);
+}
+
+static void config_free(struct config *config)
+{
+    free(config->path);
+    free(config->folder);
+    text_release(&config->hostname);
+    texts_release(&config->domains);
+    texts_release(&config->routes);
+    text_release(&config->state_directory);
+    text_release(&config->user);
+    for (size_t i = 0; i < config->listener_count; i++) {
+        text_release(&config->listeners[i].address);
+        texts_release(&config->listeners[i].proxy_protocol);
+    }
+    free(config->listeners);
+    for (size_t i = 0; i < config->certificate_count; i++) {
+        text_release(&config->certificates[i].certificate);
+        text_release(&config->certificates[i].private_key);
+        text_release(&config->certificates[i].minimum_version);
+    }
+    free(config->certificates);
+    for (size_t i = 0; i < config->relay_count; i++)
+        relay_release(&config->relays[i]);
+    free(config->relays);
+    texts_release(&config->dns_servers);
+    text_release(&config->admin_listen);
+    free(config);
+}
+
+struct config *config_ref(struct config *config)
+{
+    struct counted_config *counted = (struct counted_config *)config;
+    atomic_fetch_add_explicit(&counted->references, 1, memory_order_relaxed);
+    return config;
+}
+
+void config_unref(struct config *config)
+{
+    struct counted_config *counted = (struct counted_config *)config;
+    if (config && atomic_fetch_sub_explicit(&counted->references, 1, memory_order_acq_rel) == 1)
+        config_free(config);
+}
+
+struct diag_place config_place(const struct config *config, const struct config_text *text)
+{
+    return (struct diag_place){config->path, text->line, text->column};
+}
+
+/* The defaults that are numbers and words; texts come when it is known which are absent. */
+static struct config *config_new(void)
+{
+    struct counted_config *counted = calloc(1, sizeof(*counted));
+    if (!counted)
+        return NULL;
+    atomic_init(&counted->references, 1);
+    struct config *config = &counted->config;
+    config->split = SPLIT_TOGETHER;
+    config->recipient_delimiter = '+';
+    config->limits = (struct config_limits){.message_size = 50 * MIB,
+                                            .recipients = 1000,
+                                            .connections = 10000,
+                                            .connections_per_client = 50,
+                                            .errors = 20,
+                                            .received_hops = 50};
+    config->timeouts = (struct config_timeouts){.command = 5 * MINUTE,
+                                                .connect = 10 * SECOND,
+                                                .greeting = 30 * SECOND,
+                                                .recipient = 60 * SECOND,
+                                                .data = 3 * MINUTE,
+                                                .end_of_data = 9 * MINUTE,
+                                                .pool_idle = 30 * SECOND,
+                                                .drain = 30 * SECOND};
+    config->ledger_retry_window = 5 * DAY;
+    config->ledger_max_size = 256 * MIB;
+    config->log_level = LOG_INFO;
+    config->log_format = LOG_TEXT;
+    return config;
+}
+
+/* The absolute folder that holds the file; that of a file that does not exist is left as spelt. */
+static char *folder_of(const char *path)
+{
+    struct span whole = span_of(path);
+    size_t slash = span_rfind(whole, '/');
+    char *spelt = slash == whole.len ? span_dup(SPAN("."))
+                                     : span_dup(span_first(whole, slash > 0 ? slash : 1));
+    if (!spelt)
+        return NULL;
+    char *resolved = realpath(spelt, NULL);
+    if (!resolved)
+        return spelt;
+    free(spelt);
+    return resolved;
+}
+
+static void default_text(struct loader *loader, struct config_text *text, const char *value)
+{
+    if (!text->text)
+        loader_text(loader, text, span_of(value), (struct diag_place){NULL, 0, 0});
+}
+
+static void default_routes(struct loader *loader)
+{
+    struct config_texts *routes = &loader->config->routes;
+    void *items = routes->items;
+    if (routes->count > 0)
+        return;
+    struct config_text *item = loader_add(loader, &items, &routes->count, sizeof(*item));
+    routes->items = items;
+    if (item)
+        loader_path(loader, item, SPAN(DEFAULT_ROUTES), (struct diag_place){NULL, 0, 0});
+}
+
+static void default_listeners(struct loader *loader)
+{
+    struct config *config = loader->config;
+    void *items = config->listeners;
+    if (config->listener_count > 0)
+        return;
+    struct config_listener *listener =
+        loader_add(loader, &items, &config->listener_count, sizeof(*listener));
+    config->listeners = items;
+    if (listener)
+        default_text(loader, &listener->address, DEFAULT_LISTEN);
+}
+
+static void default_all(struct loader *loader)
+{
+    struct config *config = loader->config;
+    default_routes(loader);
+    default_text(loader, &config->state_directory, DEFAULT_STATE);
+    default_text(loader, &config->user, DEFAULT_USER);
+    default_listeners(loader);
+    for (size_t i = 0; i < config->listener_count; i++) {
+        struct config_listener *listener = &config->listeners[i];
+        if (!listener->tls_given)
+            listener->tls = config->certificate_count > 0 ? LISTEN_TLS_MAY : LISTEN_TLS_NONE;
+    }
+    for (size_t i = 0; i < config->certificate_count; i++)
+        default_text(loader, &config->certificates[i].minimum_version, "1.2");
+}
+
+static void check_hostname(struct loader *loader, bool given)
+{
+    struct config *config = loader->config;
+    char machine[HOSTNAME_MAX];
+    if (config->hostname.text) {
+        if (!strchr(config->hostname.text, '.'))
+            diag_warning(loader->diags, config_place(config, &config->hostname),
+                         "`hostname: %s` has no dot; other mail servers expect a full name, such "
+                         "as mx.example.com",
+                         config->hostname.text);
+        return;
+    }
+    if (given) /* and refused */
+        return;
+    struct diag_place file = {config->path, 0, 0};
+    if (!hostname_of_machine(machine, sizeof(machine))) {
+        diag_error(loader->diags, file,
+                   "`hostname` is absent and this machine has no valid name; write `hostname: "
+                   "mx.example.com` with this host's full name");
+        return;
+    }
+    if (!strchr(machine, '.'))
+        diag_warning(loader->diags, file,
+                     "`hostname` is absent and this machine's name, `%s`, has no dot; write "
+                     "`hostname: mx.example.com` with this host's full name",
+                     machine);
+    default_text(loader, &config->hostname, machine);
+}
+
+static void check_listeners(struct loader *loader)
+{
+    const struct config *config = loader->config;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_text *address = &config->listeners[i].address;
+        for (size_t j = 0; j < i; j++) {
+            const struct config_text *other = &config->listeners[j].address;
+            if (address->text && other->text &&
+                span_equal_fold(span_of(address->text), span_of(other->text))) {
+                diag_error(loader->diags, config_place(config, address),
+                           "`address: %s` is already on line %u; an address is listened on once",
+                           address->text, other->line);
+                break;
+            }
+        }
+    }
+}
+
+/* What needs more than one key to judge. */
+static void check_all(struct loader *loader, bool hostname_given)
+{
+    const struct config *config = loader->config;
+    check_hostname(loader, hostname_given);
+    check_listeners(loader);
+    if (config->timeouts.end_of_data >= CLIENT_WAIT)
+        diag_warning(loader->diags, (struct diag_place){config->path, 0, 0},
+                     "`end-of-data` should be less than 10m: clients wait no longer, and send the "
+                     "message again");
+}
+
+/* Reads the open file into the configuration; errors are in the diagnostics. */
+static void read_file(struct loader *loader)
+{
+    struct yaml_event root = loader_next(loader);
+    if (root.kind != YAML_MAP)
+        return;
+    unsigned long long seen =
+        schema_read(loader, &keys_of_file, root.place, keys_of_file.what, loader->config);
+    if (!loader->broken)
+        loader_next(loader); /* what follows the mapping */
+    if (loader->broken)
+        return;
+    default_all(loader);
+    check_all(loader, schema_has(&keys_of_file, seen, "hostname"));
+}
+
+/* diags is not NULL here. */
+static struct config *load(const char *path, struct diag_list *diags)
+{
+    size_t errors = diag_errors(diags);
+    struct loader loader = {.diags = diags, .later = keys_later};
+    loader.config = config_new();
+    if (!loader.config)
+        goto no_memory;
+    loader.config->path = span_dup(span_of(path));
+    loader.config->folder = folder_of(path);
+    loader.reader = yaml_open(path, diags);
+    if (!loader.config->path || !loader.config->folder || !loader.reader)
+        goto no_memory;
+    read_file(&loader);
+    yaml_close(loader.reader);
+    loader.reader = NULL;
+    if (loader.no_memory)
+        goto no_memory;
+    if (diag_errors(diags) == errors)
+        return loader.config;
+    config_unref(loader.config);
+    return NULL;
+no_memory:
+    diag_error(diags, (struct diag_place){path, 0, 0}, "out of memory");
+    yaml_close(loader.reader);
+    config_unref(loader.config);
+    return NULL;
+}
+
+struct config *config_load(const char *path, struct diag_list *diags)
+{
+    struct diag_list *own = diags ? NULL : diag_list_new();
+    if (!diags && !own)
+        return NULL;
+    struct config *config = load(path, diags ? diags : own);
+    diag_list_free(own);
+    return config;
+}
+
+struct config *config_defaults(const char *hostname)
+{
+    struct loader loader = {.config = config_new()};
+    if (!loader.config)
+        return NULL;
+    loader.config->path = span_dup(SPAN("(defaults)"));
+    loader.config->folder = folder_of("./");
+    if (!loader.config->path || !loader.config->folder)
+        loader.no_memory = true;
+    else
+        default_all(&loader);
+    default_text(&loader, &loader.config->hostname, hostname);
+    if (!loader.no_memory)
+        return loader.config;
+    config_unref(loader.config);
+    return NULL;
+}

@@ -1,0 +1,61 @@
+/*
+ * diag: what is wrong with what the operator wrote, each with its place; a list of them.
+ *
+ * Libraries add to a list and never print. One list belongs to one thread at a time. A list holds
+ * at most DIAG_MAX entries; later ones are only counted.
+ */
+#ifndef SPLITMX_CONFIG_DIAG_H
+#define SPLITMX_CONFIG_DIAG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#define DIAG_MAX 1000
+
+enum diag_level { DIAG_ERROR, DIAG_WARNING };
+
+/* Lines and columns count from 1; 0 stands for "the whole file" (column: "the whole line"). */
+struct diag_place {
+    const char *file; /* NULL when there is none (the message is about the machine) */
+    unsigned line;
+    unsigned column;
+};
+
+struct diag {
+    enum diag_level level;
+    char *file; /* owned; may be NULL */
+    unsigned line;
+    unsigned column;
+    char *text; /* owned; one line, control characters escaped */
+};
+
+struct diag_list;
+
+/* NULL when memory is short; every other function accepts a NULL list and then does nothing. */
+struct diag_list *diag_list_new(void);
+void diag_list_free(struct diag_list *list);
+
+void diag_error(struct diag_list *list, struct diag_place place, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void diag_warning(struct diag_list *list, struct diag_place place, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+size_t diag_errors(const struct diag_list *list);
+size_t diag_count(const struct diag_list *list); /* entries held, errors and warnings */
+const struct diag *diag_at(const struct diag_list *list, size_t index);
+
+/*
+ * One entry as the user sees it, without a newline, cut to cap: "file:line:column: text",
+ * "file:line:column: warning: text"; parts of the place that are absent are left out.
+ */
+size_t diag_format(const struct diag *diag, char *out, size_t cap);
+
+/* All of them, a line each, in order; then "… and N more" when some were only counted. */
+void diag_print(const struct diag_list *list, FILE *out);
+
+/* Reading of did-you-mean: the candidate nearest to word (at most two edits, and fewer than half
+ * of its letters), or NULL. candidates ends with NULL. */
+const char *diag_nearest(const char *word, const char *const *candidates);
+
+#endif
