@@ -1,0 +1,216 @@
+#include "proxy/wire/reply.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "proxy/wire/utf8.h"
+
+#define WRITTEN_LINE_MAX 512 /* octets with CRLF, RFC 5321 4.5.3.1.5 */
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/*
+ * Adds text, scrubbed, as long as whole characters fit below REPLY_TEXT. False: something was left
+ * out. A scrubbed character is never longer than what it stands for.
+ */
+static bool text_add(struct reply *reply, struct span text)
+{
+    while (text.len > 0) {
+        const size_t len = utf8_length(text);
+        const bool bad = len == 0 || utf8_is_control(utf8_code(text.ptr, len));
+        const char stand_in = text.ptr[0] == '\t' || text.ptr[0] == '\n' ? ' ' : '?';
+        const struct span put = bad ? span_make(&stand_in, 1) : span_first(text, len);
+        if (reply->text_len + put.len >= REPLY_TEXT) {
+            return false;
+        }
+        memcpy(reply->text + reply->text_len, put.ptr, put.len);
+        reply->text_len = (unsigned short)(reply->text_len + put.len);
+        reply->text[reply->text_len] = '\0';
+        text = span_skip(text, len == 0 ? 1 : len);
+    }
+    return true;
+}
+
+/* Length of an enhanced code (RFC 3463: class "." subject "." detail) of this class at the front, 0
+ * if none. */
+static size_t enhanced_length(struct span text, unsigned class)
+{
+    if (text.len < 2 || text.ptr[0] != (char)('0' + class) || text.ptr[1] != '.' ||
+        (class != 2 && class != 4 && class != 5)) {
+        return 0;
+    }
+    size_t at = 2;
+    for (int part = 0; part < 2; part++) {
+        size_t digits = 0;
+        while (at + digits < text.len && digits < 3 && is_digit(text.ptr[at + digits])) {
+            digits++;
+        }
+        at += digits;
+        if (digits == 0) {
+            return 0;
+        }
+        if (part == 0 && (at == text.len || text.ptr[at++] != '.')) {
+            return 0;
+        }
+    }
+    return at == text.len || text.ptr[at] == ' ' ? at : 0;
+}
+
+static void reply_begin(struct reply *reply, unsigned code, const char *enhanced)
+{
+    reply->code = code;
+    snprintf(reply->enhanced, sizeof reply->enhanced, "%s", enhanced == NULL ? "" : enhanced);
+    reply->text_len = 0;
+    reply->text[0] = '\0';
+}
+
+void reply_set(struct reply *reply, unsigned code, const char *enhanced, const char *text)
+{
+    reply_begin(reply, code, enhanced);
+    text_add(reply, span_of(text));
+}
+
+void reply_setf(struct reply *reply, unsigned code, const char *enhanced, const char *format, ...)
+{
+    /* A character that vsnprintf cuts in two lies behind what text_add keeps. */
+    char buffer[REPLY_TEXT + 8];
+    va_list args;
+
+    va_start(args, format);
+    const int len = vsnprintf(buffer, sizeof buffer, format, args);
+    va_end(args);
+    reply_begin(reply, code, enhanced);
+    if (len > 0) {
+        text_add(reply, span_of(buffer));
+    }
+}
+
+/* The front of line that fits into len bytes, whole characters. */
+static struct span cut_whole(struct span line, size_t len)
+{
+    if (line.len <= len) {
+        return line;
+    }
+    while (len > 0 && ((unsigned char)line.ptr[len] & 0xc0) == 0x80) {
+        len--;
+    }
+    return span_first(line, len);
+}
+
+void reply_write(const struct reply *reply, bool plain, struct text *out)
+{
+    const unsigned class = reply->code / 100;
+    char enhanced[REPLY_ENHANCED + 1] = "";
+    if (!plain && class != 3) {
+        const struct span own = span_of(reply->enhanced);
+        if (own.len > 0 && enhanced_length(own, class) == own.len) {
+            snprintf(enhanced, sizeof enhanced, "%s", reply->enhanced);
+        } else {
+            snprintf(enhanced, sizeof enhanced, "%u.0.0", class);
+        }
+    }
+    struct span rest = span_make(reply->text, reply->text_len);
+    bool last;
+    do {
+        const size_t end = span_find(rest, '\n');
+        struct span line = span_first(rest, end);
+        last = end == rest.len;
+        rest = span_skip(rest, end + 1);
+
+        char head[32];
+        const int len = snprintf(head, sizeof head, "%u%c%s%s", reply->code, last ? ' ' : '-',
+                                 enhanced, enhanced[0] != '\0' && line.len > 0 ? " " : "");
+        line = cut_whole(line, WRITTEN_LINE_MAX - 2 - (size_t)len);
+        text_put(out, span_make(head, (size_t)len));
+        text_put(out, line);
+        text_puts(out, "\r\n");
+    } while (!last);
+}
+
+struct span reply_first_line(const struct reply *reply)
+{
+    const struct span text = span_make(reply->text, reply->text_len);
+    return span_first(text, span_find(text, '\n'));
+}
+
+/* One line, without its end. */
+static enum reply_status line_parse(struct reply_parser *parser, struct span line,
+                                    struct reply *out)
+{
+    if (line.len < 3 || line.ptr[0] < '2' || line.ptr[0] > '5' || !is_digit(line.ptr[1]) ||
+        !is_digit(line.ptr[2]) || (line.len > 3 && line.ptr[3] != ' ' && line.ptr[3] != '-')) {
+        return REPLY_BAD;
+    }
+    const unsigned code =
+        (unsigned)((line.ptr[0] - '0') * 100 + (line.ptr[1] - '0') * 10 + (line.ptr[2] - '0'));
+    if (parser->lines == 0) {
+        parser->code = code;
+        reply_begin(out, code, "");
+    } else if (code != parser->code || parser->lines == REPLY_LINES) {
+        return REPLY_BAD;
+    }
+    struct span text = span_skip(line, 4);
+    if (parser->on_line != NULL) {
+        parser->on_line(parser->context, text);
+    }
+    const size_t enhanced = enhanced_length(text, code / 100);
+    if (parser->lines == 0) {
+        memcpy(out->enhanced, text.ptr, enhanced);
+        out->enhanced[enhanced] = '\0';
+    }
+    if (enhanced > 0 && span_equal(span_first(text, enhanced), span_of(out->enhanced))) {
+        text = span_skip(text, enhanced + 1);
+    }
+    if (parser->lines > 0 && !parser->full) {
+        parser->full = out->text_len + 1u >= REPLY_TEXT;
+        if (!parser->full) {
+            out->text[out->text_len++] = '\n';
+            out->text[out->text_len] = '\0';
+        }
+    }
+    if (!parser->full) {
+        parser->full = !text_add(out, text);
+    }
+    parser->lines++;
+    return line.len > 3 && line.ptr[3] == '-' ? REPLY_MORE : REPLY_DONE;
+}
+
+enum reply_status reply_parse(struct reply_parser *parser, struct span input, struct reply *out,
+                              size_t *consumed)
+{
+    enum reply_status status = REPLY_MORE;
+    size_t at = 0;
+
+    while (status == REPLY_MORE) {
+        struct span line = span_skip(input, at);
+        const size_t end = span_find(line, '\n');
+        const bool whole = end < line.len;
+        const size_t taken = whole ? end + 1 : line.len;
+        /* The same bound for a line that is still coming: how input is cut must not matter. */
+        if (taken > REPLY_LINE_MAX || parser->bytes + taken > REPLY_BYTES) {
+            status = REPLY_BAD;
+            break;
+        }
+        if (!whole) {
+            break;
+        }
+        line = span_first(line, end);
+        if (line.len > 0 && line.ptr[line.len - 1] == '\r') {
+            line.len--;
+        }
+        status = line_parse(parser, line, out);
+        parser->bytes += taken;
+        at += taken;
+    }
+    *consumed = at;
+    return status;
+}
+
+bool reply_blames_us(const struct reply *reply)
+{
+    return (reply->code >= 500 && reply->code <= 504) || reply->code == 530 || reply->code == 535 ||
+           reply->code == 538 || reply->code == 555;
+}
