@@ -1,0 +1,35 @@
+/*
+ * answer: what asking for a next hop's addresses or an address's name comes to. Values only.
+ */
+#ifndef SPLITMX_ROUTING_ANSWER_H
+#define SPLITMX_ROUTING_ANSWER_H
+
+#include "config/net_address.h"
+#include "routing/nexthop.h"
+
+#define RESOLVER_ADDRESSES_MAX 32
+
+enum resolver_status {
+    RESOLVER_OK,
+    RESOLVER_NONE,    /* NXDOMAIN, or no address at all */
+    RESOLVER_FAIL,    /* SERVFAIL, time-out, refused, malformed: 451 4.4.3 */
+    RESOLVER_NULL_MX, /* RFC 7505 */
+};
+
+struct resolver_address {
+    struct net_address address; /* port set */
+    char host[NEXTHOP_HOST_MAX + 1]; /* the name it belongs to (MX host or the host itself), for TLS */
+};
+
+struct resolver_answer {
+    enum resolver_status status;
+    const struct resolver_address *addresses; /* in the order to be tried; valid during the callback */
+    size_t count;
+    const char *why; /* a few words for the log when status is not OK */
+};
+
+typedef void resolver_callback(void *context, const struct resolver_answer *answer);
+/* name: forward-confirmed PTR, or NULL when there is none. */
+typedef void resolver_ptr_callback(void *context, const char *name);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * dns: questions to the DNS servers by way of the cache; equal questions under way share one query.
+ *
+ * Runs on its loop's thread.
+ */
+#ifndef SPLITMX_ROUTING_DNS_H
+#define SPLITMX_ROUTING_DNS_H
+
+#include <uv.h>
+
+#include "routing/dns_message.h"
+#include "routing/ring.h"
+
+#define DNS_DEADLINE_MS 8000 /* for one question, all servers and tries together */
+
+struct dns;
+struct dns_wait;
+
+/* The answer is borrowed: who wants to keep it takes a reference. May ask again; may not close or
+ * configure the dns. */
+typedef void dns_done(struct dns_wait *wait, const struct dns_answer *answer);
+
+/* One that waits; part of the asker's own object. */
+struct dns_wait {
+    struct ring link;
+    dns_done *done;
+    void *owner;
+};
+
+/* NULL when c-ares cannot start or memory is short. */
+struct dns *dns_new(uv_loop_t *loop, const char *const *servers, size_t count, uint64_t seed);
+/* Nobody who waits is called; frees itself once the loop has closed its handles. */
+void dns_close(struct dns *dns);
+/* New servers, empty cache; questions under way go on. False: c-ares refused, all is as it was. */
+bool dns_configure(struct dns *dns, const char *const *servers, size_t count);
+
+/* name: folded, valid, no last dot. `done` comes once, perhaps from inside, unless dns_forget comes
+ * first. */
+void dns_ask(struct dns *dns, const char *name, enum dns_type type, struct dns_wait *wait,
+             dns_done *done, void *owner);
+/* For any wait that was asked with or set up by dns_wait_init. */
+void dns_forget(struct dns_wait *wait);
+void dns_wait_init(struct dns_wait *wait);
+
+#endif

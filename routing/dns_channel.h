@@ -1,0 +1,35 @@
+/*
+ * dns_channel: one c-ares channel bound to a uv loop, for raw queries of exact names.
+ *
+ * Runs on its loop's thread. Neither close nor retire may be called from inside a query's callback.
+ */
+#ifndef SPLITMX_ROUTING_DNS_CHANNEL_H
+#define SPLITMX_ROUTING_DNS_CHANNEL_H
+
+/* The calls with raw answers, which newer versions advise against, are the ones every version has.
+ */
+#define CARES_NO_DEPRECATED
+
+#include <ares.h>
+#include <uv.h>
+
+#include "routing/dns_message.h"
+
+struct dns_channel;
+
+/* servers: "address:port"; count 0: those of resolv.conf. NULL when c-ares cannot start. */
+struct dns_channel *dns_channel_new(uv_loop_t *loop, const char *const *servers, size_t count);
+
+/* The callback may come from inside; it must call dns_channel_finished first. */
+void dns_channel_query(struct dns_channel *channel, const char *name, enum dns_type type,
+                       ares_callback callback, void *context);
+void dns_channel_finished(struct dns_channel *channel);
+
+/* Closes once its last query has ended; no more may be asked. */
+void dns_channel_retire(struct dns_channel *channel);
+
+/* Queries under way end now, with ARES_EDESTRUCTION; memory goes when the loop has closed the
+ * handles. */
+void dns_channel_close(struct dns_channel *channel);
+
+#endif

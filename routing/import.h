@@ -1,0 +1,44 @@
+/*
+ * import: reads route files, YAML or Postfix transport maps, as a stream of routes (design: section
+ * 4).
+ *
+ * Thread: blocks on files; never on an event loop.
+ */
+#ifndef SPLITMX_ROUTING_IMPORT_H
+#define SPLITMX_ROUTING_IMPORT_H
+
+#include <stdio.h>
+
+#include "config/diag.h"
+#include "routing/nexthop.h"
+
+#define IMPORT_VALUE_MAX 8192 /* no destination is longer */
+
+/* One route as written; spans are valid during the call. */
+struct import_route {
+    struct span key;               /* folded pattern, checked */
+    struct span to;                /* destination text, checked by transport_parse */
+    struct span fallback;          /* empty: none */
+    struct span unknown_recipient; /* empty: none */
+    enum transport_dialect dialect;
+    struct diag_place place; /* of the key */
+    struct diag_place to_place;
+    struct diag_place fallback_place;
+    struct diag_place unknown_place;
+};
+
+/* Returns false to stop reading. */
+typedef bool import_sink(void *context, const struct import_route *route);
+
+/* Whether the file's name says YAML: *.yaml, *.yml, *.json. */
+bool import_is_yaml(const char *path);
+
+/* *.yaml, *.yml, *.json: YAML; anything else a Postfix transport map (texthash). Errors go to
+ * diags; reading goes on after an error where that is possible, so that all are told. */
+void import_read(const char *path, import_sink *sink, void *context, struct diag_list *diags);
+
+/* `splitmx import`: writes the map as routes YAML that says the same. False when diags has errors.
+ */
+bool import_to_yaml(const char *path, FILE *out, struct diag_list *diags);
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * import_check: what both kinds of route file share: a route is checked, then given to the sink.
+ *
+ * Private to the import files.
+ */
+#ifndef SPLITMX_ROUTING_IMPORT_CHECK_H
+#define SPLITMX_ROUTING_IMPORT_CHECK_H
+
+#include "routing/import.h"
+
+struct import_reader {
+    const char *path;
+    import_sink *sink;
+    void *context;
+    struct diag_list *diags;
+    bool stopped; /* the sink wants no more */
+};
+
+/* Checks a route whose key is as written, and gives it on with the key folded; an error is told
+ * and the route left out. False when reading is to end. */
+bool import_give(struct import_reader *reader, struct import_route route);
+
+void import_read_yaml(struct import_reader *reader);
+void import_read_map(struct import_reader *reader);
+
+#endif

@@ -1,0 +1,381 @@
+#include "routing/table_build.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "routing/address.h"
+#include "routing/destination.h"
+#include "routing/generation.h"
+#include "routing/intern.h"
+#include "routing/sorter.h"
+
+#define ATTEMPTS        20 /* at files that change while they are read */
+#define DOMAIN_FRACTION 4  /* the sorter of domains has this part of the other's memory */
+#define ROUTE_BYTES     48 /* of a pattern's value and what LMDB keeps beside it */
+
+/* A route's value in the sorter. */
+struct sorted_route {
+    uint32_t destination;
+    uint32_t file;
+    uint32_t line;
+    uint32_t column;
+};
+
+struct builder {
+    const struct table_build *build;
+    const struct config *config;
+    struct diag_list *diags;
+    const char **files;          /* paths of the route files */
+    bool *yaml;                  /* beside files */
+    struct source_stamp *stamps; /* beside files */
+    uint32_t file_count;
+    uint32_t file; /* being read */
+    struct sorter *routes;
+    struct sorter *domains;
+    char last_domain[ADDRESS_MAX + 2]; /* most keys have their neighbour's domain */
+    struct span last;
+    struct intern *destinations;
+    struct destination_places *places; /* beside destinations */
+    size_t place_room;
+    char *packed; /* room for one, its places before it */
+    uint64_t bytes;
+    uint64_t written;
+    bool unreadable; /* one of the files: told, the others are still read for their errors */
+    bool broken;     /* memory or the spill file: already told */
+};
+
+static bool broken(struct builder *builder, const char *what)
+{
+    if (!builder->broken)
+        diag_error(builder->diags, (struct diag_place){.file = builder->build->folder},
+                   "routes cannot be sorted here: %s", what);
+    builder->broken = true;
+    return false;
+}
+
+static void builder_release(struct builder *builder)
+{
+    free(builder->files);
+    free(builder->yaml);
+    free(builder->stamps);
+    sorter_free(builder->routes);
+    sorter_free(builder->domains);
+    intern_free(builder->destinations);
+    free(builder->places);
+    free(builder->packed);
+}
+
+static bool builder_init(struct builder *builder, const struct table_build *build,
+                         struct diag_list *diags)
+{
+    size_t count = build->config->routes.count;
+    *builder = (struct builder){.build = build,
+                                .config = build->config,
+                                .diags = diags,
+                                .file_count = (uint32_t)count,
+                                .last = {builder->last_domain, 0}};
+    builder->files = calloc(count + 1, sizeof(const char *));
+    builder->yaml = calloc(count + 1, sizeof(bool));
+    builder->stamps = calloc(count + 1, sizeof(struct source_stamp));
+    builder->routes = sorter_new(build->folder, build->run_bytes);
+    builder->domains = sorter_new(build->folder, build->run_bytes / DOMAIN_FRACTION);
+    builder->destinations = intern_new();
+    builder->packed = malloc(sizeof(struct destination_places) + DESTINATION_PACKED);
+    if (!builder->files || !builder->yaml || !builder->stamps || !builder->routes ||
+        !builder->domains || !builder->destinations || !builder->packed)
+        return broken(builder, "out of memory");
+    for (size_t i = 0; i < count; i++) {
+        builder->files[i] = build->config->routes.items[i].text;
+        builder->yaml[i] = import_is_yaml(builder->files[i]);
+    }
+    return true;
+}
+
+static bool add_domain(struct builder *builder, struct span domain)
+{
+    builder->bytes += domain.len + ROUTE_BYTES;
+    return sorter_add(builder->domains, domain, SPAN("")) == SORTER_OK ||
+           broken(builder, strerror(errno));
+}
+
+/* The domain spelled in a key of a YAML route (law 4); `*` spells none. */
+static bool derive_domain(struct builder *builder, struct span key)
+{
+    size_t at = span_rfind(key, '@');
+    struct span domain = at < key.len ? span_skip(key, at + 1) : key;
+    if (span_equal(key, SPAN("*")) || span_equal(domain, builder->last))
+        return true;
+    memcpy(builder->last_domain, domain.ptr, domain.len);
+    builder->last = span_make(builder->last_domain, domain.len);
+    return add_domain(builder, domain);
+}
+
+static bool remember_places(struct builder *builder, uint32_t number,
+                            const struct import_route *route)
+{
+    const struct diag_place *at[] = {&route->to_place, &route->fallback_place,
+                                     &route->unknown_place};
+    if (number == builder->place_room) {
+        size_t room = builder->place_room ? builder->place_room * 2 : 16;
+        struct destination_places *places = realloc(builder->places, room * sizeof(*places));
+        if (!places)
+            return broken(builder, "out of memory");
+        builder->places = places;
+        builder->place_room = room;
+    }
+    struct destination_places *places = &builder->places[number];
+    *places = (struct destination_places){.file = builder->file};
+    for (int i = 0; i < DESTINATION_PARTS; i++) {
+        places->line[i] = at[i]->line;
+        places->column[i] = at[i]->column;
+    }
+    return true;
+}
+
+static bool intern_destination(struct builder *builder, const struct import_route *route,
+                               uint32_t *number)
+{
+    struct span packed = destination_pack(route, builder->packed);
+    switch (intern_add(builder->destinations, packed, number)) {
+    case INTERN_NEW:
+        builder->bytes += packed.len + sizeof(struct destination_places) + ROUTE_BYTES;
+        return remember_places(builder, *number, route);
+    case INTERN_KNOWN:
+        return true;
+    case INTERN_NO_MEMORY:
+        break;
+    }
+    return broken(builder, "out of memory");
+}
+
+static bool take_route(void *context, const struct import_route *route)
+{
+    struct builder *builder = context;
+    struct sorted_route value = {
+        .file = builder->file, .line = route->place.line, .column = route->place.column};
+    bool derive = builder->yaml[builder->file] && !builder->config->domains_given;
+    if (!intern_destination(builder, route, &value.destination))
+        return false;
+    if (derive && !derive_domain(builder, route->key))
+        return false;
+    builder->bytes += route->key.len + ROUTE_BYTES;
+    struct span bytes = span_make((const char *)&value, sizeof(value));
+    return sorter_add(builder->routes, route->key, bytes) == SORTER_OK ||
+           broken(builder, strerror(errno));
+}
+
+/* The stamp first: what is read later can only be newer, which `files_untouched` then sees. */
+static void read_files(struct builder *builder)
+{
+    for (uint32_t i = 0; i < builder->file_count && !builder->broken; i++) {
+        builder->file = i;
+        if (source_read(builder->files[i], &builder->stamps[i])) {
+            import_read(builder->files[i], take_route, builder, builder->diags);
+            continue;
+        }
+        diag_error(builder->diags, (struct diag_place){.file = builder->files[i]},
+                   "cannot be read: %s", strerror(errno));
+        builder->unreadable = true;
+    }
+    for (size_t i = 0; builder->config->domains_given && i < builder->config->domains.count; i++) {
+        if (!add_domain(builder, span_of(builder->config->domains.items[i].text)))
+            return;
+    }
+}
+
+/* A file written in place so soon after it was stamped that its times are the same still has
+ * another digest. */
+static bool files_untouched(const struct builder *builder)
+{
+    for (uint32_t i = 0; i < builder->file_count; i++) {
+        const struct source_stamp *stamp = &builder->stamps[i];
+        if (!source_untouched(builder->files[i], stamp) ||
+            (!stamp->settled && !source_unchanged(builder->files[i], stamp)))
+            return false;
+    }
+    return true;
+}
+
+/* Only for the errors: the table is compiled again from the file when that is opened. */
+static void check_destinations(struct builder *builder)
+{
+    uint32_t count = intern_count(builder->destinations);
+    struct destinations *compiled = destinations_new(count);
+    struct destination_context context = {builder->config, builder->build->relays, builder->files,
+                                          builder->file_count, builder->diags};
+    if (!compiled) {
+        broken(builder, "out of memory");
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        destinations_compile(compiled, i, intern_at(builder->destinations, i), &builder->places[i],
+                             &context);
+    destinations_free(compiled);
+}
+
+static void report_duplicate(struct builder *builder, struct span key,
+                             const struct sorted_route *first, const struct sorted_route *again)
+{
+    struct diag_place place = {builder->files[again->file], again->line, again->column};
+    if (builder->yaml[first->file] || builder->yaml[again->file])
+        diag_error(builder->diags, place, "duplicate pattern `%.*s`; it is already at %s:%u:%u",
+                   SPAN_ARGS(key), builder->files[first->file], first->line, first->column);
+    else
+        diag_warning(builder->diags, place,
+                     "duplicate pattern `%.*s` is not used; the first one, at %s:%u, wins",
+                     SPAN_ARGS(key), builder->files[first->file], first->line);
+}
+
+/* Writes the routes in order, the first of equal keys. Without a writer only duplicates are told.
+ */
+static bool write_routes(struct builder *builder, struct generation_writer *writer)
+{
+    char last[ADDRESS_MAX + 2];
+    struct span last_key = {last, 0}; /* no key is empty */
+    struct sorted_route first = {0}, now;
+    struct sorter_record record;
+    enum sorter_status status = sorter_next(builder->routes, &record);
+    for (; status == SORTER_OK; status = sorter_next(builder->routes, &record)) {
+        memcpy(&now, record.value.ptr, sizeof(now));
+        if (span_equal(record.key, last_key)) {
+            report_duplicate(builder, record.key, &first, &now);
+            continue;
+        }
+        memcpy(last, record.key.ptr, record.key.len);
+        last_key = span_make(last, record.key.len);
+        first = now;
+        builder->written++;
+        struct generation_route route = {now.destination, now.file, now.line};
+        if (writer && !generation_put(writer, GENERATION_ROUTES, record.key,
+                                      span_make((const char *)&route, sizeof(route))))
+            return true; /* told at the commit */
+    }
+    return status == SORTER_END || broken(builder, strerror(errno));
+}
+
+static bool write_domains(struct builder *builder, struct generation_writer *writer)
+{
+    char last[ADDRESS_MAX + 2];
+    struct span last_key = {last, 0};
+    struct sorter_record record;
+    enum sorter_status status = sorter_next(builder->domains, &record);
+    for (; status == SORTER_OK; status = sorter_next(builder->domains, &record)) {
+        if (span_equal(record.key, last_key) || record.key.len >= sizeof(last))
+            continue;
+        memcpy(last, record.key.ptr, record.key.len);
+        last_key = span_make(last, record.key.len);
+        if (!generation_put(writer, GENERATION_DOMAINS, record.key, SPAN("")))
+            return true;
+    }
+    return status == SORTER_END || broken(builder, strerror(errno));
+}
+
+static void put_number(struct generation_writer *writer, enum generation_db db, uint32_t number,
+                       struct span value)
+{
+    generation_put(writer, db, span_make((const char *)&number, sizeof(number)), value);
+}
+
+static void write_destinations(struct builder *builder, struct generation_writer *writer)
+{
+    char *value = builder->packed;
+    size_t fixed = sizeof(struct destination_places);
+    for (uint32_t i = 0; i < intern_count(builder->destinations); i++) {
+        struct span packed = intern_at(builder->destinations, i);
+        memcpy(value, &builder->places[i], fixed);
+        memcpy(value + fixed, packed.ptr, packed.len);
+        put_number(writer, GENERATION_DESTINATIONS, i, span_make(value, fixed + packed.len));
+    }
+}
+
+static bool write_meta(struct builder *builder, struct generation_writer *writer)
+{
+    struct generation_header header = {
+        .format = GENERATION_FORMAT,
+        .file_count = builder->file_count,
+        .destination_count = intern_count(builder->destinations),
+        .generation = builder->build->generation,
+        .routes = builder->written,
+    };
+    if (!source_digest_config(builder->config, GENERATION_FORMAT, header.config))
+        return broken(builder, "out of memory");
+    for (uint32_t i = 0; i < builder->file_count; i++)
+        put_number(writer, GENERATION_FILES, i, span_of(builder->files[i]));
+    generation_put(writer, GENERATION_META, SPAN("header"),
+                   span_make((const char *)&header, sizeof(header)));
+    generation_put(
+        writer, GENERATION_META, SPAN("sources"),
+        span_make((const char *)builder->stamps, builder->file_count * sizeof(*builder->stamps)));
+    return true;
+}
+
+static bool write_generation(struct builder *builder)
+{
+    size_t before = diag_errors(builder->diags);
+    struct generation_writer *writer =
+        generation_create(builder->build->path, builder->bytes, builder->diags);
+    if (!writer)
+        return false;
+    write_destinations(builder, writer);
+    if (!write_domains(builder, writer) || !write_routes(builder, writer) ||
+        !write_meta(builder, writer) || diag_errors(builder->diags) > before) {
+        generation_abort(writer);
+        return false;
+    }
+    return generation_commit(writer, builder->diags);
+}
+
+enum attempt { ATTEMPT_OK, ATTEMPT_FAILED, ATTEMPT_AGAIN };
+
+static enum attempt build_once(const struct table_build *build, struct diag_list *diags)
+{
+    struct builder builder;
+    enum attempt result = ATTEMPT_FAILED;
+    if (!builder_init(&builder, build, diags))
+        goto done;
+    read_files(&builder);
+    if (builder.broken)
+        goto done;
+    if (!builder.unreadable && !files_untouched(&builder)) {
+        result = ATTEMPT_AGAIN;
+        goto done;
+    }
+    check_destinations(&builder);
+    if (diag_errors(diags) > 0)
+        write_routes(&builder, NULL);
+    else if (write_generation(&builder))
+        result = ATTEMPT_OK;
+done:
+    builder_release(&builder);
+    return result;
+}
+
+static void copy_diags(const struct diag_list *from, struct diag_list *to)
+{
+    for (size_t i = 0; i < diag_count(from); i++) {
+        const struct diag *diag = diag_at(from, i);
+        struct diag_place place = {diag->file, diag->line, diag->column};
+        if (diag->level == DIAG_ERROR)
+            diag_error(to, place, "%s", diag->text);
+        else
+            diag_warning(to, place, "%s", diag->text);
+    }
+}
+
+bool table_build(const struct table_build *build, struct diag_list *diags)
+{
+    for (int i = 0; i < ATTEMPTS; i++) {
+        struct diag_list *own = diag_list_new(); /* what an attempt that is repeated says is moot */
+        if (!own)
+            break;
+        enum attempt result = build_once(build, own);
+        if (result != ATTEMPT_AGAIN)
+            copy_diags(own, diags);
+        diag_list_free(own);
+        if (result != ATTEMPT_AGAIN)
+            return result == ATTEMPT_OK;
+    }
+    diag_error(diags, (struct diag_place){.file = build->config->path},
+               "the route files keep changing while they are read");
+    return false;
+}

@@ -1,0 +1,281 @@
+/* Against a scripted server on the same loop, for what a real one does not do. */
+#include "tests/unit/resolver_bench.h"
+
+/* A scripted server: what it does is in the first label of the name. */
+
+struct script {
+    uv_udp_t udp;
+    unsigned questions;
+    uint8_t octet; /* the last of every address it gives */
+    uint8_t buffer[2048];
+    char server[32];
+};
+
+static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    (void)suggested;
+    struct script *script = handle->data;
+    *buffer = uv_buf_init((char *)script->buffer, sizeof(script->buffer));
+}
+
+/* Appends what the label asks for to the echoed question; 0: no answer. */
+static size_t script_answer(const struct script *script, const char *label, unsigned type,
+                            uint8_t *out, size_t len)
+{
+    static const uint8_t address[] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 0};
+    static const uint8_t loop[] = {0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 12};
+    out[2] = 0x81;
+    out[3] = 0x80;
+    if (strcmp(label, "silent") == 0)
+        return 0;
+    if (strcmp(label, "servfail") == 0 || (strcmp(label, "half") == 0 && type == 28) ||
+        (strcmp(label, "halfnone") == 0 && type == 28)) {
+        out[3] |= 2;
+        return len;
+    }
+    if (strcmp(label, "loop") == 0) {
+        out[7] = 1;
+        memcpy(out + len, loop, sizeof(loop));
+        return len + sizeof(loop);
+    }
+    if (type != 1 || strcmp(label, "halfnone") == 0)
+        return len;
+    size_t cut = strcmp(label, "cut") == 0 ? 3 : 0;
+    out[7] = 1;
+    memcpy(out + len, address, sizeof(address));
+    out[len + sizeof(address) - 1] = script->octet;
+    return len + sizeof(address) - cut;
+}
+
+static void on_question(uv_udp_t *udp, ssize_t n, const uv_buf_t *buffer,
+                        const struct sockaddr *from, unsigned flags)
+{
+    (void)buffer;
+    (void)flags;
+    struct script *script = udp->data;
+    char label[64] = "";
+    uint8_t *bytes = script->buffer;
+    if (n < 17 || from == NULL)
+        return;
+    script->questions++;
+    memcpy(label, bytes + 13, bytes[12] & 0x3f);
+    size_t end = 12;
+    while (bytes[end] != 0)
+        end += 1u + bytes[end];
+    unsigned type = (unsigned)bytes[end + 1] << 8 | bytes[end + 2];
+    memset(bytes + 6, 0, 6);
+    size_t len = script_answer(script, label, type, bytes, end + 5);
+    uv_buf_t answer = uv_buf_init((char *)bytes, (unsigned)len);
+    if (len > 0)
+        assert_int_equal(uv_udp_try_send(udp, &answer, 1, from), len);
+}
+
+/* Bound before the bench's resolver is made, so the bench's loop is begun here. */
+static void script_open(struct script *script, uv_loop_t *loop, uint8_t octet)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int len = sizeof(sa);
+    *script = (struct script){.octet = octet};
+    assert_int_equal(uv_udp_init(loop, &script->udp), 0);
+    script->udp.data = script;
+    assert_int_equal(uv_udp_bind(&script->udp, (struct sockaddr *)&sa, 0), 0);
+    assert_int_equal(uv_udp_getsockname(&script->udp, (struct sockaddr *)&sa, &len), 0);
+    assert_int_equal(uv_udp_recv_start(&script->udp, on_room, on_question), 0);
+    snprintf(script->server, sizeof(script->server), "127.0.0.1:%u", ntohs(sa.sin_port));
+}
+
+static void bench_script(struct bench *bench, struct script *script)
+{
+    const char *const nowhere[] = {"127.0.0.1:9"};
+    bench_open(bench, nowhere, 1, NULL, 1);
+    script_open(script, &bench->loop, 33);
+    const char *const servers[] = {script->server};
+    const struct resolver_options options = {.servers = servers, .server_count = 1};
+    resolver_configure(bench->resolver, &options);
+}
+
+static void bench_script_close(struct bench *bench, struct script *script)
+{
+    uv_close((uv_handle_t *)&script->udp, NULL);
+    bench_close(bench);
+}
+
+static void failures_are_told_apart_from_absence(void **state)
+{
+    (void)state;
+    static const struct {
+        enum nexthop_kind kind;
+        const char *name;
+        enum resolver_status status;
+    } cases[] = {
+        {NEXTHOP_MX, "servfail.test", RESOLVER_FAIL},
+        {NEXTHOP_HOST, "servfail.test", RESOLVER_FAIL},
+        {NEXTHOP_HOST, "loop.test", RESOLVER_FAIL},
+        {NEXTHOP_HOST, "cut.test", RESOLVER_FAIL},
+        {NEXTHOP_HOST, "half.test", RESOLVER_OK},
+        {NEXTHOP_HOST, "halfnone.test", RESOLVER_FAIL},
+        {NEXTHOP_MX, "loop.test", RESOLVER_FAIL},
+        {NEXTHOP_HOST, "plain.test", RESOLVER_OK},
+    };
+    struct bench bench;
+    struct script script;
+    bench_script(&bench, &script);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct seen seen = ask(&bench, cases[i].kind, cases[i].name);
+        assert_int_equal(seen.status, cases[i].status);
+    }
+    bench_script_close(&bench, &script);
+}
+
+static void a_server_that_is_not_there_fails(void **state)
+{
+    (void)state;
+    struct bench bench;
+    uint16_t port = 0;
+    char server[32];
+    close(udp_socket(&port));
+    snprintf(server, sizeof(server), "127.0.0.1:%u", port);
+    const char *const servers[] = {server};
+    bench_open(&bench, servers, 1, NULL, 1);
+    struct seen seen = ask(&bench, NEXTHOP_MX, "a.test");
+    assert_int_equal(seen.status, RESOLVER_FAIL);
+    bench_close(&bench);
+}
+
+static void equal_questions_share_a_query_and_the_answer_is_kept(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script script;
+    struct seen seen[50] = {0};
+    const struct nexthop hop = hop_of(NEXTHOP_HOST, "plain.test");
+    bench_script(&bench, &script);
+    for (size_t i = 0; i < 50; i++)
+        assert_non_null(resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &seen[i]));
+    for (size_t i = 0; i < 50; i++) {
+        await(&bench, &seen[i]);
+        assert_addresses(&seen[i], "192.0.2.33:25=plain.test");
+    }
+    assert_int_equal(script.questions, 2); /* A and AAAA */
+    struct seen again = ask(&bench, NEXTHOP_HOST, "PLAIN.test");
+    assert_addresses(&again, "192.0.2.33:25=plain.test");
+    assert_int_equal(script.questions, 2);
+    bench_script_close(&bench, &script);
+}
+
+static void configuring_empties_the_cache_and_running_queries_go_on(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script old, new;
+    struct seen running = {0};
+    const struct nexthop hop = hop_of(NEXTHOP_HOST, "running.test");
+    bench_script(&bench, &old);
+    script_open(&new, &bench.loop, 44);
+    struct seen seen = ask(&bench, NEXTHOP_HOST, "plain.test");
+    assert_addresses(&seen, "192.0.2.33:25=plain.test");
+
+    assert_non_null(resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &running));
+    const char *const servers[] = {new.server};
+    const struct resolver_options options = {.servers = servers, .server_count = 1};
+    resolver_configure(bench.resolver, &options);
+    seen = ask(&bench, NEXTHOP_HOST, "plain.test");
+    assert_addresses(&seen, "192.0.2.44:25=plain.test");
+    if (running.calls == 0)
+        await(&bench, &running);
+    assert_addresses(&running, "192.0.2.33:25=running.test");
+    /* What the old server said late is not kept for the new one's. */
+    seen = ask(&bench, NEXTHOP_HOST, "running.test");
+    assert_addresses(&seen, "192.0.2.44:25=running.test");
+    uv_close((uv_handle_t *)&new.udp, NULL);
+    bench_script_close(&bench, &old);
+}
+
+static void no_callback_comes_after_cancel(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script script;
+    struct seen gone = {0}, kept = {0};
+    const struct nexthop hop = hop_of(NEXTHOP_HOST, "plain.test");
+    bench_script(&bench, &script);
+    struct resolver_query *first =
+        resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &gone);
+    resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &kept);
+    resolver_cancel(first);
+    await(&bench, &kept);
+    /* From the cache: ready, and called off before the loop's next turn. */
+    resolver_cancel(resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &gone));
+    const struct net_address client = ip("192.0.2.1", 1);
+    resolver_cancel(resolver_ptr(bench.resolver, &client, on_name, &gone));
+    struct seen last = ask(&bench, NEXTHOP_HOST, "last.test");
+    assert_int_equal(last.status, RESOLVER_OK);
+    assert_int_equal(gone.calls, 0);
+    bench_script_close(&bench, &script);
+}
+
+static void closing_ends_all_without_callbacks(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script script;
+    struct seen seen = {0};
+    const struct nexthop silent = hop_of(NEXTHOP_MX, "silent.test");
+    const struct nexthop at_once = hop_of(NEXTHOP_HOST, "localhost");
+    bench_script(&bench, &script);
+    for (int i = 0; i < 3; i++) {
+        resolver_nexthop(bench.resolver, &silent, SPAN(""), on_answer, &seen);
+        resolver_nexthop(bench.resolver, &at_once, SPAN(""), on_answer, &seen);
+    }
+    uv_run(&bench.loop, UV_RUN_NOWAIT);
+    seen.calls = 0;
+    const char *const servers[] = {script.server};
+    const struct resolver_options options = {.servers = servers, .server_count = 1};
+    resolver_configure(bench.resolver, &options);
+    resolver_nexthop(bench.resolver, &silent, SPAN(""), on_answer, &seen);
+    resolver_nexthop(bench.resolver, &at_once, SPAN(""), on_answer, &seen);
+    bench_script_close(&bench, &script);
+    assert_int_equal(seen.calls, 0);
+}
+
+/* Two servers that say nothing: c-ares would take 12 s. */
+static void silence_fails_within_the_deadline(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script one, two;
+    struct seen seen = {0};
+    const struct nexthop hop = hop_of(NEXTHOP_MX, "silent.test");
+    bench_script(&bench, &one);
+    script_open(&two, &bench.loop, 44);
+    const char *const servers[] = {one.server, two.server};
+    const struct resolver_options options = {.servers = servers, .server_count = 2};
+    resolver_configure(bench.resolver, &options);
+    uint64_t start = uv_now(&bench.loop);
+    resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &seen);
+    await(&bench, &seen);
+    assert_int_equal(seen.status, RESOLVER_FAIL);
+    assert_in_range(uv_now(&bench.loop) - start, 4000, 10000);
+    assert_true(one.questions > 0 && two.questions > 0);
+    /* Remembered for some seconds. */
+    start = uv_now(&bench.loop);
+    seen = ask(&bench, NEXTHOP_MX, "silent.test");
+    assert_int_equal(seen.status, RESOLVER_FAIL);
+    assert_in_range(uv_now(&bench.loop) - start, 0, 1000);
+    uv_close((uv_handle_t *)&two.udp, NULL);
+    bench_script_close(&bench, &one);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(failures_are_told_apart_from_absence),
+        cmocka_unit_test(a_server_that_is_not_there_fails),
+        cmocka_unit_test(equal_questions_share_a_query_and_the_answer_is_kept),
+        cmocka_unit_test(configuring_empties_the_cache_and_running_queries_go_on),
+        cmocka_unit_test(no_callback_comes_after_cancel),
+        cmocka_unit_test(closing_ends_all_without_callbacks),
+        cmocka_unit_test(silence_fails_within_the_deadline),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
