@@ -1,0 +1,77 @@
+/* splitmx: the program; finds the command. */
+#include <stdio.h>
+#include <string.h>
+
+#include "config/diag.h"
+#include "proxy/cli/cli.h"
+#include "proxy/daemon/version.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *what;
+} commands[] = {
+    {"run", cli_run, "serve, in the foreground"},
+    {"check", cli_check, "load everything as run would, print every error, serve nothing"},
+    {"route", cli_route, "explain where mail for an address goes"},
+    {"import", cli_import, "turn a Postfix transport map into YAML"},
+    {"reload", cli_reload, "make the running daemon read its files again"},
+    {"status", cli_status, "what the running daemon does"},
+    {"healthcheck", cli_healthcheck, "whether it runs and answers"},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_usage(FILE *out)
+{
+    fputs("usage: splitmx COMMAND [OPTION…] [ARGUMENT…]\n\n", out);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].what);
+    }
+    fputs("\n  --help       print this; splitmx COMMAND --help: its options\n"
+          "  --version    print the version\n",
+          out);
+}
+
+static int unknown_command(const char *word)
+{
+    const char *names[COMMANDS + 1] = {NULL};
+
+    for (size_t i = 0; i < COMMANDS; i++) {
+        names[i] = commands[i].name;
+    }
+    const char *nearest = diag_nearest(word, names);
+    if (nearest) {
+        fprintf(stderr, "splitmx: there is no command \"%s\": did you mean \"%s\"?\n", word,
+                nearest);
+    } else if (word[0] == '-') {
+        fprintf(stderr, "splitmx: there is no option %s before the command\n", word);
+    } else {
+        fprintf(stderr, "splitmx: there is no command \"%s\"\n", word);
+    }
+    fputs("splitmx --help lists the commands\n", stderr);
+    return CLI_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_usage(stderr);
+        return CLI_USAGE;
+    }
+    const char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        print_usage(stdout);
+        return CLI_OK;
+    }
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
+        puts("splitmx " SPLITMX_VERSION);
+        return CLI_OK;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(word, commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    return unknown_command(word);
+}

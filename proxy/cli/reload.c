@@ -1,0 +1,20 @@
+#include "proxy/cli/cli.h"
+#include "proxy/cli/options.h"
+
+static const struct command command = {
+    .name = "reload",
+    .usage = " [-c FILE]",
+    .help = "Makes the running daemon read its configuration and routes again, waits for the\n"
+            "outcome and prints its errors. On any error the daemon keeps what it had and the\n"
+            "status is 1. The configuration only says which daemon: it may be broken.\n",
+    .options = OPTION_CONFIG,
+};
+
+int cli_reload(int argc, char **argv)
+{
+    struct options options;
+    const int done = options_parse(&command, argc, argv, &options);
+
+    /* Large tables take their time to build. */
+    return done == OPTIONS_FINE ? options_ask(&options, "reload", "reloaded: ", 0) : done;
+}

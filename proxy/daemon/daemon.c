@@ -1,0 +1,419 @@
+#include "proxy/daemon/daemon.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <errno.h>
+#include <uv.h>
+
+#include "proxy/daemon/control.h"
+#include "proxy/daemon/log.h"
+#include "proxy/daemon/notify.h"
+#include "proxy/daemon/privileges.h"
+#include "proxy/daemon/reload.h"
+#include "proxy/daemon/status.h"
+#include "proxy/daemon/version.h"
+#include "proxy/daemon/worker.h"
+
+#define EXIT_CONFIG 78
+/* reload requests that may wait for an outcome at once */
+#define REQUESTS_MAX 64
+
+enum daemon_state {
+    DAEMON_STARTING, /* the workers' first switch */
+    DAEMON_SERVING,
+    DAEMON_PREPARING, /* the pool's thread */
+    DAEMON_SWITCHING, /* the workers */
+    DAEMON_DRAINING,  /* the workers */
+};
+
+struct daemon {
+    const char *path;
+    enum daemon_state state;
+    uv_loop_t loop;
+    uv_signal_t hangup, terminate, interrupt;
+    uv_async_t done;
+    uv_work_t work;
+    atomic_uint done_count; /* workers that have carried out the order under way */
+    struct log *log;
+    struct control *control;
+    struct shared shared;
+    struct prepared *prepared;
+    struct socket_set *sockets;
+    struct worker *workers[SOCKETS_WORKERS_MAX];
+    unsigned worker_count;
+    struct reload reload;
+    struct status_reload outcome; /* of the last reload */
+    bool reload_again;
+    bool stop_wanted;
+    time_t started;
+    /* Who waits for the outcome of the reload under way, and of the one after it. */
+    struct control_request *waiting[REQUESTS_MAX], *next[REQUESTS_MAX];
+    unsigned waiting_count, next_count;
+};
+
+static void reload_begin(struct daemon *d);
+
+/* ---- workers ---- */
+
+static void on_worker_done(void *context)
+{
+    struct daemon *d = context;
+    atomic_fetch_add(&d->done_count, 1);
+    uv_async_send(&d->done);
+}
+
+static void workers_switch(struct daemon *d, struct prepared *prepared, struct socket_set *sockets)
+{
+    atomic_store(&d->done_count, 0);
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        worker_switch(d->workers[i], prepared, sockets);
+    }
+}
+
+static void drain_begin(struct daemon *d)
+{
+    log_event(d->log, LOG_INFO, "draining", NULL);
+    notify_stopping();
+    d->state = DAEMON_DRAINING;
+    atomic_store(&d->done_count, 0);
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        worker_drain(d->workers[i], d->prepared->config->timeouts.drain);
+    }
+}
+
+/* ---- reload ---- */
+
+static void answer_waiting(struct daemon *d, int status, const char *text)
+{
+    for (unsigned i = 0; i < d->waiting_count; i++) {
+        control_answer(d->waiting[i], status, span_of(text));
+    }
+    d->waiting_count = 0;
+}
+
+/* A reload, good or bad, is over: says so, and does what had to wait for it. */
+static void reload_end(struct daemon *d, bool ok, char *text)
+{
+    free(d->outcome.errors);
+    d->outcome = (struct status_reload){
+        .at = time(NULL), .ok = ok, .count = d->outcome.count + 1, .errors = ok ? NULL : text};
+    log_diags(d->log, d->reload.diags);
+    log_event(d->log, ok ? LOG_INFO : LOG_ERROR, ok ? "reloaded" : "reload-failed", "config",
+              d->path, NULL);
+    answer_waiting(d, ok ? 0 : 1, text != NULL ? text : "out of memory\n");
+    if (ok) {
+        free(text);
+    }
+    diag_list_free(d->reload.diags);
+    d->reload = (struct reload){0};
+    d->state = DAEMON_SERVING;
+    notify_ready();
+    if (d->stop_wanted) {
+        drain_begin(d);
+    } else if (d->reload_again) {
+        reload_begin(d);
+    }
+}
+
+/* Every worker has switched: the old set goes. */
+static void reload_switched(struct daemon *d)
+{
+    struct prepared *old = d->prepared;
+    struct socket_set *old_sockets = d->sockets;
+    char *text = reload_text(&d->reload);
+    d->prepared = d->reload.prepared;
+    d->sockets = d->reload.bound;
+    if (old->table != d->prepared->table &&
+        table_generation(old->table) != table_generation(d->prepared->table)) {
+        table_supersede(old->table);
+    }
+    policy_unref(&old->policy);
+    sockets_free(old_sockets);
+    log_configure(d->log, d->prepared->config->log_level, d->prepared->config->log_format);
+    reload_end(d, true, text);
+}
+
+static void on_work(uv_work_t *work)
+{
+    struct daemon *d = work->data;
+    reload_prepare(&d->reload);
+}
+
+static void on_prepared(uv_work_t *work, int status)
+{
+    struct daemon *d = work->data;
+    (void)status;
+    if (d->reload.prepared == NULL) {
+        reload_end(d, false, reload_text(&d->reload));
+        return;
+    }
+    d->state = DAEMON_SWITCHING;
+    workers_switch(d, d->reload.prepared, d->reload.bound);
+}
+
+static void reload_begin(struct daemon *d)
+{
+    d->reload_again = false;
+    memcpy(d->waiting, d->next, sizeof d->next);
+    d->waiting_count = d->next_count;
+    d->next_count = 0;
+    d->reload = (struct reload){.path = d->path,
+                                .in_force = d->prepared,
+                                .sockets = d->sockets,
+                                .workers = d->worker_count,
+                                .connections_max = d->prepared->config->limits.connections,
+                                .diags = diag_list_new()};
+    d->state = DAEMON_PREPARING;
+    notify_reloading();
+    d->work.data = d;
+    uv_queue_work(&d->loop, &d->work, on_work, on_prepared);
+}
+
+/* One runs at a time; those wanted meanwhile are folded into one more. */
+static void reload_want(struct daemon *d)
+{
+    if (d->state == DAEMON_SERVING) {
+        reload_begin(d);
+    } else {
+        d->reload_again = true;
+    }
+}
+
+/* ---- events ---- */
+
+static void close_all(struct daemon *d)
+{
+    control_close(d->control);
+    uv_close((uv_handle_t *)&d->hangup, NULL);
+    uv_close((uv_handle_t *)&d->terminate, NULL);
+    uv_close((uv_handle_t *)&d->interrupt, NULL);
+    uv_close((uv_handle_t *)&d->done, NULL);
+}
+
+static void serving(struct daemon *d)
+{
+    char routes[24];
+    snprintf(routes, sizeof routes, "%llu", (unsigned long long)table_routes(d->prepared->table));
+    log_event(d->log, LOG_INFO, "ready", "version", SPLITMX_VERSION, "hostname",
+              d->prepared->config->hostname.text, "routes", routes, NULL);
+    d->state = DAEMON_SERVING;
+    notify_ready();
+    if (d->stop_wanted) {
+        drain_begin(d);
+    } else if (d->reload_again) {
+        reload_begin(d);
+    }
+}
+
+/* Workers have carried out an order; when all have, the next step. */
+static void on_done(uv_async_t *async)
+{
+    struct daemon *d = async->data;
+    if (atomic_load(&d->done_count) < d->worker_count) {
+        return;
+    }
+    switch (d->state) {
+    case DAEMON_STARTING:
+        serving(d);
+        break;
+    case DAEMON_SWITCHING:
+        reload_switched(d);
+        break;
+    case DAEMON_DRAINING:
+        close_all(d);
+        break;
+    case DAEMON_SERVING:
+    case DAEMON_PREPARING:
+        break; /* a wake-up more than there were orders */
+    }
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+    if (number == SIGHUP) {
+        if (d->state != DAEMON_DRAINING) {
+            reload_want(d);
+        }
+    } else if (!d->stop_wanted) {
+        d->stop_wanted = true;
+        if (d->state == DAEMON_SERVING) {
+            drain_begin(d);
+        }
+    }
+}
+
+static void answer_status(struct daemon *d, struct control_request *request, bool json)
+{
+    struct status status = {.prepared = d->prepared,
+                            .workers = d->workers,
+                            .worker_count = d->worker_count,
+                            .shared = &d->shared,
+                            .reload = &d->outcome,
+                            .started = d->started};
+    char *text = json ? status_json(&status) : status_text(&status);
+    control_answer(request, text != NULL ? 0 : 1, span_of(text != NULL ? text : "out of memory"));
+    free(text);
+}
+
+static void on_request(void *context, struct control_request *request, struct span verb)
+{
+    struct daemon *d = context;
+    if (span_equal(verb, SPAN("status"))) {
+        answer_status(d, request, false);
+    } else if (span_equal(verb, SPAN("status-json"))) {
+        answer_status(d, request, true);
+    } else if (span_equal(verb, SPAN("health"))) {
+        bool fine = d->state != DAEMON_STARTING && d->state != DAEMON_DRAINING;
+        control_answer(request, fine ? 0 : 1, fine ? SPAN("serving\n") : SPAN("not serving\n"));
+    } else if (!span_equal(verb, SPAN("reload"))) {
+        control_answer(request, 1, SPAN("unknown request\n"));
+    } else if (d->state == DAEMON_DRAINING || d->stop_wanted) {
+        control_answer(request, 1, SPAN("splitmx is shutting down\n"));
+    } else if (d->next_count == REQUESTS_MAX) {
+        control_answer(request, 1, SPAN("too many reloads are waiting\n"));
+    } else {
+        d->next[d->next_count++] = request;
+        reload_want(d);
+    }
+}
+
+/* ---- start ---- */
+
+static unsigned raise_descriptors(void)
+{
+    struct rlimit limit = {1024, 1024};
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return limit.rlim_cur > UINT32_MAX ? UINT32_MAX : (unsigned)limit.rlim_cur;
+}
+
+static unsigned count_workers(const struct config *config)
+{
+    unsigned count = config->workers != 0 ? config->workers : uv_available_parallelism();
+    return count < SOCKETS_WORKERS_MAX ? count : SOCKETS_WORKERS_MAX;
+}
+
+/* Everything that may fail because of what the operator wrote, before any thread starts. */
+static bool load(struct daemon *d, struct diag_list *diags)
+{
+    struct config *config = config_load(d->path, diags);
+    if (config == NULL) {
+        return false;
+    }
+    privileges_check(config, diags);
+    privileges_state_directory(config, diags);
+    if (diag_errors(diags) == 0 && privileges_drop(config, diags)) {
+        d->prepared = prepare_config(config, PREPARE_TO_SERVE, diags);
+    }
+    config_unref(config);
+    if (d->prepared == NULL) {
+        return false;
+    }
+    d->worker_count = count_workers(d->prepared->config);
+    d->sockets = sockets_bind(d->prepared->config, NULL, d->worker_count, diags);
+    return d->sockets != NULL;
+}
+
+static void watch_signal(struct daemon *d, uv_signal_t *handle, int number)
+{
+    uv_signal_init(&d->loop, handle);
+    handle->data = d;
+    uv_signal_start(handle, on_signal, number);
+}
+
+static bool start_workers(struct daemon *d, unsigned descriptors)
+{
+    uint64_t seed = 0;
+    unsigned wanted = d->worker_count;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed ||
+        !shared_init(&d->shared, d->prepared->config->limits.connections, seed)) {
+        return false;
+    }
+    for (d->worker_count = 0; d->worker_count < wanted; d->worker_count++) {
+        struct worker_options options = {.index = d->worker_count,
+                                         .log = d->log,
+                                         .shared = &d->shared,
+                                         .descriptors = descriptors,
+                                         .seed = seed + 0x9e3779b97f4a7c15u * d->worker_count,
+                                         .on_done = on_worker_done,
+                                         .context = d};
+        d->workers[d->worker_count] = worker_start(&options, d->prepared);
+        if (d->workers[d->worker_count] == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool start(struct daemon *d)
+{
+    const struct config *config = d->prepared->config;
+    int error = 0;
+    unsigned descriptors = raise_descriptors();
+    uv_loop_init(&d->loop);
+    uv_async_init(&d->loop, &d->done, on_done);
+    d->done.data = d;
+    watch_signal(d, &d->hangup, SIGHUP);
+    watch_signal(d, &d->terminate, SIGTERM);
+    watch_signal(d, &d->interrupt, SIGINT);
+    d->control = control_listen(&d->loop, config->state_directory.text, on_request, d, &error);
+    if (d->control == NULL) {
+        fprintf(stderr, "splitmx: %s/control.sock: %s\n", config->state_directory.text,
+                error == -EADDRINUSE ? "another splitmx runs with this state directory"
+                                     : strerror(-error));
+        return false;
+    }
+    d->log = log_start(STDERR_FILENO, config->log_level, config->log_format);
+    if (d->log == NULL || !start_workers(d, descriptors)) {
+        fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
+        return false;
+    }
+    d->started = time(NULL);
+    d->outcome = (struct status_reload){.at = d->started, .ok = true};
+    workers_switch(d, d->prepared, d->sockets);
+    return true;
+}
+
+static void release(struct daemon *d)
+{
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        worker_free(d->workers[i]);
+    }
+    sockets_free(d->sockets);
+    policy_unref(&d->prepared->policy);
+    shared_release(&d->shared);
+    free(d->outcome.errors);
+    log_event(d->log, LOG_INFO, "stopped", NULL);
+    log_stop(d->log);
+    uv_loop_close(&d->loop);
+}
+
+int daemon_run(const char *path)
+{
+    struct daemon d = {.path = path};
+    struct diag_list *diags = diag_list_new();
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* until there is somebody to reload */
+    bool loaded = load(&d, diags);
+    diag_print(diags, stderr);
+    diag_list_free(diags);
+    if (!loaded) {
+        if (d.prepared != NULL) {
+            policy_unref(&d.prepared->policy);
+        }
+        return EXIT_CONFIG;
+    }
+    if (!start(&d)) {
+        return EXIT_FAILURE; /* the process ends: so do its threads */
+    }
+    uv_run(&d.loop, UV_RUN_DEFAULT);
+    release(&d);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,34 @@
+/*
+ * log: the sink of all records: puts time and level in front and writes them to standard error
+ * (design: section 10).
+ *
+ * log_write never blocks on the descriptor: it copies the line into a bounded buffer that a thread
+ * of the log's own writes out. When the buffer is full lines are dropped and counted, and the count
+ * is logged when there is room again. Thread: log_write from all; the rest from the main thread.
+ */
+#ifndef SPLITMX_PROXY_DAEMON_LOG_H
+#define SPLITMX_PROXY_DAEMON_LOG_H
+
+#include "config/config.h"
+#include "config/diag.h"
+#include "proxy/wire/record.h"
+
+struct log;
+
+/* NULL when the thread cannot be started. Writes to descriptor fd. */
+struct log *log_start(int fd, enum config_log_level level, enum config_log_format format);
+void log_configure(struct log *log, enum config_log_level level, enum config_log_format format);
+/* Writes out what is buffered, ends the thread. */
+void log_stop(struct log *log);
+
+/* A record's inside, as record_end returns it, in the format the log was configured with. */
+void log_write(struct log *log, enum config_log_level level, struct span record);
+
+/* An event of the daemon's own: `pairs` are key, value, key, value, …, NULL. */
+void log_event(struct log *log, enum config_log_level level, const char *event, ...)
+    __attribute__((sentinel));
+
+/* Every diagnostic as one event=configuration line. */
+void log_diags(struct log *log, const struct diag_list *diags);
+
+#endif

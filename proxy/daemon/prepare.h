@@ -1,0 +1,40 @@
+/*
+ * prepare: everything that run, check and reload load before anything is switched (design: section 8).
+ *
+ * Thread: blocks on files; never on an event loop.
+ */
+#ifndef SPLITMX_PROXY_DAEMON_PREPARE_H
+#define SPLITMX_PROXY_DAEMON_PREPARE_H
+
+#include "proxy/session/policy.h"
+#include "routing/relay.h"
+#include "routing/resolver.h"
+#include "routing/table.h"
+
+/* A policy over real configuration, relays and routes. */
+struct prepared {
+    struct policy policy; /* first: a prepared is a policy */
+    struct config *config;
+    struct relay_set *relays;
+    struct table *table;
+    struct net_address *own;
+    struct resolver_hosts *hosts;
+    const char **dns_servers; /* as the resolver wants them */
+};
+
+/* The resolver's options as this configuration has them; they live as long as it. */
+struct resolver_options prepared_resolver(const struct prepared *prepared);
+
+enum prepare_for {
+    PREPARE_TO_SERVE, /* builds a generation in the state directory when sources changed */
+    PREPARE_TO_CHECK, /* writes nothing there: builds privately */
+};
+
+/* NULL with errors in diags. One reference; policy_unref(&prepared->policy) lets it go. */
+struct prepared *prepare(const char *path, enum prepare_for purpose, struct diag_list *diags);
+
+/* From a configuration already loaded (a reference is taken). */
+struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
+                                struct diag_list *diags);
+
+#endif

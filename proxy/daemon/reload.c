@@ -1,0 +1,78 @@
+#include "proxy/daemon/reload.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/daemon/privileges.h"
+
+static void refuse_change(const struct config *config, const struct config_text *now,
+                          const struct config_text *before, const char *key,
+                          struct diag_list *diags)
+{
+    if (strcmp(now->text, before->text) != 0) {
+        diag_error(diags, config_place(config, now),
+                   "`%s` was `%s` when splitmx started; a change needs a restart", key,
+                   before->text);
+    }
+}
+
+/* What cannot be switched while running (section 8): says so, instead of half of a reload. */
+static void refuse_restarts(const struct reload *reload, const struct config *config)
+{
+    const struct config *before = reload->in_force->config;
+    struct diag_place file = {.file = reload->path};
+    refuse_change(config, &config->user, &before->user, "user", reload->diags);
+    refuse_change(config, &config->state_directory, &before->state_directory, "state-directory",
+                  reload->diags);
+    if (config->workers != before->workers) {
+        diag_error(reload->diags, file, "`workers` has changed; that needs a restart");
+    }
+    if (config->limits.connections > reload->connections_max) {
+        diag_error(reload->diags, file,
+                   "`limits: connections` is more than at the start (%u); that needs a restart",
+                   reload->connections_max);
+    }
+}
+
+void reload_prepare(struct reload *reload)
+{
+    struct config *config = config_load(reload->path, reload->diags);
+    if (config == NULL) {
+        return;
+    }
+    refuse_restarts(reload, config);
+    if (diag_errors(reload->diags) == 0) {
+        reload->prepared = prepare_config(config, PREPARE_TO_SERVE, reload->diags);
+    }
+    config_unref(config);
+    if (reload->prepared == NULL) {
+        return;
+    }
+    reload->bound =
+        sockets_bind(reload->prepared->config, reload->sockets, reload->workers, reload->diags);
+    if (reload->bound == NULL) {
+        policy_unref(&reload->prepared->policy);
+        reload->prepared = NULL;
+    }
+}
+
+char *reload_text(const struct reload *reload)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        return NULL;
+    }
+    diag_print(reload->diags, out);
+    if (reload->prepared != NULL) {
+        fprintf(out, "%llu routes, generation %llu\n",
+                (unsigned long long)table_routes(reload->prepared->table),
+                (unsigned long long)table_generation(reload->prepared->table));
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

@@ -1,0 +1,29 @@
+/*
+ * reload: the first of a reload's two phases: everything prepared, or nothing (design: section 8).
+ *
+ * Thread: blocks on files; runs in libuv's pool. What it reads of the daemon does not change meanwhile.
+ */
+#ifndef SPLITMX_PROXY_DAEMON_RELOAD_H
+#define SPLITMX_PROXY_DAEMON_RELOAD_H
+
+#include "proxy/daemon/prepare.h"
+#include "proxy/daemon/sockets.h"
+
+struct reload {
+    const char *path;                 /* of the configuration */
+    const struct prepared *in_force;
+    const struct socket_set *sockets; /* in force */
+    unsigned workers;
+    unsigned connections_max; /* what the process-wide tables were made for */
+    /* Outcome: both or neither. */
+    struct prepared *prepared;
+    struct socket_set *bound;
+    struct diag_list *diags;
+};
+
+void reload_prepare(struct reload *reload);
+
+/* "fine: 4 routes, generation 7", or the errors, a line each. The caller frees; NULL: no memory. */
+char *reload_text(const struct reload *reload);
+
+#endif

@@ -1,0 +1,202 @@
+#include "proxy/daemon/status.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "proxy/daemon/version.h"
+
+static uint64_t total(const struct status *status, enum counter counter)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < status->worker_count; i++) {
+        sum += stats_get(worker_stats(status->workers[i]), counter);
+    }
+    return sum;
+}
+
+static void hop_text(const struct nexthop *hop, char *out, size_t cap)
+{
+    if (hop->kind == NEXTHOP_DOMAIN) {
+        snprintf(out, cap, "MX of the recipient's domain");
+    } else {
+        nexthop_text(hop, out, cap);
+    }
+}
+
+/* Connections to a relay's literal addresses; for names they are not known by relay. */
+static unsigned connections_of(const struct status *status, const struct relay *relay)
+{
+    unsigned sum = 0;
+    for (size_t i = 0; i < relay->hop_count; i++) {
+        const struct nexthop *hop = &relay->hops[i];
+        if (hop->kind == NEXTHOP_ADDRESS) {
+            sum += quota_count(status->shared->endpoints, &hop->address,
+                               (size_t)net_address_length(&hop->address));
+        }
+    }
+    return sum;
+}
+
+/* ---- JSON ---- */
+
+static json_t *number(uint64_t n)
+{
+    return json_integer((json_int_t)n);
+}
+
+static json_t *relay_json(const struct status *status, const struct relay *relay)
+{
+    json_t *hops = json_array();
+    for (size_t i = 0; i < relay->hop_count; i++) {
+        char text[300];
+        hop_text(&relay->hops[i], text, sizeof text);
+        json_array_append_new(hops, json_string(text));
+    }
+    return json_pack("{s:s, s:o, s:I, s:I}", "name", relay->name, "next_hops", hops,
+                     "connections", (json_int_t)connections_of(status, relay), "max_connections",
+                     (json_int_t)relay->max_connections);
+}
+
+static json_t *counters_json(const struct status *status)
+{
+    static const struct {
+        const char *group, *name;
+        enum counter counter;
+    } fields[] = {
+        {"sessions", "open", STAT_SESSIONS_OPEN},
+        {"sessions", "total", STAT_SESSIONS},
+        {"sessions", "refused", STAT_SESSIONS_REFUSED},
+        {"transactions", "accepted", STAT_TRANSACTIONS_ACCEPTED},
+        {"transactions", "deferred", STAT_TRANSACTIONS_DEFERRED},
+        {"transactions", "rejected", STAT_TRANSACTIONS_REJECTED},
+        {"transactions", "client_gone", STAT_TRANSACTIONS_LOST},
+        {"recipients", "accepted", STAT_RECIPIENTS_ACCEPTED},
+        {"recipients", "deferred", STAT_RECIPIENTS_DEFERRED},
+        {"recipients", "rejected", STAT_RECIPIENTS_REJECTED},
+        {"recipients", "discarded", STAT_RECIPIENTS_DISCARDED},
+        {"upstreams", "open", STAT_UPSTREAMS_OPEN},
+        {"upstreams", "opened", STAT_UPSTREAMS_OPENED},
+        {"upstreams", "reused", STAT_UPSTREAMS_REUSED},
+    };
+    json_t *all = json_object();
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        json_t *group = json_object_get(all, fields[i].group);
+        if (group == NULL) {
+            group = json_object();
+            json_object_set_new(all, fields[i].group, group);
+        }
+        json_object_set_new(group, fields[i].name, number(total(status, fields[i].counter)));
+    }
+    json_object_set_new(all, "bytes", number(total(status, STAT_BYTES)));
+    return all;
+}
+
+static json_t *reload_json(const struct status_reload *reload)
+{
+    return json_pack("{s:I, s:b, s:I, s:s?}", "at", (json_int_t)reload->at, "ok", reload->ok,
+                     "count", (json_int_t)reload->count, "errors", reload->errors);
+}
+
+char *status_json(const struct status *status)
+{
+    const struct prepared *prepared = status->prepared;
+    json_t *root = counters_json(status);
+    json_t *relays = json_array();
+    for (size_t i = 0; i < relay_count(prepared->relays); i++) {
+        json_array_append_new(relays, relay_json(status, relay_at(prepared->relays, i)));
+    }
+    json_object_set_new(root, "version", json_string(SPLITMX_VERSION));
+    json_object_set_new(root, "pid", number((uint64_t)getpid()));
+    json_object_set_new(root, "hostname", json_string(prepared->config->hostname.text));
+    json_object_set_new(root, "workers", number(status->worker_count));
+    json_object_set_new(root, "uptime_seconds", number((uint64_t)(time(NULL) - status->started)));
+    json_object_set_new(root, "relays", relays);
+    json_object_set_new(root, "routes",
+                        json_pack("{s:I, s:I}", "count", (json_int_t)table_routes(prepared->table),
+                                  "generation", (json_int_t)table_generation(prepared->table)));
+    json_object_set_new(root, "reload", reload_json(status->reload));
+    char *text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    json_decref(root);
+    return text;
+}
+
+/* ---- text ---- */
+
+static void put_counters(FILE *out, const struct status *status)
+{
+    fprintf(out,
+            "sessions      %llu open, %llu since the start, %llu refused\n"
+            "transactions  %llu accepted, %llu deferred, %llu rejected, %llu left by the client\n"
+            "recipients    %llu accepted, %llu deferred, %llu rejected, %llu discarded\n"
+            "upstreams     %llu open, %llu opened, %llu times reused\n",
+            (unsigned long long)total(status, STAT_SESSIONS_OPEN),
+            (unsigned long long)total(status, STAT_SESSIONS),
+            (unsigned long long)total(status, STAT_SESSIONS_REFUSED),
+            (unsigned long long)total(status, STAT_TRANSACTIONS_ACCEPTED),
+            (unsigned long long)total(status, STAT_TRANSACTIONS_DEFERRED),
+            (unsigned long long)total(status, STAT_TRANSACTIONS_REJECTED),
+            (unsigned long long)total(status, STAT_TRANSACTIONS_LOST),
+            (unsigned long long)total(status, STAT_RECIPIENTS_ACCEPTED),
+            (unsigned long long)total(status, STAT_RECIPIENTS_DEFERRED),
+            (unsigned long long)total(status, STAT_RECIPIENTS_REJECTED),
+            (unsigned long long)total(status, STAT_RECIPIENTS_DISCARDED),
+            (unsigned long long)total(status, STAT_UPSTREAMS_OPEN),
+            (unsigned long long)total(status, STAT_UPSTREAMS_OPENED),
+            (unsigned long long)total(status, STAT_UPSTREAMS_REUSED));
+}
+
+static void put_relays(FILE *out, const struct status *status)
+{
+    const struct relay_set *relays = status->prepared->relays;
+    for (size_t i = 0; i < relay_count(relays); i++) {
+        const struct relay *relay = relay_at(relays, i);
+        fprintf(out, "relay         %s:", relay->name);
+        for (size_t h = 0; h < relay->hop_count; h++) {
+            char text[300];
+            hop_text(&relay->hops[h], text, sizeof text);
+            fprintf(out, "%s %s", h == 0 ? "" : ",", text);
+        }
+        fprintf(out, ", %u of %u connections\n", connections_of(status, relay),
+                relay->max_connections);
+    }
+}
+
+static void put_reload(FILE *out, const struct status_reload *reload)
+{
+    char when[64];
+    struct tm parts;
+    strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&reload->at, &parts));
+    fprintf(out, "last %-8s %s, %s\n", reload->count == 0 ? "start" : "reload", when,
+            reload->ok ? "fine" : "FAILED; what was in force before still is");
+    if (reload->errors != NULL) {
+        fputs(reload->errors, out);
+    }
+}
+
+char *status_text(const struct status *status)
+{
+    const struct prepared *prepared = status->prepared;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        return NULL;
+    }
+    fprintf(out, "splitmx %s on %s, pid %ld, %u worker%s, up %llu s\n", SPLITMX_VERSION,
+            prepared->config->hostname.text, (long)getpid(), status->worker_count,
+            status->worker_count == 1 ? "" : "s",
+            (unsigned long long)(time(NULL) - status->started));
+    put_counters(out, status);
+    put_relays(out, status);
+    fprintf(out, "routes        %llu, generation %llu\n",
+            (unsigned long long)table_routes(prepared->table),
+            (unsigned long long)table_generation(prepared->table));
+    put_reload(out, status->reload);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

@@ -1,0 +1,30 @@
+/*
+ * status: what `splitmx status` shows, gathered from the workers' counters (design: sections 8 and 10). Main thread.
+ */
+#ifndef SPLITMX_PROXY_DAEMON_STATUS_H
+#define SPLITMX_PROXY_DAEMON_STATUS_H
+
+#include "proxy/daemon/worker.h"
+
+/* The last reload, or the start. */
+struct status_reload {
+    time_t at;
+    bool ok;
+    unsigned long long count; /* reloads since the start, failed ones included */
+    char *errors;             /* lines; NULL when fine; owned by the daemon */
+};
+
+struct status {
+    const struct prepared *prepared;
+    struct worker *const *workers;
+    unsigned worker_count;
+    const struct shared *shared;
+    const struct status_reload *reload;
+    time_t started;
+};
+
+/* For people, and for programs (JSON, one object). The caller frees; NULL: no memory. */
+char *status_text(const struct status *status);
+char *status_json(const struct status *status);
+
+#endif

@@ -1,0 +1,503 @@
+/*
+ * Connections over uv_tcp and uv_pipe: the `connection` of proxy/session/world.h.
+ *
+ * Input: every read of a loop goes into one shared buffer, behind what a connection had left over; what is left after the event is kept in a
+ * block of its own. An idle connection so holds no buffer at all. Output: collected during a turn of the loop and
+ * tried by one uv_try_write; what the kernel does not take waits in a block until libuv has written it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "proxy/net/net.h"
+
+/* Beyond this a leftover is no half line but something that session code does not want now: reading pauses. */
+#define LEFTOVER_PAUSE 4096
+/* Writes from this size on are tried at once, without being copied first. */
+#define WRITE_THROUGH 4096
+/* After our last word the client is listened to this long, so that it can read it (RFC 1122 4.2.2.13: a close with unread input is
+ * an RST, which may take our words with it). Milliseconds and bytes. */
+#define LINGER_TIME  2000
+#define LINGER_BYTES (256 * 1024)
+/* And this long it may take to read what is queued for it. */
+#define FLUSH_TIME 10000
+
+struct net_conn {
+    struct conn conn; /* first: what session code sees */
+    struct net *net;
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    };
+    union {
+        uv_connect_t connect;
+        uv_write_t write;
+        uv_shutdown_t shutdown;
+    };
+    struct net_conn *next_active;
+    struct span view;   /* input not consumed: in the shared buffer during a read, else in `left` */
+    char *left;         /* owned */
+    char *out;          /* output not yet given to libuv; owned */
+    size_t out_len, out_cap;
+    char *writing;      /* output that libuv is writing; owned */
+    size_t lingered;
+    struct timer linger;
+    bool is_active, is_pipe, is_reading, is_writing, is_connected;
+    bool eof;
+    bool tell_lost;     /* CONN_LOST is due */
+    bool is_flushing;   /* closed by session code; ends when all is written */
+    bool is_lingering;  /* all is written; the peer may read it */
+    bool is_closing;    /* uv_close was called */
+};
+
+static const struct conn_ops conn_ops;
+
+static void conn_activate(struct net_conn *c)
+{
+    if (!c->is_active) {
+        c->is_active = true;
+        c->next_active = c->net->active;
+        c->net->active = c;
+    }
+}
+
+/* ---- closing ---- */
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct net_conn *c = handle->data;
+    free(c->left);
+    free(c->out);
+    free(c->writing);
+    free(c);
+}
+
+static void conn_end(struct net_conn *c, bool reset)
+{
+    if (c->is_closing) {
+        return;
+    }
+    c->is_closing = true;
+    timer_stop(&c->net->world.timers, &c->linger);
+    if (c->is_active) { /* freed only after the active list has been walked: take it out now */
+        struct net_conn **link = &c->net->active;
+        while (*link != c) {
+            link = &(*link)->next_active;
+        }
+        *link = c->next_active;
+        c->is_active = false;
+    }
+    if (!reset || c->is_pipe || uv_tcp_close_reset(&c->tcp, on_closed) != 0) {
+        uv_close(&c->handle, on_closed);
+    }
+}
+
+static void on_linger_due(void *owner)
+{
+    conn_end(owner, true);
+}
+
+static int conn_fd(const struct net_conn *c)
+{
+    uv_os_fd_t fd = -1;
+    return uv_fileno(&c->handle, &fd) == 0 ? fd : -1;
+}
+
+/* Input or an end has arrived that was not read yet. */
+static bool conn_pending(struct conn *conn)
+{
+    struct net_conn *c = (struct net_conn *)(void *)conn;
+    char byte;
+    ssize_t n = recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+static void conn_read_start(struct net_conn *c);
+
+static void on_shutdown(uv_shutdown_t *req, int status)
+{
+    (void)req;
+    (void)status;
+}
+
+/* All is written: ends at once when the peer has nothing under way, else lets it read our last words. */
+static void conn_finish(struct net_conn *c)
+{
+    if (c->is_closing || c->is_lingering) {
+        return;
+    }
+    if (c->eof || (c->view.len == 0 && !conn_pending(&c->conn))) {
+        conn_end(c, false);
+        return;
+    }
+    c->view = (struct span){0};
+    if (uv_shutdown(&c->shutdown, &c->stream, on_shutdown) != 0) {
+        conn_end(c, false);
+        return;
+    }
+    c->is_lingering = true;
+    timer_set(&c->net->world.timers, &c->linger, c->net->world.now + LINGER_TIME);
+    conn_read_start(c);
+}
+
+/* ---- output ---- */
+
+static void conn_lose(struct net_conn *c)
+{
+    c->out_len = 0;
+    c->tell_lost = true;
+    conn_activate(c);
+}
+
+static void conn_flush(struct net_conn *c);
+
+static void on_written(uv_write_t *req, int status)
+{
+    struct net_conn *c = req->handle->data;
+    free(c->writing);
+    c->writing = NULL;
+    c->is_writing = false;
+    if (c->is_closing) {
+        return;
+    }
+    net_enter(c->net);
+    if (status < 0) {
+        conn_lose(c);
+        return;
+    }
+    conn_flush(c);
+    if (c->is_writing || c->tell_lost) {
+        return;
+    }
+    if (c->is_flushing) {
+        conn_finish(c);
+    } else {
+        c->conn.on_event(c->conn.owner, CONN_WRITABLE);
+    }
+}
+
+/* What the kernel did not take is handed to libuv as it is; a new block begins. */
+static void conn_write_rest(struct net_conn *c, size_t taken)
+{
+    uv_buf_t rest = uv_buf_init(c->out + taken, (unsigned)(c->out_len - taken));
+    c->writing = c->out;
+    c->out = NULL;
+    c->out_len = c->out_cap = 0;
+    c->is_writing = true;
+    if (uv_write(&c->write, &c->stream, &rest, 1, on_written) != 0) {
+        c->is_writing = false;
+        conn_lose(c);
+    }
+}
+
+static void conn_flush(struct net_conn *c)
+{
+    if (c->out_len == 0 || c->is_writing || !c->is_connected || c->is_closing || c->tell_lost) {
+        return;
+    }
+    uv_buf_t buffer = uv_buf_init(c->out, (unsigned)c->out_len);
+    int n = uv_try_write(&c->stream, &buffer, 1);
+    if (n < 0 && n != UV_EAGAIN) {
+        conn_lose(c);
+        return;
+    }
+    size_t taken = n > 0 ? (size_t)n : 0;
+    if (taken < c->out_len) {
+        conn_write_rest(c, taken);
+        return;
+    }
+    c->out_len = 0;
+    free(c->out);
+    c->out = NULL;
+    c->out_cap = 0;
+}
+
+static bool conn_queue(struct net_conn *c, struct span bytes)
+{
+    if (c->out_len + bytes.len > c->out_cap) {
+        size_t cap = c->out_cap < 512 ? 512 : c->out_cap;
+        while (cap < c->out_len + bytes.len) {
+            cap *= 2;
+        }
+        char *grown = realloc(c->out, cap);
+        if (grown == NULL) {
+            return false;
+        }
+        c->out = grown;
+        c->out_cap = cap;
+    }
+    memcpy(c->out + c->out_len, bytes.ptr, bytes.len);
+    c->out_len += bytes.len;
+    conn_activate(c);
+    return true;
+}
+
+/* Large writes with nothing in front but what is collected: one call, no copy of what is taken. */
+static struct span conn_write_through(struct net_conn *c, struct span bytes)
+{
+    uv_buf_t buffers[2] = {uv_buf_init(c->out, (unsigned)c->out_len),
+                           uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len)};
+    unsigned skip = c->out_len == 0 ? 1 : 0;
+    int n = uv_try_write(&c->stream, buffers + skip, 2 - skip);
+    if (n < 0) {
+        return bytes; /* EAGAIN waits in the queue; other errors come back at the flush */
+    }
+    size_t taken = (size_t)n;
+    if (taken < c->out_len) {
+        memmove(c->out, c->out + taken, c->out_len - taken);
+        c->out_len -= taken;
+        return bytes;
+    }
+    bytes = span_skip(bytes, taken - c->out_len);
+    c->out_len = 0;
+    return bytes;
+}
+
+static void conn_write(struct conn *conn, struct span bytes)
+{
+    struct net_conn *c = (struct net_conn *)(void *)conn;
+    if (c->tell_lost || c->is_closing) {
+        return;
+    }
+    if (bytes.len >= WRITE_THROUGH && !c->is_writing && c->is_connected) {
+        bytes = conn_write_through(c, bytes);
+    }
+    if (bytes.len != 0 && !conn_queue(c, bytes)) {
+        conn_lose(c);
+    }
+}
+
+static size_t conn_unsent(struct conn *conn)
+{
+    struct net_conn *c = (struct net_conn *)(void *)conn;
+    conn_flush(c);
+    return c->out_len + uv_stream_get_write_queue_size(&c->stream);
+}
+
+/* ---- input ---- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct net_conn *c = handle->data;
+    (void)suggested;
+    if (c->view.len != 0) {
+        memcpy(c->net->read_buffer, c->view.ptr, c->view.len);
+    }
+    *buffer = uv_buf_init(c->net->read_buffer + c->view.len, (unsigned)(CONN_HELD - c->view.len));
+}
+
+/* After an event: what was not consumed moves out of the shared buffer; reading goes on or pauses. */
+static void conn_keep_left(struct net_conn *c)
+{
+    char *old = c->left;
+    if (c->is_closing) {
+        return;
+    }
+    if (c->view.len == 0) {
+        c->left = NULL;
+        c->view = (struct span){0};
+    } else {
+        c->left = malloc(c->view.len);
+        if (c->left == NULL) {
+            c->view = (struct span){0};
+            conn_lose(c);
+        } else {
+            memcpy(c->left, c->view.ptr, c->view.len);
+            c->view.ptr = c->left;
+        }
+    }
+    free(old);
+    if (c->view.len >= LEFTOVER_PAUSE && c->is_reading) {
+        c->is_reading = false;
+        uv_read_stop(&c->stream);
+    }
+}
+
+static void conn_discard(struct net_conn *c, ssize_t n)
+{
+    if (n < 0 || (c->lingered += (size_t)n) > LINGER_BYTES) {
+        conn_end(c, n >= 0);
+    }
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
+{
+    struct net_conn *c = stream->data;
+    (void)buffer;
+    if (n == 0 || c->is_closing) {
+        return;
+    }
+    net_enter(c->net);
+    if (c->is_flushing) {
+        conn_discard(c, n);
+        return;
+    }
+    if (n < 0) {
+        c->is_reading = false;
+        uv_read_stop(stream);
+        c->eof = n == UV_EOF;
+        c->conn.on_event(c->conn.owner, c->eof ? CONN_EOF : CONN_LOST);
+        return;
+    }
+    c->view = span_make(c->net->read_buffer, c->view.len + (size_t)n);
+    c->conn.on_event(c->conn.owner, CONN_READABLE);
+    conn_keep_left(c);
+}
+
+static void conn_read_start(struct net_conn *c)
+{
+    if (!c->is_reading && !c->eof && !c->is_closing) {
+        c->is_reading = uv_read_start(&c->stream, on_alloc, on_read) == 0;
+        if (!c->is_reading) {
+            conn_lose(c);
+        }
+    }
+}
+
+static struct span conn_peek(struct conn *conn)
+{
+    return ((struct net_conn *)(void *)conn)->view;
+}
+
+static void conn_consume(struct conn *conn, size_t count)
+{
+    struct net_conn *c = (struct net_conn *)(void *)conn;
+    c->view = span_skip(c->view, count);
+    if ((c->view.len == 0 && c->left != NULL) || !c->is_reading) {
+        conn_activate(c); /* the block goes, or reading goes on, when the turn is over */
+    }
+}
+
+static void conn_close(struct conn *conn, enum conn_close how)
+{
+    struct net_conn *c = (struct net_conn *)(void *)conn;
+    c->is_flushing = true;
+    if (how == CONN_RESET || c->tell_lost || !c->is_connected) {
+        conn_end(c, how == CONN_RESET);
+    } else {
+        c->linger.on_due = on_linger_due;
+        c->linger.owner = c;
+        timer_set(&c->net->world.timers, &c->linger, c->net->world.now + FLUSH_TIME);
+        conn_activate(c);
+    }
+}
+
+static const struct conn_ops conn_ops = {
+    .peek = conn_peek,
+    .consume = conn_consume,
+    .write = conn_write,
+    .unsent = conn_unsent,
+    .pending = conn_pending,
+    .close = conn_close,
+};
+
+/* ---- a turn's end ---- */
+
+static void conn_settle(struct net_conn *c)
+{
+    if (c->tell_lost) {
+        if (c->is_flushing) {
+            conn_end(c, true);
+        } else {
+            c->conn.on_event(c->conn.owner, CONN_LOST);
+        }
+        return;
+    }
+    conn_flush(c);
+    if (c->is_active || c->is_writing) {
+        return;
+    }
+    if (c->is_flushing) {
+        conn_finish(c);
+        return;
+    }
+    if (c->view.len == 0) {
+        free(c->left);
+        c->left = NULL;
+    }
+    if (c->is_connected && c->view.len < LEFTOVER_PAUSE) {
+        conn_read_start(c);
+    }
+}
+
+void net_flush(struct net *net)
+{
+    while (net->active != NULL) {
+        struct net_conn *c = net->active;
+        net->active = c->next_active;
+        c->is_active = false;
+        conn_settle(c);
+    }
+}
+
+/* ---- beginning ---- */
+
+static struct net_conn *conn_new(struct net *net, bool is_pipe)
+{
+    struct net_conn *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        return NULL;
+    }
+    c->conn.ops = &conn_ops;
+    c->net = net;
+    c->is_pipe = is_pipe;
+    if ((is_pipe ? uv_pipe_init(net->loop, &c->pipe, 0) : uv_tcp_init(net->loop, &c->tcp)) != 0) {
+        free(c);
+        return NULL;
+    }
+    c->handle.data = c;
+    return c;
+}
+
+static void on_connected(uv_connect_t *req, int status)
+{
+    struct net_conn *c = req->handle->data;
+    if (c->is_closing || status == UV_ECANCELED) {
+        return;
+    }
+    net_enter(c->net);
+    if (status < 0) {
+        conn_lose(c);
+        return;
+    }
+    c->is_connected = true;
+    if (!c->is_pipe) {
+        uv_tcp_nodelay(&c->tcp, 1);
+    }
+    conn_read_start(c);
+    c->conn.on_event(c->conn.owner, CONN_OPEN);
+}
+
+struct conn *net_connect(struct world *world, const struct net_address *address)
+{
+    struct net *net = (struct net *)(void *)world;
+    struct net_conn *c = conn_new(net, address->any.sa_family == AF_UNIX);
+    if (c == NULL) {
+        return NULL;
+    }
+    if (c->is_pipe) {
+        uv_pipe_connect(&c->connect, &c->pipe, address->local.sun_path, on_connected);
+    } else if (uv_tcp_connect(&c->connect, &c->tcp, &address->any, on_connected) != 0) {
+        conn_lose(c); /* told when the turn is over */
+    }
+    return &c->conn;
+}
+
+struct conn *net_accept(struct net *net, uv_stream_t *server, int *fd)
+{
+    struct net_conn *c = conn_new(net, false);
+    if (c == NULL) {
+        return NULL;
+    }
+    if (uv_accept(server, &c->stream) != 0) {
+        conn_end(c, false);
+        return NULL;
+    }
+    c->is_connected = true;
+    *fd = conn_fd(c);
+    uv_tcp_nodelay(&c->tcp, 1);
+    conn_activate(c); /* reading begins when the turn is over */
+    return &c->conn;
+}

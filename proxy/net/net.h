@@ -1,0 +1,77 @@
+/*
+ * net: a world over libuv: one loop, its connections, timers and resolver.
+ *
+ * Thread: the loop's. What session code queues during one turn of the loop is written, and what it deferred is freed, just before
+ * the loop waits again; so the replies to a client's pipelined commands go out in one write.
+ */
+#ifndef SPLITMX_PROXY_NET_NET_H
+#define SPLITMX_PROXY_NET_NET_H
+
+#include <uv.h>
+
+#include "proxy/session/world.h"
+#include "routing/resolver.h"
+
+struct net_conn;
+
+struct net_options {
+    struct policy *policy;
+    struct shared *shared;
+    struct resolver_options resolver;
+    /* The log's sink: from any loop, never blocking. */
+    void (*log)(void *context, enum config_log_level level, struct span record);
+    void *log_context;
+    uint64_t seed;
+    unsigned descriptors; /* RLIMIT_NOFILE */
+    /* Once, when the world drains and its last session has ended: time for net_close. */
+    void (*on_drained)(void *context);
+    void *drained_context;
+};
+
+struct net {
+    struct world world; /* first: a net is a world */
+    uv_loop_t *loop;
+    uv_prepare_t prepare;
+    uv_timer_t timer;
+    uint64_t timer_due;
+    char *read_buffer;
+    struct net_conn *active; /* have output to flush or an event to be told */
+    struct resolver *resolver;
+    struct net_options options;
+    uint64_t random;
+    bool told_drained;
+};
+
+/* False when memory or descriptors are short. */
+bool net_init(struct net *net, uv_loop_t *loop, const struct net_options *options);
+
+/* When no session is left: ends what is idle; uv_run returns when all has been said. */
+void net_close(struct net *net);
+/* After uv_run has returned: closes the last handles and frees everything. */
+void net_release(struct net *net);
+
+/* A new policy and resolver configuration, after a reload. */
+void net_configure(struct net *net, struct policy *policy, const struct resolver_options *resolver);
+
+/* Sets the world's clock; at the head of each callback of the loop that enters session code. */
+static inline void net_enter(struct net *net)
+{
+    net->world.now = uv_now(net->loop);
+}
+
+/* ---- listeners ---- */
+
+struct listener;
+
+/* Listens on a bound socket (ownership is taken) and begins a session for each client. *error: negative errno. */
+struct listener *listener_open(struct net *net, int fd, int *error);
+void listener_close(struct listener *listener);
+
+/* ---- for proxy/net itself ---- */
+
+struct conn *net_connect(struct world *world, const struct net_address *address);
+void net_flush(struct net *net);
+/* Accepts one client from the stream; NULL: nothing to accept. */
+struct conn *net_accept(struct net *net, uv_stream_t *server, int *fd);
+
+#endif

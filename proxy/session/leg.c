@@ -1,0 +1,666 @@
+#include "proxy/session/leg.h"
+
+#include <stdlib.h>
+
+#include "proxy/session/pool.h"
+#include "proxy/session/shared.h"
+
+/* How long a leg waits for one of `max-connections` (design: section 6), milliseconds. */
+#define SLOT_WAIT 10000
+
+/* States are waits; what the leg wants next is in `asked` and `data_wanted`. */
+enum leg_state {
+    LEG_IS_NEW,
+    LEG_IS_RESOLVING,  /* the next hop's addresses */
+    LEG_IS_QUEUED,     /* a free connection */
+    LEG_IS_CONNECTING, /* the upstream's readiness */
+    LEG_IS_REPLAYING,  /* answers to MAIL and RCPT that were accepted before */
+    LEG_IS_ASKING,     /* the answer to a RCPT (and, at first, to MAIL) */
+    LEG_IS_OPEN,       /* nothing: more recipients, or DATA */
+    LEG_IS_STARTING,   /* the answer to DATA */
+    LEG_IS_TAKING,     /* nothing: the message */
+    LEG_IS_COMMITTING, /* the answer to end-of-data */
+    LEG_IS_CLOSED,
+};
+
+struct leg {
+    const struct leg_context *context;
+    const struct relay *relay;
+    struct span domain;
+    enum leg_state state;
+    struct upstream *upstream;
+    struct resolution *resolution;
+    struct resolver_address *addresses; /* of the hop being tried; owned */
+    size_t address_count, address_next;
+    size_t hop_next;
+    struct recipient *asked;    /* waits for its answer */
+    struct recipient *replayed; /* waits for its second acceptance */
+    struct recipient *first, *last;
+    unsigned count;
+    bool data_wanted;
+    bool may_wait;
+    bool reopened;   /* the one replay of section 6 has been used */
+    bool no_pool;    /* a pooled connection was found stale */
+    bool local;
+    bool begun;      /* MAIL was accepted once */
+    uint64_t deadline;       /* of the recipient asked for, all attempts together */
+    uint64_t written, taken; /* bytes of the message: given to the upstream; with the kernel when last looked */
+    struct timer timer;
+    struct pool_waiter waiter;
+    struct reply failure; /* once closed: the answer to whoever asks again */
+};
+
+static void leg_try_next(struct leg *leg);
+static void leg_go_on(struct leg *leg);
+
+/* ---- closing ---- */
+
+static struct world *world_of(const struct leg *leg)
+{
+    return leg->context->world;
+}
+
+static void leg_tell(struct leg *leg, enum leg_event_kind kind, const struct reply *reply)
+{
+    leg->context->on_event(leg->context->owner, leg,
+                           &(struct leg_event){.kind = kind, .reply = reply});
+}
+
+static void leg_stop_waiting(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    timer_stop(&world->timers, &leg->timer);
+    pool_leave(world->pool, &leg->waiter);
+    if (leg->resolution != NULL) {
+        world->ops->resolve_cancel(world, leg->resolution);
+        leg->resolution = NULL;
+    }
+}
+
+/* Lets the connection go: back to the pool where that is clean, else by RST. */
+static void leg_drop_upstream(struct leg *leg)
+{
+    struct upstream *up = leg->upstream;
+    leg->upstream = NULL;
+    if (up == NULL) {
+        return;
+    }
+    if (upstream_owes(up) || leg->state == LEG_IS_TAKING) {
+        upstream_reset(up);
+    } else {
+        upstream_release(up);
+    }
+}
+
+static void leg_close(struct leg *leg)
+{
+    leg_stop_waiting(leg);
+    leg_drop_upstream(leg);
+    leg->state = LEG_IS_CLOSED;
+}
+
+/* The leg is over before end-of-data: tells whoever waits, and keeps the reply for who asks later. */
+static void leg_fail(struct leg *leg, const struct reply *reply)
+{
+    leg->failure = *reply;
+    leg_close(leg);
+    if (leg->asked != NULL) {
+        leg->asked = NULL;
+        leg_tell(leg, LEG_ANSWERED, &leg->failure);
+    }
+    if (leg->data_wanted) {
+        leg_tell(leg, LEG_LOST, &leg->failure);
+    }
+}
+
+static void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what)
+{
+    struct reply reply;
+    reply_setf(&reply, code, enhanced, "%s: %.*s", leg->relay->name, SPAN_ARGS(what));
+    leg_fail(leg, &reply);
+}
+
+static void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what)
+{
+    leg_fail_span(leg, code, enhanced, span_of(what));
+}
+
+/* ---- replies on their way to the client ---- */
+
+void leg_translate(struct reply *reply, enum upstream_command command)
+{
+    if (reply_blames_us(reply)) {
+        reply->code = 451;
+        memcpy(reply->enhanced, "4.3.5", sizeof "4.3.5");
+    } else if (reply->code == 421) {
+        reply->code = 451; /* that upstream closes; we do not */
+    } else if (reply->code == 552 && command == UPSTREAM_MAIL) {
+        reply->code = 554; /* a 552 to RCPT would read as too many recipients */
+        memcpy(reply->enhanced, "5.3.4", sizeof "5.3.4");
+    }
+}
+
+/* ---- opening: next hops, addresses, a connection ---- */
+
+static void leg_arm(struct leg *leg, uint64_t wait)
+{
+    struct world *world = world_of(leg);
+    timer_set(&world->timers, &leg->timer, world->now + wait);
+}
+
+static void on_upstream(void *owner, const struct upstream_event *event);
+
+static struct upstream_key leg_key(const struct leg *leg)
+{
+    return (struct upstream_key){.address = leg->addresses[leg->address_next].address,
+                                 .tls = leg->relay->tls,
+                                 .identity = leg->relay->identity};
+}
+
+/* Takes a connection to the address at hand: pooled, else a new one. False: all places are taken. */
+static bool leg_take_connection(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    struct upstream_key key = leg_key(leg);
+    struct upstream *up = leg->no_pool ? NULL : pool_take(world->pool, &key);
+    leg->local = net_address_is_local(&key.address);
+    timer_set(&world->timers, &leg->timer, leg->deadline);
+    if (up != NULL) {
+        upstream_adopt(up, leg->context->policy, on_upstream, leg);
+        leg->upstream = up;
+        leg_go_on(leg);
+        return true;
+    }
+    quota_cell cell =
+        quota_take(world->shared->endpoints, &key.address, (size_t)net_address_length(&key.address),
+                   leg->relay->max_connections);
+    if (cell == QUOTA_NONE) {
+        return false;
+    }
+    leg->upstream = upstream_open(world, &key, cell, leg->context->policy, on_upstream, leg);
+    if (leg->upstream == NULL) {
+        leg_fail_with(leg, 451, "4.3.0", "no connection can be opened now");
+        return true;
+    }
+    leg->state = LEG_IS_CONNECTING;
+    return true;
+}
+
+/* pool_waiter's view of it. While it waits, the time-out is that of waiting. */
+static bool on_place(void *owner)
+{
+    struct leg *leg = owner;
+    uint64_t due = leg->timer.due;
+    if (leg_take_connection(leg)) {
+        return true;
+    }
+    timer_set(&world_of(leg)->timers, &leg->timer, due);
+    return false;
+}
+
+static void leg_connect(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    for (size_t i = 0; i < leg->context->policy->own_count; i++) {
+        if (net_address_equal(&leg->addresses[leg->address_next].address,
+                              &leg->context->policy->own[i])) {
+            leg_fail_with(leg, 451, "4.4.6", "the next hop is this server itself");
+            return;
+        }
+    }
+    if (leg_take_connection(leg)) {
+        return;
+    }
+    if (!leg->may_wait) {
+        leg_fail_with(leg, 452, "4.5.3", "all connections are in use; send this one separately");
+        return;
+    }
+    leg->state = LEG_IS_QUEUED;
+    leg->waiter.try = on_place;
+    leg->waiter.owner = leg;
+    if (world->now + SLOT_WAIT < leg->deadline) {
+        leg_arm(leg, SLOT_WAIT);
+    }
+    pool_wait(world->pool, &leg->waiter);
+}
+
+static bool leg_keep_addresses(struct leg *leg, const struct resolver_address *addresses,
+                               size_t count)
+{
+    free(leg->addresses);
+    leg->address_next = 0;
+    leg->address_count = count;
+    leg->addresses = calloc(count, sizeof *addresses);
+    if (leg->addresses == NULL) {
+        leg_fail_with(leg, 452, "4.3.1", "out of memory");
+        return false;
+    }
+    memcpy(leg->addresses, addresses, count * sizeof *addresses);
+    return true;
+}
+
+static void on_answer(void *owner, const struct resolver_answer *answer)
+{
+    struct leg *leg = owner;
+    leg->resolution = NULL;
+    if (answer->status == RESOLVER_OK) {
+        if (leg_keep_addresses(leg, answer->addresses, answer->count)) {
+            leg_connect(leg);
+        }
+        return;
+    }
+    if (leg->hop_next < leg->relay->hop_count) {
+        leg_try_next(leg);
+    } else if (answer->status != RESOLVER_NULL_MX) {
+        leg_fail_with(leg, 451, "4.4.3", answer->why);
+    } else if (leg->relay->hops[leg->hop_next - 1].kind == NEXTHOP_DOMAIN) {
+        leg_fail_with(leg, 556, "5.1.10", "the recipient's domain does not take mail (null MX)");
+    } else {
+        leg_fail_with(leg, 451, "4.4.4", "the next hop does not take mail (null MX)");
+    }
+}
+
+/* The next hop in order; a literal address needs no look-up. */
+static void leg_try_next(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    const struct nexthop *hop = &leg->relay->hops[leg->hop_next++];
+    if (hop->kind == NEXTHOP_ADDRESS) {
+        struct resolver_address literal = {.address = hop->address};
+        if (leg_keep_addresses(leg, &literal, 1)) {
+            leg_connect(leg);
+        }
+        return;
+    }
+    leg->state = LEG_IS_RESOLVING;
+    leg->resolution = world->ops->resolve(world, hop, leg->domain, on_answer, leg);
+    if (leg->resolution == NULL) {
+        leg_fail_with(leg, 452, "4.3.1", "out of memory");
+    }
+}
+
+/* From the relay's first next hop; also for the second opening, "at the same relay". */
+static void leg_open(struct leg *leg)
+{
+    leg->hop_next = 0;
+    leg->address_count = leg->address_next = 0;
+    leg_try_next(leg);
+}
+
+/* Section 6: the next address, the next next-hop, else 451 4.4.1. */
+static void leg_unavailable(struct leg *leg, const char *why)
+{
+    if (leg->address_next + 1 < leg->address_count) {
+        leg->address_next++;
+        leg_connect(leg);
+    } else if (leg->hop_next < leg->relay->hop_count) {
+        leg_try_next(leg);
+    } else {
+        leg_fail_with(leg, 451, "4.4.1", why);
+    }
+}
+
+/* ---- the envelope ---- */
+
+/* A connection is ready: does what is wanted next, after a replay if there is something to repeat. */
+static void leg_go_on(struct leg *leg)
+{
+    if (!leg->begun) {
+        leg->state = LEG_IS_ASKING;
+        upstream_mail(leg->upstream, &leg->context->envelope, leg->asked->path);
+    } else if (leg->first != NULL) {
+        leg->state = LEG_IS_REPLAYING;
+        leg->replayed = leg->first;
+        upstream_mail(leg->upstream, &leg->context->envelope, leg->first->path);
+    } else {
+        leg->begun = false;
+        leg_go_on(leg);
+    }
+}
+
+static void leg_do_wanted(struct leg *leg)
+{
+    if (leg->asked != NULL) {
+        leg->state = LEG_IS_ASKING;
+        upstream_rcpt(leg->upstream, leg->asked->path);
+    } else if (leg->data_wanted) {
+        leg->state = LEG_IS_STARTING;
+        leg_arm(leg, leg->context->policy->config->timeouts.data);
+        upstream_data(leg->upstream);
+    } else {
+        leg->state = LEG_IS_OPEN;
+        timer_stop(&world_of(leg)->timers, &leg->timer);
+    }
+}
+
+static void leg_start_clock(struct leg *leg)
+{
+    leg->deadline = world_of(leg)->now + leg->context->policy->config->timeouts.recipient;
+    timer_set(&world_of(leg)->timers, &leg->timer, leg->deadline);
+}
+
+/* The connection is gone before 354 (section 6, "Further"): once more at the same relay, or lost. */
+static void leg_reopen(struct leg *leg, bool stale, const char *why)
+{
+    leg->upstream = NULL;
+    if (stale && !leg->no_pool) {
+        leg->no_pool = true;
+    } else if (!leg->reopened) {
+        leg->reopened = true;
+        leg->no_pool = true;
+    } else {
+        leg_fail_with(leg, 451, "4.4.2", why);
+        return;
+    }
+    if (leg->asked == NULL && !leg->data_wanted) {
+        leg->state = LEG_IS_OPEN; /* nobody waits: reopened when someone does */
+        return;
+    }
+    if (leg->asked == NULL) {
+        leg_start_clock(leg);
+    }
+    leg_open(leg);
+}
+
+void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait)
+{
+    if (leg->state == LEG_IS_CLOSED) {
+        leg_tell(leg, LEG_ANSWERED, &leg->failure);
+        return;
+    }
+    leg->asked = recipient;
+    leg->may_wait = may_wait;
+    leg_start_clock(leg);
+    if (leg->upstream == NULL) {
+        leg_open(leg);
+    } else if (!leg->begun) {
+        leg_go_on(leg);
+    } else {
+        leg_do_wanted(leg);
+    }
+}
+
+static void leg_answered(struct leg *leg, const struct upstream_event *event)
+{
+    struct recipient *asked = leg->asked;
+    struct reply reply = *event->reply;
+    leg_translate(&reply, event->command);
+    if (event->command == UPSTREAM_MAIL) {
+        leg_fail(leg, &reply); /* the refused MAIL is the answer to the RCPT that opened the leg */
+        return;
+    }
+    leg->asked = NULL;
+    leg->begun = true;
+    leg->state = LEG_IS_OPEN;
+    timer_stop(&world_of(leg)->timers, &leg->timer);
+    if (reply_is(&reply, 2)) {
+        *(leg->last != NULL ? &leg->last->next_in_leg : &leg->first) = asked;
+        leg->last = asked;
+        leg->count++;
+    }
+    leg_tell(leg, LEG_ANSWERED, &reply);
+}
+
+static void leg_replayed(struct leg *leg, const struct upstream_event *event)
+{
+    if (!reply_is(event->reply, 2)) {
+        leg_fail_with(leg, 451, "4.4.2", "connection lost, and a second one answered otherwise");
+        return;
+    }
+    leg->replayed = leg->replayed->next_in_leg;
+    if (leg->replayed != NULL) {
+        upstream_rcpt(leg->upstream, leg->replayed->path);
+    } else {
+        leg_do_wanted(leg);
+    }
+}
+
+/* ---- data ---- */
+
+void leg_data(struct leg *leg)
+{
+    leg->data_wanted = true;
+    leg->may_wait = false;
+    if (leg->state == LEG_IS_CLOSED) {
+        leg_tell(leg, LEG_LOST, &leg->failure);
+    } else if (leg->upstream == NULL) {
+        leg_start_clock(leg);
+        leg_open(leg);
+    } else {
+        leg_do_wanted(leg);
+    }
+}
+
+static void leg_started(struct leg *leg, const struct upstream_event *event)
+{
+    if (reply_is(event->reply, 3)) {
+        leg->state = LEG_IS_TAKING;
+        timer_stop(&world_of(leg)->timers, &leg->timer);
+        leg_tell(leg, LEG_READY, event->reply);
+        return;
+    }
+    struct reply reply = *event->reply;
+    leg_translate(&reply, UPSTREAM_DATA);
+    leg->failure = reply;
+    leg->state = LEG_IS_OPEN;
+    leg_close(leg);
+    leg_tell(leg, LEG_REFUSED, &reply);
+}
+
+bool leg_has_room(const struct leg *leg)
+{
+    return leg->upstream == NULL || upstream_unsent(leg->upstream) < CONN_ROOM;
+}
+
+bool leg_has_taken_all(const struct leg *leg)
+{
+    return leg->upstream == NULL || upstream_unsent(leg->upstream) == 0;
+}
+
+static uint64_t leg_taken(const struct leg *leg)
+{
+    return leg->written - upstream_unsent(leg->upstream);
+}
+
+/* An upstream that takes nothing for as long as `data` is lost. */
+static void leg_watch_pace(struct leg *leg)
+{
+    leg->taken = leg_taken(leg);
+    leg_arm(leg, leg->context->policy->config->timeouts.data);
+}
+
+void leg_body(struct leg *leg, struct span bytes)
+{
+    if (leg->state != LEG_IS_TAKING) {
+        return;
+    }
+    upstream_body(leg->upstream, bytes);
+    leg->written += bytes.len;
+    if (!timer_is_set(&leg->timer)) {
+        leg_watch_pace(leg);
+    }
+}
+
+bool leg_commit(struct leg *leg)
+{
+    if (!upstream_end(leg->upstream)) {
+        return false;
+    }
+    leg->state = LEG_IS_COMMITTING;
+    timer_stop(&world_of(leg)->timers, &leg->timer);
+    return true;
+}
+
+static void leg_settled(struct leg *leg, const struct upstream_event *event)
+{
+    struct reply reply = *event->reply;
+    leg_translate(&reply, UPSTREAM_END);
+    leg->state = LEG_IS_OPEN; /* the connection is clean */
+    leg_close(leg);
+    leg_tell(leg, LEG_SETTLED, &reply);
+}
+
+void leg_abandon(struct leg *leg)
+{
+    leg_close(leg);
+    leg->asked = NULL;
+}
+
+/* ---- events ---- */
+
+static void leg_lost(struct leg *leg, const struct upstream_event *event)
+{
+    leg->upstream = NULL;
+    switch (leg->state) {
+    case LEG_IS_ASKING:
+    case LEG_IS_REPLAYING:
+    case LEG_IS_OPEN:
+    case LEG_IS_STARTING:
+        leg_reopen(leg, event->reused, event->why);
+        break;
+    case LEG_IS_NEW:
+    case LEG_IS_RESOLVING:
+    case LEG_IS_QUEUED:
+    case LEG_IS_CONNECTING:
+    case LEG_IS_TAKING:
+    case LEG_IS_COMMITTING:
+        leg_fail_with(leg, 451, "4.4.2", event->why);
+        break;
+    case LEG_IS_CLOSED:
+        break;
+    }
+}
+
+static void leg_answer(struct leg *leg, const struct upstream_event *event)
+{
+    /* A pooled connection whose first answer is 421 was stale (section 6). */
+    bool stale = event->last && event->reused && event->reply->code == 421;
+    if (event->last) {
+        leg->upstream = NULL;
+    }
+    if (stale && leg->state != LEG_IS_COMMITTING) {
+        leg_reopen(leg, true, "the connection was stale");
+        return;
+    }
+    switch (leg->state) {
+    case LEG_IS_ASKING:
+        leg_answered(leg, event);
+        break;
+    case LEG_IS_REPLAYING:
+        leg_replayed(leg, event);
+        break;
+    case LEG_IS_STARTING:
+        leg_started(leg, event);
+        break;
+    case LEG_IS_COMMITTING:
+        leg_settled(leg, event);
+        break;
+    case LEG_IS_NEW:
+    case LEG_IS_RESOLVING:
+    case LEG_IS_QUEUED:
+    case LEG_IS_CONNECTING:
+    case LEG_IS_OPEN:
+    case LEG_IS_TAKING:
+    case LEG_IS_CLOSED:
+        break; /* the client table lets no answer through where none is owed */
+    }
+}
+
+static void on_upstream(void *owner, const struct upstream_event *event)
+{
+    struct leg *leg = owner;
+    switch (event->kind) {
+    case UPSTREAM_READY:
+        leg_go_on(leg);
+        break;
+    case UPSTREAM_UNAVAILABLE:
+        leg->upstream = NULL;
+        leg_unavailable(leg, event->why);
+        break;
+    case UPSTREAM_REFUSED:
+        leg->upstream = NULL;
+        leg_fail_span(leg, 451, "4.3.0", reply_first_line(event->reply));
+        break;
+    case UPSTREAM_ANSWER:
+        leg_answer(leg, event);
+        break;
+    case UPSTREAM_ROOM:
+        if (leg->state == LEG_IS_TAKING) {
+            timer_stop(&world_of(leg)->timers, &leg->timer);
+            leg_tell(leg, LEG_ROOM, NULL);
+        }
+        break;
+    case UPSTREAM_LOST:
+        leg_lost(leg, event);
+        break;
+    }
+}
+
+/* A time is over: that of the recipient, of DATA, of a place, or of taking what was sent. */
+static void on_due(void *owner)
+{
+    struct leg *leg = owner;
+    if (leg->state == LEG_IS_TAKING && leg_has_taken_all(leg)) {
+        return; /* it is the client that is slow */
+    }
+    if (leg->state == LEG_IS_TAKING && leg_taken(leg) != leg->taken) {
+        leg_watch_pace(leg); /* slow, but it moves */
+    } else if (leg->state == LEG_IS_QUEUED) {
+        leg_fail_with(leg, 451, "4.3.2", "all connections are in use");
+    } else {
+        leg_fail_with(leg, 451, leg->state < LEG_IS_STARTING ? "4.4.1" : "4.4.2", "timed out");
+    }
+}
+
+/* ---- life ---- */
+
+struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
+                    struct span domain)
+{
+    struct leg *leg = calloc(1, sizeof *leg);
+    if (leg != NULL) {
+        leg->context = context;
+        leg->relay = relay;
+        leg->domain = domain;
+        leg->timer.on_due = on_due;
+        leg->timer.owner = leg;
+    }
+    return leg;
+}
+
+void leg_free(struct leg *leg)
+{
+    leg_abandon(leg);
+    free(leg->addresses);
+    free(leg);
+}
+
+const struct relay *leg_relay(const struct leg *leg)
+{
+    return leg->relay;
+}
+
+bool leg_serves(const struct leg *leg, const struct relay *relay, struct span domain)
+{
+    return leg->relay == relay && span_equal_fold(leg->domain, domain);
+}
+
+struct recipient *leg_recipients(const struct leg *leg)
+{
+    return leg->first;
+}
+
+unsigned leg_recipient_count(const struct leg *leg)
+{
+    return leg->count;
+}
+
+bool leg_is_open(const struct leg *leg)
+{
+    return leg->state != LEG_IS_CLOSED;
+}
+
+bool leg_is_local(const struct leg *leg)
+{
+    return leg->local;
+}

@@ -1,0 +1,81 @@
+/*
+ * leg: one upstream conversation inside a transaction (design: sections 5 and 6).
+ *
+ * A leg is one relay (and, for a relay with one domain per transaction, one recipient domain). It is opened by its first
+ * recipient, tries the relay's next hops and their addresses in order, replays what was accepted when a connection is lost before
+ * 354, takes the message after 354 and is committed or abandoned by its transaction, which owns it. Events never come from inside
+ * leg_abandon or leg_free; LEG_ANSWERED may come from inside leg_recipient.
+ */
+#ifndef SPLITMX_PROXY_SESSION_LEG_H
+#define SPLITMX_PROXY_SESSION_LEG_H
+
+#include "proxy/session/policy.h"
+#include "proxy/session/upstream.h"
+
+/* A recipient that was accepted or is being asked for. Owned by the transaction. */
+struct recipient {
+    struct recipient *next;        /* of the transaction */
+    struct recipient *next_in_leg; /* accepted by the same leg, in order */
+    struct leg *leg;               /* NULL: discarded */
+    unsigned code;                 /* the answer to its RCPT */
+    char enhanced[REPLY_ENHANCED];
+    struct span path; /* behind the struct, as it goes on the wire */
+};
+
+enum leg_event_kind {
+    LEG_ANSWERED, /* the recipient asked for has its answer: `reply` */
+    LEG_READY,    /* 354 */
+    LEG_REFUSED,  /* DATA was refused: `reply`. The leg is closed */
+    LEG_ROOM,     /* it may take more of the message, or has taken all there was */
+    LEG_SETTLED,  /* `reply` is the upstream's answer to end-of-data. The leg is closed */
+    LEG_LOST,     /* after its last recipient's answer: `reply` says why. The leg is closed */
+};
+
+struct leg_event {
+    enum leg_event_kind kind;
+    const struct reply *reply;
+};
+
+struct leg;
+typedef void leg_handler(void *owner, struct leg *leg, const struct leg_event *event);
+
+/* What a leg is told of its transaction; outlives the leg. */
+struct leg_context {
+    struct world *world;
+    struct policy *policy;
+    struct envelope envelope;
+    leg_handler *on_event;
+    void *owner;
+};
+
+/* NULL: no memory. `domain` stays valid as long as the leg; empty where the relay takes several. */
+struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
+                    struct span domain);
+void leg_free(struct leg *leg); /* abandons what is open */
+
+/* `may_wait`: for a free connection (never while the transaction holds another leg). */
+void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait);
+
+void leg_data(struct leg *leg);
+
+bool leg_has_room(const struct leg *leg);
+bool leg_has_taken_all(const struct leg *leg);
+void leg_body(struct leg *leg, struct span bytes);
+
+/* End-of-data: from here on the upstream may have the message. False: it spoke out of turn, and was sent nothing. */
+bool leg_commit(struct leg *leg);
+
+/* Ends the leg so that its upstream has nothing of the message: RST once DATA was sent, RSET before. */
+void leg_abandon(struct leg *leg);
+
+const struct relay *leg_relay(const struct leg *leg);
+bool leg_serves(const struct leg *leg, const struct relay *relay, struct span domain);
+struct recipient *leg_recipients(const struct leg *leg); /* accepted ones, linked by next_in_leg */
+unsigned leg_recipient_count(const struct leg *leg);
+bool leg_is_open(const struct leg *leg); /* neither failed, settled nor abandoned */
+bool leg_is_local(const struct leg *leg); /* at a loopback, private or unix address */
+
+/* What goes to the client for what an upstream said (design: law 3, section 6): in place. */
+void leg_translate(struct reply *reply, enum upstream_command command);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * pool: idle upstream connections of one world, and those who wait for a connection (design: sections 5, 6).
+ *
+ * `max-connections` counts over all worlds (shared->endpoints), idle connections included; so while anybody waits anywhere, idle
+ * connections are not kept.
+ */
+#ifndef SPLITMX_PROXY_SESSION_POOL_H
+#define SPLITMX_PROXY_SESSION_POOL_H
+
+#include "proxy/session/upstream.h"
+
+struct pool;
+
+struct pool *pool_new(struct world *world);
+void pool_close_idle(struct pool *pool);
+void pool_free(struct pool *pool); /* closes what is idle; nobody waits any more */
+
+/* An idle connection, newest first, or NULL. The caller adopts it. */
+struct upstream *pool_take(struct pool *pool, const struct upstream_key *key);
+
+/* Keeps an idle connection, or ends it with QUIT. */
+void pool_put(struct pool *pool, struct upstream *upstream);
+
+/* A connection has given its place back: those who wait may try. */
+void pool_freed(struct pool *pool);
+
+/* One who waits: `try` is called from the loop until it returns true or pool_leave. */
+struct pool_waiter {
+    struct pool_waiter *next, *previous;
+    bool (*try)(void *owner);
+    void *owner;
+    bool waiting;
+};
+void pool_wait(struct pool *pool, struct pool_waiter *waiter);
+void pool_leave(struct pool *pool, struct pool_waiter *waiter);
+
+size_t pool_idle(const struct pool *pool);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * stats: what one world has counted. Written by its own thread only, read by any.
+ */
+#ifndef SPLITMX_PROXY_SESSION_STATS_H
+#define SPLITMX_PROXY_SESSION_STATS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum counter {
+    STAT_SESSIONS,              /* begun */
+    STAT_SESSIONS_OPEN,
+    STAT_SESSIONS_REFUSED,      /* by limits, early talkers */
+    STAT_TRANSACTIONS_ACCEPTED, /* 2xx to end-of-data */
+    STAT_TRANSACTIONS_DEFERRED, /* 4xx */
+    STAT_TRANSACTIONS_REJECTED, /* 5xx */
+    STAT_TRANSACTIONS_LOST,     /* the client went away first */
+    STAT_RECIPIENTS_ACCEPTED,
+    STAT_RECIPIENTS_DEFERRED,
+    STAT_RECIPIENTS_REJECTED,
+    STAT_RECIPIENTS_DISCARDED,
+    STAT_BYTES,                 /* of messages, as received */
+    STAT_UPSTREAMS_OPENED,
+    STAT_UPSTREAMS_REUSED,
+    STAT_UPSTREAMS_OPEN,
+    STAT_COUNT
+};
+
+struct stats {
+    _Atomic uint64_t value[STAT_COUNT];
+};
+
+/* One writer: a plain load and store is enough, and cheaper than a locked addition. */
+static inline void stats_add(struct stats *stats, enum counter stat, uint64_t n)
+{
+    uint64_t old = atomic_load_explicit(&stats->value[stat], memory_order_relaxed);
+    atomic_store_explicit(&stats->value[stat], old + n, memory_order_relaxed);
+}
+
+static inline void stats_sub(struct stats *stats, enum counter stat, uint64_t n)
+{
+    stats_add(stats, stat, (uint64_t)0 - n);
+}
+
+static inline uint64_t stats_get(const struct stats *stats, enum counter stat)
+{
+    return atomic_load_explicit(&stats->value[stat], memory_order_relaxed);
+}
+
+#endif

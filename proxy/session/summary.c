@@ -1,0 +1,129 @@
+#include "proxy/session/summary.h"
+
+static void begin(struct record *record, const struct policy *policy,
+                  const struct client_view *client, const char *event)
+{
+    record_begin(record, policy->config->log_format);
+    record_str(record, "session", client->session_id);
+    record_str(record, "event", event);
+}
+
+static void end(struct record *record, struct world *world, enum config_log_level level)
+{
+    world->ops->log(world, level, record_end(record));
+}
+
+static bool is_logged(const struct policy *policy, enum config_log_level level)
+{
+    return level <= policy->config->log_level;
+}
+
+static void put_client(struct record *record, const struct client_view *client)
+{
+    record_str(record, "client", client->ip);
+    if (client->name != NULL) {
+        record_str(record, "name", client->name);
+    }
+    record_span(record, "helo", client->helo);
+}
+
+static void put_reply(struct record *record, const struct reply *reply)
+{
+    char text[REPLY_TEXT + 32];
+    struct text out = TEXT(text);
+    text_printf(&out, "%u %s%s%.*s", reply->code, reply->enhanced,
+                reply->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(reply_first_line(reply)));
+    record_span(record, "reply", text_span(&out));
+}
+
+static const char *outcome_of(const struct summary *summary)
+{
+    if (reply_is(summary->reply, 2)) {
+        return "accepted";
+    }
+    if (summary->client_gone) {
+        return "client-gone";
+    }
+    return reply_is(summary->reply, 4) ? "deferred" : "rejected";
+}
+
+/* One value for all: "user@example.com=local:250;kingmail@example.com=kingmailer:250". */
+static void put_recipients(struct record *record, const struct recipient *recipient)
+{
+    char text[2048];
+    struct text out = TEXT(text);
+    for (; recipient != NULL && !out.full; recipient = recipient->next) {
+        const char *relay =
+            recipient->leg != NULL ? leg_relay(recipient->leg)->name : "discard";
+        text_printf(&out, "%.*s=%s:%u%s", SPAN_ARGS(recipient->path), relay, recipient->code,
+                    recipient->next != NULL ? ";" : "");
+    }
+    record_span(record, "recipients", text_span(&out));
+}
+
+void summary_transaction(struct world *world, const struct policy *policy,
+                         const struct client_view *client, const struct summary *summary)
+{
+    struct record record;
+    if (!is_logged(policy, LOG_INFO)) {
+        return;
+    }
+    begin(&record, policy, client, "transaction");
+    record_str(&record, "id", summary->id);
+    put_client(&record, client);
+    record_str(&record, "protocol", client->protocol);
+    record_span(&record, "sender", summary->envelope->sender);
+    put_recipients(&record, summary->recipients);
+    record_number(&record, "size", summary->size);
+    record_number(&record, "ms", summary->milliseconds);
+    record_str(&record, "outcome", outcome_of(summary));
+    put_reply(&record, summary->reply);
+    end(&record, world, LOG_INFO);
+}
+
+void summary_refused(struct world *world, const struct policy *policy,
+                     const struct client_view *client, const char *id,
+                     const struct recipient *recipient, const struct reply *reply)
+{
+    struct record record;
+    if (!is_logged(policy, LOG_INFO)) {
+        return;
+    }
+    begin(&record, policy, client, "recipient");
+    record_str(&record, "id", id);
+    put_client(&record, client);
+    record_span(&record, "recipient", recipient->path);
+    if (recipient->leg != NULL) {
+        record_str(&record, "relay", leg_relay(recipient->leg)->name);
+    }
+    put_reply(&record, reply);
+    end(&record, world, LOG_INFO);
+}
+
+void summary_may_repeat(struct world *world, const struct policy *policy,
+                        const struct client_view *client, const char *id,
+                        const struct reply *reply)
+{
+    struct record record;
+    if (!is_logged(policy, LOG_WARNING)) {
+        return;
+    }
+    begin(&record, policy, client, "may-be-delivered-twice");
+    record_str(&record, "id", id);
+    put_client(&record, client);
+    put_reply(&record, reply);
+    end(&record, world, LOG_WARNING);
+}
+
+void summary_session(struct world *world, const struct client_view *client, const char *event,
+                     const char *why)
+{
+    struct record record;
+    if (!is_logged(world->policy, LOG_INFO)) {
+        return;
+    }
+    begin(&record, world->policy, client, event);
+    put_client(&record, client);
+    record_str(&record, "why", why);
+    end(&record, world, LOG_INFO);
+}

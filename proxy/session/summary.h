@@ -1,0 +1,37 @@
+/*
+ * summary: what session code puts into the log; the one place that builds a session's prefix (design: section 10).
+ */
+#ifndef SPLITMX_PROXY_SESSION_SUMMARY_H
+#define SPLITMX_PROXY_SESSION_SUMMARY_H
+
+#include "proxy/session/transaction.h"
+
+struct summary {
+    const char *id;
+    const struct envelope *envelope;
+    const struct recipient *recipients;
+    uint64_t size;
+    uint64_t milliseconds;
+    const struct reply *reply;
+    bool client_gone;
+};
+
+/* event=transaction: the one line that tells what became of a message. */
+void summary_transaction(struct world *world, const struct policy *policy,
+                         const struct client_view *client, const struct summary *summary);
+
+/* event=recipient: one that was not accepted. */
+void summary_refused(struct world *world, const struct policy *policy,
+                     const struct client_view *client, const char *id,
+                     const struct recipient *recipient, const struct reply *reply);
+
+/* event=may-be-delivered-twice: an upstream did not answer our end-of-data (RFC 1047). */
+void summary_may_repeat(struct world *world, const struct policy *policy,
+                        const struct client_view *client, const char *id,
+                        const struct reply *reply);
+
+/* event=session-…: refused, timed out, dropped. */
+void summary_session(struct world *world, const struct client_view *client, const char *event,
+                     const char *why);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * timers: deadlines kept in a heap; time is an argument (milliseconds, monotonic). Pure.
+ *
+ * Whoever owns the clock calls timers_run when timers_next is due. A timer is a value inside its
+ * owner and must be stopped before the owner goes.
+ */
+#ifndef SPLITMX_PROXY_SESSION_TIMERS_H
+#define SPLITMX_PROXY_SESSION_TIMERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct timer {
+    uint64_t due;
+    size_t place; /* in the heap, from 1; 0: not set */
+    void (*on_due)(void *owner);
+    void *owner;
+};
+
+struct timers {
+    struct timer **heap;
+    size_t count, cap;
+};
+
+void timers_init(struct timers *timers);
+void timers_release(struct timers *timers);
+
+/* Sets or moves. Cannot fail within what timers_reserve made room for; beyond it the heap grows,
+ * and the process aborts when there is no memory for that. */
+void timer_set(struct timers *timers, struct timer *timer, uint64_t due);
+void timer_stop(struct timers *timers, struct timer *timer);
+static inline bool timer_is_set(const struct timer *timer)
+{
+    return timer->place != 0;
+}
+
+/* Makes room for `count` timers in all; false when memory is short. */
+bool timers_reserve(struct timers *timers, size_t count);
+
+/* When the next is due; UINT64_MAX when none is set. */
+uint64_t timers_next(const struct timers *timers);
+
+/*
+ * Calls all that are due at `now`, in order of their deadlines, each stopped before its call:
+ * on_due may set and stop any timer, its own too. One that it sets for `now` or before is called as
+ * well, so a timer must not set itself like that for ever.
+ */
+void timers_run(struct timers *timers, uint64_t now);
+
+#endif

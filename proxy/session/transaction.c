@@ -1,0 +1,632 @@
+#include "proxy/session/transaction.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "proxy/session/stats.h"
+#include "proxy/session/summary.h"
+#include "proxy/wire/body.h"
+#include "proxy/wire/header.h"
+#include "proxy/wire/received.h"
+
+/* More relays than any sane message needs; bounds the memory of one transaction. */
+#define LEGS_MAX 32
+/* No commit begins with less than this left of `end-of-data` (design: section 5), milliseconds; a ninth of it where that is shorter than the 9 minutes of the default. */
+#define COMMIT_MARGIN 60000
+
+enum transaction_state {
+    TRANSACTION_IS_OPEN,       /* nothing: the next recipient, or DATA */
+    TRANSACTION_IS_ASKING,     /* a leg's answer to a recipient */
+    TRANSACTION_IS_STARTING,   /* every leg's 354 */
+    TRANSACTION_IS_TAKING,     /* the message */
+    TRANSACTION_IS_DOOMED,     /* the rest of a message whose outcome is known */
+    TRANSACTION_IS_FLUSHING,   /* every leg to have taken the whole body (the barrier) */
+    TRANSACTION_IS_COMMITTING, /* one leg's answer to end-of-data */
+    TRANSACTION_IS_SETTLED,
+};
+
+struct transaction {
+    struct world *world;
+    struct policy *policy;
+    const struct client_view *client;
+    struct leg_context context;
+    transaction_handler *on_event;
+    void *owner;
+    enum transaction_state state;
+    char id[40];
+    uint64_t begun_at;
+
+    struct recipient *first, *last; /* accepted and discarded */
+    struct recipient *asked;
+    unsigned recipient_count;
+
+    struct leg *legs[LEGS_MAX]; /* in the order of their first recipients */
+    unsigned leg_count;
+    unsigned waiting;    /* legs that owe their 354 */
+    struct leg *turn[LEGS_MAX]; /* those that carry the message, in the order of commit */
+    unsigned turns, committed;
+
+    struct body_scanner scanner;
+    struct header_watch header;
+    bool dirty;       /* bare CR, bare LF or NUL: the session ends after the true end */
+    bool client_gone;
+    uint64_t commit_by;
+    struct timer timer;
+    struct reply outcome;
+    struct reply joint; /* the words of the legs that have accepted */
+    struct deferred deferred;
+    char sender[]; /* the path */
+};
+
+static void on_leg(void *owner, struct leg *leg, const struct leg_event *event);
+static void commit_next(struct transaction *tx);
+
+static void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
+                             const struct reply *reply)
+{
+    tx->on_event(tx->owner, &(struct transaction_event){
+                                .kind = kind, .reply = reply, .close = tx->dirty});
+}
+
+/* ---- recipients ---- */
+
+static struct recipient *recipient_new(struct span path)
+{
+    struct recipient *recipient = calloc(1, sizeof *recipient + path.len);
+    if (recipient != NULL) {
+        memcpy(recipient + 1, path.ptr, path.len);
+        recipient->path = span_make((const char *)(recipient + 1), path.len);
+    }
+    return recipient;
+}
+
+static void count_recipient(struct transaction *tx, const struct recipient *recipient)
+{
+    enum counter stat = recipient->code < 300   ? STAT_RECIPIENTS_ACCEPTED
+                     : recipient->code < 500 ? STAT_RECIPIENTS_DEFERRED
+                                             : STAT_RECIPIENTS_REJECTED;
+    stats_add(tx->world->stats, stat, 1);
+}
+
+/* The recipient asked for has its answer: kept when accepted, else logged now and forgotten. */
+static void recipient_answered(struct transaction *tx, const struct reply *reply)
+{
+    struct recipient *recipient = tx->asked;
+    tx->asked = NULL;
+    tx->state = TRANSACTION_IS_OPEN;
+    recipient->code = reply->code;
+    memcpy(recipient->enhanced, reply->enhanced, sizeof recipient->enhanced);
+    count_recipient(tx, recipient);
+    if (reply_is(reply, 2)) {
+        *(tx->last != NULL ? &tx->last->next : &tx->first) = recipient;
+        tx->last = recipient;
+        tx->recipient_count++;
+    } else {
+        summary_refused(tx->world, tx->policy, tx->client, tx->id, recipient, reply);
+        free(recipient);
+    }
+    transaction_tell(tx, TRANSACTION_RECIPIENT, reply);
+}
+
+static void recipient_refuse(struct transaction *tx, unsigned code, const char *enhanced,
+                             const char *text)
+{
+    struct reply reply;
+    reply_set(&reply, code, enhanced, text);
+    recipient_answered(tx, &reply);
+}
+
+static struct leg *leg_for(struct transaction *tx, const struct relay *relay, struct span domain)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_serves(tx->legs[i], relay, domain)) {
+            return tx->legs[i];
+        }
+    }
+    return NULL;
+}
+
+/* One recipient domain a leg: where the relay says so, and where the domain is the next hop. */
+static bool relay_is_by_domain(const struct relay *relay)
+{
+    return relay->one_domain || relay->hops[0].kind == NEXTHOP_DOMAIN;
+}
+
+static bool holds_open_leg(const struct transaction *tx)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_is_open(tx->legs[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void recipient_relay(struct transaction *tx, const struct relay *relay, struct span domain)
+{
+    struct span leg_domain = relay_is_by_domain(relay) ? domain : (struct span){0};
+    struct leg *leg = leg_for(tx, relay, leg_domain);
+    bool alone = !holds_open_leg(tx);
+    if (leg == NULL) {
+        if (tx->leg_count == LEGS_MAX || (tx->policy->config->split == SPLIT_DEFER && !alone)) {
+            recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
+            return;
+        }
+        leg = leg_new(&tx->context, relay, leg_domain);
+        if (leg == NULL) {
+            recipient_refuse(tx, 452, "4.3.1", "Out of memory");
+            return;
+        }
+        tx->legs[tx->leg_count++] = leg;
+    } else if (relay->recipients_max != 0 && leg_recipient_count(leg) >= relay->recipients_max) {
+        recipient_refuse(tx, 452, "4.5.3", "Too many recipients for one message there");
+        return;
+    }
+    tx->asked->leg = leg;
+    leg_recipient(leg, tx->asked, alone);
+}
+
+void transaction_recipient(struct transaction *tx, struct span path)
+{
+    struct address address = {0};
+    struct decision decision = {0};
+    tx->state = TRANSACTION_IS_ASKING;
+    tx->asked = recipient_new(path);
+    if (tx->asked == NULL) {
+        struct reply reply;
+        reply_set(&reply, 452, "4.3.1", "Out of memory");
+        tx->state = TRANSACTION_IS_OPEN;
+        transaction_tell(tx, TRANSACTION_RECIPIENT, &reply);
+        return;
+    }
+    if (tx->recipient_count >= tx->policy->config->limits.recipients) {
+        recipient_refuse(tx, 452, "4.5.3", "Too many recipients");
+        return;
+    }
+    tx->policy->decide(tx->policy, tx->asked->path, &address, &decision);
+    switch (decision.kind) {
+    case DECISION_REPLY:
+        recipient_refuse(tx, decision.code, decision.enhanced, decision.text);
+        break;
+    case DECISION_DISCARD:
+        stats_add(tx->world->stats, STAT_RECIPIENTS_DISCARDED, 1);
+        recipient_refuse(tx, 250, "2.1.5", "Ok");
+        break;
+    case DECISION_RELAY:
+        tx->asked->path = address.whole; /* a source route is stripped */
+        recipient_relay(tx, decision.relay, address.domain);
+        break;
+    }
+}
+
+/* ---- DATA ---- */
+
+static void abandon_all(struct transaction *tx)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        leg_abandon(tx->legs[i]);
+    }
+}
+
+/* The outcome is known: counts and logs it, and tells the session at the right time. */
+static void transaction_settle(struct transaction *tx)
+{
+    enum counter stat = tx->client_gone               ? STAT_TRANSACTIONS_LOST
+                     : reply_is(&tx->outcome, 2) ? STAT_TRANSACTIONS_ACCEPTED
+                     : reply_is(&tx->outcome, 4) ? STAT_TRANSACTIONS_DEFERRED
+                                                 : STAT_TRANSACTIONS_REJECTED;
+    timer_stop(&tx->world->timers, &tx->timer);
+    tx->state = TRANSACTION_IS_SETTLED;
+    stats_add(tx->world->stats, stat, 1);
+    stats_add(tx->world->stats, STAT_BYTES, tx->scanner.size);
+    summary_transaction(tx->world, tx->policy, tx->client,
+                        &(struct summary){.id = tx->id,
+                                          .envelope = &tx->context.envelope,
+                                          .recipients = tx->first,
+                                          .size = tx->scanner.size,
+                                          .milliseconds = tx->world->now - tx->begun_at,
+                                          .reply = &tx->outcome,
+                                          .client_gone = tx->client_gone});
+}
+
+static void data_fails(struct transaction *tx, const struct reply *reply)
+{
+    tx->outcome = *reply;
+    abandon_all(tx);
+    transaction_settle(tx);
+    transaction_tell(tx, TRANSACTION_DATA, &tx->outcome);
+}
+
+/* Every leg has 354: the message may begin, our Received field in front. */
+static void data_begins(struct transaction *tx)
+{
+    char field[RECEIVED_MAX];
+    struct text text = TEXT(field);
+    struct received received = {
+        .helo = tx->client->helo,
+        .ptr_name = tx->client->name,
+        .ip = tx->client->ip,
+        .hostname = tx->policy->config->hostname.text,
+        .protocol = tx->client->protocol,
+        .id = tx->id,
+        .recipient = tx->recipient_count == 1 ? tx->first->path : (struct span){0},
+        .when = tx->world->ops->wall(tx->world),
+    };
+    struct reply go;
+    received_write(&received, &text);
+    for (unsigned i = 0; i < tx->turns; i++) {
+        leg_body(tx->turn[i], text_span(&text));
+    }
+    tx->state = TRANSACTION_IS_TAKING;
+    tx->scanner = (struct body_scanner){.line_start = true};
+    header_watch_init(&tx->header, span_of(tx->policy->config->hostname.text));
+    reply_set(&go, 354, "", "End data with <CR><LF>.<CR><LF>");
+    transaction_tell(tx, TRANSACTION_DATA, &go);
+}
+
+bool transaction_has_recipients(const struct transaction *tx)
+{
+    return tx->recipient_count != 0;
+}
+
+void transaction_data(struct transaction *tx)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_recipient_count(tx->legs[i]) != 0) {
+            tx->turn[tx->turns++] = tx->legs[i];
+        } else {
+            leg_abandon(tx->legs[i]);
+        }
+    }
+    tx->state = TRANSACTION_IS_STARTING;
+    tx->waiting = tx->turns;
+    if (tx->waiting == 0) {
+        data_begins(tx);
+        return;
+    }
+    for (unsigned i = 0; i < tx->turns && tx->state == TRANSACTION_IS_STARTING; i++) {
+        leg_data(tx->turn[i]);
+    }
+}
+
+/* ---- the message ---- */
+
+/* The outcome is decided before the end: no leg gets any more; the client is heard out. */
+static void doom(struct transaction *tx, const struct reply *reply)
+{
+    tx->outcome = *reply;
+    tx->state = TRANSACTION_IS_DOOMED;
+    abandon_all(tx);
+}
+
+static void doom_with(struct transaction *tx, unsigned code, const char *enhanced,
+                      const char *text)
+{
+    struct reply reply;
+    reply_set(&reply, code, enhanced, text);
+    doom(tx, &reply);
+}
+
+/* One of several upstreams decided for all: its words, and whose they are (design: section 5). */
+static void joint_refusal(struct transaction *tx, struct leg *leg, const struct reply *its,
+                          struct reply *out)
+{
+    if (tx->turns == 1) {
+        *out = *its;
+        return;
+    }
+    struct span words = reply_first_line(its);
+    reply_setf(out, 451, "4.3.0", "%s: %u %s%s%.*s", leg_relay(leg)->name, its->code, its->enhanced,
+               its->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(words));
+}
+
+/* Bytes found clean go to every leg as they are. */
+static void pass_on(struct transaction *tx, struct span clean)
+{
+    const struct config_limits *limits = &tx->policy->config->limits;
+    header_watch_feed(&tx->header, clean);
+    if (tx->scanner.size > limits->message_size) {
+        doom_with(tx, 552, "5.3.4", "Message too big");
+    } else if (tx->header.received > limits->received_hops) {
+        doom_with(tx, 554, "5.4.6", "Too many hops: this message is going in circles");
+    }
+    for (unsigned i = 0; i < tx->turns && tx->state == TRANSACTION_IS_TAKING; i++) {
+        leg_body(tx->turn[i], clean);
+    }
+}
+
+bool transaction_has_room(const struct transaction *tx)
+{
+    if (tx->state != TRANSACTION_IS_TAKING) {
+        return tx->state == TRANSACTION_IS_DOOMED;
+    }
+    for (unsigned i = 0; i < tx->turns; i++) {
+        if (!leg_has_room(tx->turn[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Legs far away first, so that those nearby, which are the surest, come last. */
+static void order_turns(struct transaction *tx)
+{
+    struct leg *near[LEGS_MAX];
+    unsigned far_count = 0;
+    unsigned near_count = 0;
+    for (unsigned i = 0; i < tx->turns; i++) {
+        if (leg_is_local(tx->turn[i])) {
+            near[near_count++] = tx->turn[i];
+        } else {
+            tx->turn[far_count++] = tx->turn[i];
+        }
+    }
+    memcpy(tx->turn + far_count, near, near_count * sizeof near[0]);
+}
+
+static void message_ended(struct transaction *tx)
+{
+    if (tx->state == TRANSACTION_IS_DOOMED) {
+        transaction_settle(tx);
+        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+        return;
+    }
+    tx->state = TRANSACTION_IS_FLUSHING;
+    tx->commit_by = tx->world->now + tx->policy->config->timeouts.end_of_data;
+    timer_set(&tx->world->timers, &tx->timer, tx->commit_by);
+    order_turns(tx);
+    commit_next(tx);
+}
+
+size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
+{
+    size_t clean = 0;
+    size_t consumed = 0;
+    *ended = false;
+    if (tx->dirty) {
+        *ended = body_skip(&tx->scanner, input, &consumed);
+    } else {
+        enum body_status status = body_scan(&tx->scanner, input, &clean, &consumed);
+        if (clean != 0) {
+            pass_on(tx, span_first(input, clean));
+        }
+        if (status == BODY_DIRTY) {
+            tx->dirty = true;
+            doom_with(tx, 550, "5.5.2", "Bare CR, bare LF or NUL in the message");
+        }
+        *ended = status == BODY_END;
+    }
+    if (*ended) {
+        message_ended(tx);
+    }
+    return consumed;
+}
+
+/* ---- the barrier, and commit in turn ---- */
+
+static void settle_with(struct transaction *tx, const struct reply *reply)
+{
+    tx->outcome = *reply;
+    abandon_all(tx);
+    transaction_settle(tx);
+    transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+}
+
+static void settle_late(struct transaction *tx, const char *why)
+{
+    struct reply reply;
+    reply_set(&reply, 451, "4.4.2", why);
+    settle_with(tx, &reply);
+}
+
+static bool all_have_taken(const struct transaction *tx)
+{
+    for (unsigned i = tx->committed; i < tx->turns; i++) {
+        if (!leg_has_taken_all(tx->turn[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t commit_margin(const struct transaction *tx)
+{
+    uint64_t ninth = tx->policy->config->timeouts.end_of_data / 9;
+    return ninth < COMMIT_MARGIN ? ninth : COMMIT_MARGIN;
+}
+
+static void commit_next(struct transaction *tx)
+{
+    if (tx->committed == tx->turns) {
+        if (tx->turns == 0) {
+            reply_set(&tx->joint, 250, "2.0.0", "Ok"); /* all were to be discarded */
+        }
+        settle_with(tx, &tx->joint);
+    } else if (tx->client_gone) {
+        settle_late(tx, "The client is gone");
+    } else if (tx->turns > 1 && !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
+        tx->state = TRANSACTION_IS_FLUSHING;
+    } else if (tx->world->now + commit_margin(tx) > tx->commit_by) {
+        settle_late(tx, "Too late to begin another delivery");
+    } else {
+        tx->state = TRANSACTION_IS_COMMITTING;
+        if (!leg_commit(tx->turn[tx->committed])) {
+            settle_late(tx, "Upstream spoke before the end of data");
+        }
+    }
+}
+
+/* The words of one of several: "local: Ok; kingmailer: queued as 4711". */
+static void add_words(struct transaction *tx, struct leg *leg, const struct reply *reply)
+{
+    char words[440];
+    struct text text = TEXT(words);
+    struct span its = reply_first_line(reply);
+    if (tx->committed != 0) {
+        text_printf(&text, "%s; ", tx->joint.text);
+    }
+    text_printf(&text, "%s: %.*s", leg_relay(leg)->name, SPAN_ARGS(its));
+    reply_set(&tx->joint, 250, "2.0.0", words);
+}
+
+static void leg_has_settled(struct transaction *tx, struct leg *leg, const struct reply *reply)
+{
+    struct reply refusal;
+    if (!reply_is(reply, 2)) {
+        joint_refusal(tx, leg, reply, &refusal);
+        settle_with(tx, &refusal);
+        return;
+    }
+    if (tx->turns == 1) {
+        tx->joint = *reply;
+    } else {
+        add_words(tx, leg, reply);
+    }
+    tx->committed++;
+    commit_next(tx);
+}
+
+static void leg_is_lost(struct transaction *tx, const struct reply *reply)
+{
+    switch (tx->state) {
+    case TRANSACTION_IS_STARTING:
+        data_fails(tx, reply);
+        break;
+    case TRANSACTION_IS_TAKING:
+        doom(tx, reply);
+        transaction_tell(tx, TRANSACTION_ROOM, NULL);
+        break;
+    case TRANSACTION_IS_COMMITTING:
+        summary_may_repeat(tx->world, tx->policy, tx->client, tx->id, reply);
+        settle_with(tx, reply);
+        break;
+    case TRANSACTION_IS_FLUSHING:
+        settle_with(tx, reply);
+        break;
+    case TRANSACTION_IS_OPEN:
+    case TRANSACTION_IS_ASKING:
+    case TRANSACTION_IS_DOOMED:
+    case TRANSACTION_IS_SETTLED:
+        break; /* told to the recipient, or already counted */
+    }
+}
+
+static void on_leg(void *owner, struct leg *leg, const struct leg_event *event)
+{
+    struct transaction *tx = owner;
+    struct reply refusal;
+    switch (event->kind) {
+    case LEG_ANSWERED:
+        recipient_answered(tx, event->reply);
+        break;
+    case LEG_READY:
+        if (--tx->waiting == 0) {
+            data_begins(tx);
+        }
+        break;
+    case LEG_REFUSED:
+        joint_refusal(tx, leg, event->reply, &refusal);
+        data_fails(tx, &refusal);
+        break;
+    case LEG_ROOM:
+        if (tx->state == TRANSACTION_IS_FLUSHING) {
+            commit_next(tx);
+        } else if (tx->state == TRANSACTION_IS_TAKING && transaction_has_room(tx)) {
+            transaction_tell(tx, TRANSACTION_ROOM, NULL);
+        }
+        break;
+    case LEG_SETTLED:
+        leg_has_settled(tx, leg, event->reply);
+        break;
+    case LEG_LOST:
+        leg_is_lost(tx, event->reply);
+        break;
+    }
+}
+
+/* `end-of-data` is over, for all legs together. */
+static void on_due(void *owner)
+{
+    struct transaction *tx = owner;
+    struct reply reply;
+    reply_set(&reply, 451, "4.4.2", "Upstream did not answer the end of data in time");
+    if (tx->state == TRANSACTION_IS_COMMITTING) {
+        summary_may_repeat(tx->world, tx->policy, tx->client, tx->id, &reply);
+    }
+    settle_with(tx, &reply);
+}
+
+bool transaction_client_gone(struct transaction *tx)
+{
+    tx->client_gone = true;
+    return tx->state != TRANSACTION_IS_COMMITTING;
+}
+
+bool transaction_is_committing(const struct transaction *tx)
+{
+    return tx->state == TRANSACTION_IS_COMMITTING;
+}
+
+/* ---- life ---- */
+
+static void transaction_release(struct deferred *deferred)
+{
+    struct transaction *tx =
+        (struct transaction *)(void *)((char *)deferred - offsetof(struct transaction, deferred));
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        leg_free(tx->legs[i]);
+    }
+    while (tx->first != NULL) {
+        struct recipient *next = tx->first->next;
+        free(tx->first);
+        tx->first = next;
+    }
+    free(tx->asked);
+    policy_unref(tx->policy);
+    free(tx);
+}
+
+struct transaction *transaction_new(struct world *world, const struct client_view *client,
+                                    const struct envelope *envelope, unsigned number,
+                                    transaction_handler *on_event, void *owner)
+{
+    struct transaction *tx = calloc(1, sizeof *tx + envelope->sender.len);
+    if (tx == NULL) {
+        return NULL;
+    }
+    memcpy(tx->sender, envelope->sender.ptr, envelope->sender.len);
+    tx->world = world;
+    tx->policy = policy_ref(world->policy);
+    tx->client = client;
+    tx->context = (struct leg_context){.world = world,
+                                       .policy = tx->policy,
+                                       .envelope = *envelope,
+                                       .on_event = on_leg,
+                                       .owner = tx};
+    tx->context.envelope.sender = span_make(tx->sender, envelope->sender.len);
+    tx->on_event = on_event;
+    tx->owner = owner;
+    tx->begun_at = world->now;
+    tx->timer.on_due = on_due;
+    tx->timer.owner = tx;
+    tx->deferred.free = transaction_release;
+    struct text id = TEXT(tx->id);
+    text_printf(&id, "%s-%u", client->session_id, number);
+    return tx;
+}
+
+void transaction_free(struct transaction *tx)
+{
+    if (tx == NULL) {
+        return;
+    }
+    if (tx->state > TRANSACTION_IS_STARTING && tx->state < TRANSACTION_IS_SETTLED) {
+        tx->client_gone = true;
+        reply_set(&tx->outcome, 451, "4.4.2", "The client is gone");
+        transaction_settle(tx);
+    }
+    timer_stop(&tx->world->timers, &tx->timer);
+    abandon_all(tx);
+    tx->state = TRANSACTION_IS_SETTLED;
+    world_defer(tx->world, &tx->deferred);
+}

@@ -1,0 +1,484 @@
+#include "proxy/session/upstream.h"
+
+#include <stdlib.h>
+
+#include "proxy/session/policy.h"
+#include "proxy/session/pool.h"
+#include "proxy/session/shared.h"
+#include "proxy/session/stats.h"
+
+struct upstream {
+    struct world *world;
+    struct conn *conn; /* NULL once closed */
+    struct policy *policy;
+    struct upstream_key key;
+    quota_cell cell;
+    enum client_state state;
+    struct client_offer offer;
+    struct reply_parser parser;
+    struct reply reply;
+    struct reply kept;     /* MAIL's refusal while the void RCPT's answer is awaited */
+    struct span recipient; /* of the RCPT that waits for its MAIL */
+    unsigned messages;
+    bool reused;
+    struct timer timer;
+    upstream_handler *on_event;
+    void *owner;
+    struct upstream_links links;
+    struct deferred deferred;
+};
+
+static void upstream_free(struct deferred *deferred)
+{
+    struct upstream *up =
+        (struct upstream *)(void *)((char *)deferred - offsetof(struct upstream, deferred));
+    policy_unref(up->policy);
+    free(up);
+}
+
+/* The one way out: whatever ends a connection comes through here, once. */
+static void upstream_close(struct upstream *up, enum conn_close how)
+{
+    if (up->conn == NULL) {
+        return;
+    }
+    up->conn->ops->close(up->conn, how);
+    up->conn = NULL;
+    up->state = CLIENT_CLOSED;
+    timer_stop(&up->world->timers, &up->timer);
+    quota_give(up->world->shared->endpoints, up->cell);
+    stats_sub(up->world->stats, STAT_UPSTREAMS_OPEN, 1);
+    pool_freed(up->world->pool);
+    world_defer(up->world, &up->deferred);
+}
+
+/* Tells the owner, if it has one still. The owner may give the connection away meanwhile. */
+static void upstream_tell(struct upstream *up, struct upstream_event event)
+{
+    event.reused = up->reused;
+    if (event.kind == UPSTREAM_ANSWER) {
+        up->reused = false;
+    }
+    if (up->on_event != NULL) {
+        up->on_event(up->owner, &event);
+    }
+}
+
+static void upstream_say(struct upstream *up, struct span bytes)
+{
+    up->conn->ops->write(up->conn, bytes);
+}
+
+static void upstream_greet(struct upstream *up, const char *verb)
+{
+    char line[300];
+    struct text text = TEXT(line);
+    text_printf(&text, "%s %s\r\n", verb, up->policy->config->hostname.text);
+    upstream_say(up, text_span(&text));
+}
+
+static void send_rcpt(struct upstream *up, struct span recipient)
+{
+    upstream_say(up, SPAN("RCPT TO:<"));
+    upstream_say(up, recipient);
+    upstream_say(up, SPAN(">\r\n"));
+}
+
+/* What the answer just read was the answer to: a matter of the state it was awaited in. */
+static enum upstream_command command_of(enum client_state state)
+{
+    switch (state) {
+    case CLIENT_MAIL:
+    case CLIENT_MAIL_PIPED:
+    case CLIENT_VOID:
+        return UPSTREAM_MAIL;
+    case CLIENT_RCPT:
+        return UPSTREAM_RCPT;
+    case CLIENT_DATA:
+        return UPSTREAM_DATA;
+    case CLIENT_CONNECT:
+    case CLIENT_GREETING:
+    case CLIENT_EHLO:
+    case CLIENT_HELO:
+    case CLIENT_READY:
+    case CLIENT_OPEN:
+    case CLIENT_BODY:
+    case CLIENT_END:
+    case CLIENT_RSET:
+    case CLIENT_CLOSED:
+    case CLIENT_STATES:
+        break;
+    }
+    return UPSTREAM_END;
+}
+
+static const char *loss_text(enum client_event event)
+{
+    switch (event) {
+    case CLIENT_ON_LATE:
+        return "timed out";
+    case CLIENT_ON_LOST:
+        return "connection lost";
+    case CLIENT_ON_BAD:
+        return "not an SMTP reply";
+    case CLIENT_ON_OPEN:
+    case CLIENT_ON_2XX:
+    case CLIENT_ON_3XX:
+    case CLIENT_ON_4XX:
+    case CLIENT_ON_421:
+    case CLIENT_ON_5XX:
+    case CLIENT_EVENTS:
+        break;
+    }
+    return "reply out of turn";
+}
+
+static void on_offer(void *context, struct span line)
+{
+    client_offer_line(context, line);
+}
+
+/* How long the new state may last; those not named here are timed by the leg or the transaction. */
+static void upstream_set_deadline(struct upstream *up)
+{
+    const struct config_timeouts *timeouts = &up->policy->config->timeouts;
+    uint64_t wait = 0;
+    switch (up->state) {
+    case CLIENT_CONNECT:
+        wait = timeouts->connect;
+        break;
+    case CLIENT_GREETING:
+    case CLIENT_EHLO:
+    case CLIENT_HELO:
+        wait = timeouts->greeting;
+        break;
+    case CLIENT_RSET:
+        wait = timeouts->connect;
+        break;
+    case CLIENT_READY:
+    case CLIENT_MAIL:
+    case CLIENT_MAIL_PIPED:
+    case CLIENT_VOID:
+    case CLIENT_RCPT:
+    case CLIENT_OPEN:
+    case CLIENT_DATA:
+    case CLIENT_BODY:
+    case CLIENT_END:
+    case CLIENT_CLOSED:
+    case CLIENT_STATES:
+        break;
+    }
+    if (wait != 0) {
+        timer_set(&up->world->timers, &up->timer, up->world->now + wait);
+    } else {
+        timer_stop(&up->world->timers, &up->timer);
+    }
+}
+
+static void upstream_set_state(struct upstream *up, enum client_state next)
+{
+    up->state = next;
+    up->parser = (struct reply_parser){0};
+    if (next == CLIENT_EHLO) {
+        up->offer = (struct client_offer){0};
+        up->parser.on_line = on_offer;
+        up->parser.context = &up->offer;
+    }
+    upstream_set_deadline(up);
+}
+
+static void upstream_answer(struct upstream *up, enum upstream_command command,
+                            const struct reply *reply, bool last)
+{
+    struct upstream_event event = {.kind = UPSTREAM_ANSWER,
+                                   .command = command,
+                                   .reply = reply,
+                                   .last = last || up->state == CLIENT_CLOSED};
+    if (event.last) {
+        upstream_close(up, CONN_FLUSH);
+    }
+    upstream_tell(up, event);
+}
+
+static void upstream_step(struct upstream *up, enum client_event event)
+{
+    enum client_state was = up->state;
+    struct client_step step = client_step(was, event);
+    upstream_set_state(up, step.next);
+    switch (step.action) {
+    case CLIENT_DO_NOTHING:
+        break;
+    case CLIENT_DO_EHLO:
+        upstream_greet(up, "EHLO");
+        break;
+    case CLIENT_DO_HELO:
+        up->offer = (struct client_offer){0};
+        upstream_greet(up, "HELO");
+        break;
+    case CLIENT_DO_READY:
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_READY});
+        break;
+    case CLIENT_DO_RCPT:
+        send_rcpt(up, up->recipient);
+        break;
+    case CLIENT_DO_KEEP:
+        up->kept = up->reply;
+        break;
+    case CLIENT_DO_ANSWER:
+        upstream_answer(up, command_of(was), &up->reply, false);
+        break;
+    case CLIENT_DO_ANSWER_KEPT:
+        upstream_answer(up, command_of(was), &up->kept, false);
+        break;
+    case CLIENT_DO_ANSWER_LAST:
+        upstream_answer(up, command_of(was), &up->reply, true);
+        break;
+    case CLIENT_DO_UNAVAILABLE:
+        upstream_close(up, CONN_RESET);
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_UNAVAILABLE,
+                                                   .why = loss_text(event)});
+        break;
+    case CLIENT_DO_REFUSED:
+        upstream_close(up, CONN_FLUSH);
+        upstream_tell(up,
+                      (struct upstream_event){.kind = UPSTREAM_REFUSED, .reply = &up->reply});
+        break;
+    case CLIENT_DO_LOST:
+        upstream_close(up, CONN_RESET);
+        upstream_tell(up,
+                      (struct upstream_event){.kind = UPSTREAM_LOST, .why = loss_text(event)});
+        break;
+    case CLIENT_DO_POOL:
+        pool_put(up->world->pool, up);
+        break;
+    }
+}
+
+static void upstream_read(struct upstream *up)
+{
+    while (up->conn != NULL) {
+        struct span input = up->conn->ops->peek(up->conn);
+        size_t used = 0;
+        if (input.len == 0) {
+            return;
+        }
+        if (!upstream_owes(up)) {
+            upstream_step(up, CLIENT_ON_BAD);
+            return;
+        }
+        enum reply_status status = reply_parse(&up->parser, input, &up->reply, &used);
+        up->conn->ops->consume(up->conn, used);
+        if (status == REPLY_MORE) {
+            return;
+        }
+        upstream_step(up, status == REPLY_BAD ? CLIENT_ON_BAD : client_event_of(&up->reply));
+    }
+}
+
+static void on_conn(void *owner, enum conn_event event)
+{
+    struct upstream *up = owner;
+    switch (event) {
+    case CONN_OPEN:
+        upstream_step(up, CLIENT_ON_OPEN);
+        break;
+    case CONN_READABLE:
+        upstream_read(up);
+        break;
+    case CONN_WRITABLE:
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_ROOM});
+        break;
+    case CONN_EOF:
+        upstream_read(up);
+        if (up->conn != NULL) {
+            upstream_step(up, CLIENT_ON_LOST);
+        }
+        break;
+    case CONN_LOST:
+        upstream_step(up, CLIENT_ON_LOST);
+        break;
+    }
+}
+
+static void on_due(void *owner)
+{
+    upstream_step(owner, CLIENT_ON_LATE);
+}
+
+struct upstream *upstream_open(struct world *world, const struct upstream_key *key, quota_cell cell,
+                               struct policy *policy, upstream_handler *on_event, void *owner)
+{
+    struct upstream *up = calloc(1, sizeof *up);
+    struct conn *conn = up != NULL ? world->ops->connect(world, &key->address) : NULL;
+    if (conn == NULL) {
+        free(up);
+        quota_give(world->shared->endpoints, cell);
+        return NULL;
+    }
+    up->world = world;
+    up->conn = conn;
+    up->policy = policy_ref(policy);
+    up->key = *key;
+    up->cell = cell;
+    up->timer.on_due = on_due;
+    up->timer.owner = up;
+    up->on_event = on_event;
+    up->owner = owner;
+    up->deferred.free = upstream_free;
+    conn->on_event = on_conn;
+    conn->owner = up;
+    upstream_set_state(up, CLIENT_CONNECT);
+    stats_add(world->stats, STAT_UPSTREAMS_OPENED, 1);
+    stats_add(world->stats, STAT_UPSTREAMS_OPEN, 1);
+    return up;
+}
+
+void upstream_adopt(struct upstream *up, struct policy *policy, upstream_handler *on_event,
+                    void *owner)
+{
+    struct policy *old = up->policy;
+    up->policy = policy_ref(policy);
+    policy_unref(old);
+    up->on_event = on_event;
+    up->owner = owner;
+    up->reused = true;
+}
+
+void upstream_mail(struct upstream *up, const struct envelope *envelope, struct span recipient)
+{
+    char parameters[64];
+    struct text text = TEXT(parameters);
+    if (up->offer.size && envelope->size != 0) {
+        text_printf(&text, " SIZE=%llu", (unsigned long long)envelope->size);
+    }
+    if (up->offer.eight_bit && envelope->body_8bit) {
+        text_puts(&text, " BODY=8BITMIME");
+    }
+    if (envelope->smtputf8) {
+        text_puts(&text, " SMTPUTF8");
+    }
+    text_puts(&text, "\r\n");
+    upstream_say(up, SPAN("MAIL FROM:<"));
+    upstream_say(up, envelope->sender);
+    upstream_say(up, SPAN(">"));
+    upstream_say(up, text_span(&text));
+    up->recipient = recipient;
+    if (up->offer.pipelining) {
+        send_rcpt(up, recipient);
+    }
+    upstream_set_state(up, up->offer.pipelining ? CLIENT_MAIL_PIPED : CLIENT_MAIL);
+}
+
+void upstream_rcpt(struct upstream *up, struct span recipient)
+{
+    send_rcpt(up, recipient);
+    upstream_set_state(up, CLIENT_RCPT);
+}
+
+void upstream_data(struct upstream *up)
+{
+    upstream_say(up, SPAN("DATA\r\n"));
+    upstream_set_state(up, CLIENT_DATA);
+}
+
+void upstream_body(struct upstream *up, struct span bytes)
+{
+    upstream_say(up, bytes);
+}
+
+size_t upstream_unsent(const struct upstream *up)
+{
+    return up->conn != NULL ? up->conn->ops->unsent(up->conn) : 0;
+}
+
+bool upstream_end(struct upstream *up)
+{
+    if (up->conn->ops->peek(up->conn).len != 0 || up->conn->ops->pending(up->conn)) {
+        return false;
+    }
+    upstream_say(up, SPAN(".\r\n"));
+    up->messages++;
+    upstream_set_state(up, CLIENT_END);
+    return true;
+}
+
+void upstream_release(struct upstream *up)
+{
+    up->on_event = NULL;
+    up->owner = NULL;
+    up->recipient = (struct span){0};
+    if (up->state == CLIENT_OPEN) {
+        upstream_say(up, SPAN("RSET\r\n"));
+        upstream_set_state(up, CLIENT_RSET);
+    } else {
+        pool_put(up->world->pool, up);
+    }
+}
+
+void upstream_reset(struct upstream *up)
+{
+    upstream_close(up, CONN_RESET);
+}
+
+void upstream_quit(struct upstream *up)
+{
+    if (up->conn != NULL) {
+        upstream_say(up, SPAN("QUIT\r\n"));
+        upstream_close(up, CONN_FLUSH);
+    }
+}
+
+bool upstream_owes(const struct upstream *up)
+{
+    switch (up->state) {
+    case CLIENT_READY:
+    case CLIENT_OPEN:
+    case CLIENT_BODY:
+    case CLIENT_CLOSED:
+        return false;
+    case CLIENT_CONNECT:
+    case CLIENT_GREETING:
+    case CLIENT_EHLO:
+    case CLIENT_HELO:
+    case CLIENT_MAIL:
+    case CLIENT_MAIL_PIPED:
+    case CLIENT_VOID:
+    case CLIENT_RCPT:
+    case CLIENT_DATA:
+    case CLIENT_END:
+    case CLIENT_RSET:
+    case CLIENT_STATES:
+        break;
+    }
+    return true;
+}
+
+bool upstream_worn(const struct upstream *up)
+{
+    return up->messages >= UPSTREAM_MESSAGES_MAX;
+}
+
+struct policy *upstream_policy(const struct upstream *up)
+{
+    return up->policy;
+}
+
+const struct upstream_key *upstream_key(const struct upstream *up)
+{
+    return &up->key;
+}
+
+const struct client_offer *upstream_offer(const struct upstream *up)
+{
+    return &up->offer;
+}
+
+struct upstream_links *upstream_links(struct upstream *up)
+{
+    return &up->links;
+}
+
+struct world *upstream_world(const struct upstream *up)
+{
+    return up->world;
+}

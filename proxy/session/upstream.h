@@ -1,0 +1,103 @@
+/*
+ * upstream: one SMTP client connection to an endpoint; it outlives the transactions it carries (RFC 5321 3; design: sections 5 and 6).
+ *
+ * It follows the table of proxy/wire/client. Its owner is a leg, or, between transactions, the pool. It belongs to one
+ * world. Events UNAVAILABLE, REFUSED and LOST are its last: it has closed itself, and the owner forgets it.
+ * So are an answer with `last` and the calls upstream_release and upstream_reset.
+ */
+#ifndef SPLITMX_PROXY_SESSION_UPSTREAM_H
+#define SPLITMX_PROXY_SESSION_UPSTREAM_H
+
+#include "proxy/session/quota.h"
+#include "proxy/session/world.h"
+#include "proxy/wire/client.h"
+
+#define UPSTREAM_MESSAGES_MAX 100 /* over one connection (design: section 6) */
+
+/* What makes two connections interchangeable. */
+struct upstream_key {
+    struct net_address address;
+    enum config_relay_tls tls;
+    enum config_identity identity;
+};
+
+/* What MAIL says (the sender's path without brackets, empty for the null sender). */
+struct envelope {
+    struct span sender;
+    uint64_t size; /* 0: not said */
+    bool body_8bit;
+    bool smtputf8;
+};
+
+enum upstream_event_kind {
+    UPSTREAM_READY,       /* a transaction can begin */
+    UPSTREAM_UNAVAILABLE, /* never came so far; `why` */
+    UPSTREAM_REFUSED,     /* greeted with 5xx, or refused EHLO; `reply` */
+    UPSTREAM_ANSWER,      /* `reply` to `command` */
+    UPSTREAM_ROOM,        /* all bytes are with the kernel */
+    UPSTREAM_LOST,        /* without an answer; `why` */
+};
+
+enum upstream_command { UPSTREAM_MAIL, UPSTREAM_RCPT, UPSTREAM_DATA, UPSTREAM_END };
+
+struct upstream_event {
+    enum upstream_event_kind kind;
+    enum upstream_command command;
+    bool last;                 /* ANSWER: the upstream said 421 and is closed */
+    bool reused;               /* nothing had been answered since it came from the pool */
+    const struct reply *reply; /* valid during the event */
+    const char *why;           /* static text */
+};
+
+typedef void upstream_handler(void *owner, const struct upstream_event *event);
+
+struct upstream;
+
+/*
+ * Connects; `cell` is the endpoint's quota cell and is given back at the end, in every case. NULL: no descriptor or no memory.
+ * `timeouts` and `helo` are read during the calls only.
+ */
+struct upstream *upstream_open(struct world *world, const struct upstream_key *key, quota_cell cell,
+                               struct policy *policy, upstream_handler *on_event, void *owner);
+
+/* Gives an idle connection another owner: the pool, or a leg and its policy. */
+void upstream_adopt(struct upstream *upstream, struct policy *policy, upstream_handler *on_event,
+                    void *owner);
+
+/* MAIL and the first RCPT, in one write where PIPELINING is offered. Allowed when ready. `recipient` stays valid until the answer. */
+void upstream_mail(struct upstream *upstream, const struct envelope *envelope,
+                   struct span recipient);
+void upstream_rcpt(struct upstream *upstream, struct span recipient);
+void upstream_data(struct upstream *upstream);
+
+/* Bytes of the message, after 354. The last must end a line. */
+void upstream_body(struct upstream *upstream, struct span bytes);
+size_t upstream_unsent(const struct upstream *upstream);
+
+/* End-of-data. False, and nothing is sent, when the upstream has spoken or ended out of turn: reset it. */
+bool upstream_end(struct upstream *upstream);
+
+/* Owner is done with it: back to the pool, after RSET where a transaction is open. Not while anything is owed. */
+void upstream_release(struct upstream *upstream);
+
+/* RST: the upstream has nothing of what was not committed. */
+void upstream_reset(struct upstream *upstream);
+
+/* QUIT and close, for connections that owe nothing (the pool's way out). */
+void upstream_quit(struct upstream *upstream);
+
+bool upstream_owes(const struct upstream *upstream); /* an answer is outstanding */
+bool upstream_worn(const struct upstream *upstream); /* has carried UPSTREAM_MESSAGES_MAX messages */
+struct policy *upstream_policy(const struct upstream *upstream);
+struct world *upstream_world(const struct upstream *upstream);
+const struct upstream_key *upstream_key(const struct upstream *upstream);
+const struct client_offer *upstream_offer(const struct upstream *upstream);
+
+/* For the pool: its list of idle connections. */
+struct upstream_links {
+    struct upstream *next, *previous;
+    uint64_t since;
+};
+struct upstream_links *upstream_links(struct upstream *upstream);
+
+#endif

@@ -1,0 +1,100 @@
+#include "proxy/session/world.h"
+
+#include <stdlib.h>
+
+#include "proxy/session/policy.h"
+#include "proxy/session/pool.h"
+#include "proxy/session/session.h"
+#include "proxy/session/shared.h"
+#include "proxy/session/stats.h"
+
+bool world_init(struct world *world, const struct world_ops *ops, struct policy *policy,
+                struct shared *shared)
+{
+    *world = (struct world){.ops = ops, .shared = shared, .policy = policy_ref(policy)};
+    timers_init(&world->timers);
+    world->stats = calloc(1, sizeof *world->stats);
+    world->pool = pool_new(world);
+    if (world->stats == NULL || world->pool == NULL) {
+        world_release(world);
+        return false;
+    }
+    return true;
+}
+
+void world_release(struct world *world)
+{
+    struct pool *pool = world->pool;
+    world->pool = NULL;
+    pool_free(pool);
+    world_settle(world);
+    timers_release(&world->timers);
+    free(world->stats);
+    policy_unref(world->policy);
+    *world = (struct world){0};
+}
+
+void world_set_policy(struct world *world, struct policy *policy)
+{
+    struct policy *old = world->policy;
+    world->policy = policy_ref(policy);
+    policy_unref(old);
+}
+
+void world_defer(struct world *world, struct deferred *deferred)
+{
+    deferred->next = world->deferred;
+    world->deferred = deferred;
+}
+
+void world_settle(struct world *world)
+{
+    while (world->deferred != NULL) {
+        struct deferred *deferred = world->deferred;
+        world->deferred = deferred->next;
+        deferred->free(deferred);
+    }
+}
+
+static void on_drain_due(void *owner)
+{
+    struct world *world = owner;
+    struct session *next = NULL;
+    for (struct session *session = world->sessions; session != NULL; session = next) {
+        next = session_next(session);
+        session_cut(session);
+    }
+}
+
+void world_drain(struct world *world, uint64_t deadline)
+{
+    struct session *next = NULL;
+    world->draining = true;
+    for (struct session *session = world->sessions; session != NULL; session = next) {
+        next = session_next(session);
+        session_drain(session);
+    }
+    world->drain.on_due = on_drain_due;
+    world->drain.owner = world;
+    timer_set(&world->timers, &world->drain, deadline);
+}
+
+bool shared_init(struct shared *shared, unsigned connections, uint64_t seed)
+{
+    *shared = (struct shared){
+        .clients = quota_new(connections, seed),
+        .endpoints = quota_new(SHARED_ENDPOINTS, seed + 1),
+    };
+    if (shared->clients == NULL || shared->endpoints == NULL) {
+        shared_release(shared);
+        return false;
+    }
+    return true;
+}
+
+void shared_release(struct shared *shared)
+{
+    quota_free(shared->clients);
+    quota_free(shared->endpoints);
+    *shared = (struct shared){0};
+}
