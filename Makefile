@@ -1,0 +1,211 @@
+# splitmx. `make help` says what there is to make. Nothing here needs a tool before it is installed:
+# `make run` and `make test` begin with git and make alone.
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
+JOBS   ?= $(shell nproc)
+V      ?=
+ifeq ($(origin CC),default)
+CC     := gcc
+endif
+SAN    ?=
+OPT    ?= -O2 -g -D_FORTIFY_SOURCE=2
+HARDEN ?= -fPIE -fstack-protector-strong -fno-strict-aliasing
+WERROR ?= -Werror
+WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+          -Wwrite-strings -Wformat=2 -Wundef -Wswitch-enum
+
+FLAGS   = -std=c17 -D_GNU_SOURCE -I. $(OPT) $(WARN) $(WERROR) $(HARDEN) $(SAN) $(CFLAGS)
+LINK    = $(CC) $(SAN) -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDFLAGS)
+LIBS   := -luv -lssl -lcrypto -llmdb -lyaml -lcares -ljansson -lpthread
+
+# V=1 shows the commands.
+say     = $(if $(V),,@echo '  $(1)  $@';)
+
+# ---- sources, a list for each layer; a layer may use itself and those before it ----
+
+names = $(sort $(filter-out main,$(basename $(notdir $(wildcard $(1)/*.c)))))
+
+config        := $(call names,config)
+routing       := $(call names,routing)
+tls           := $(call names,tls)
+proxy/wire    := $(call names,proxy/wire)
+proxy/session := $(call names,proxy/session)
+proxy/net     := $(call names,proxy/net)
+proxy/daemon  := $(call names,proxy/daemon)
+proxy/cli     := $(call names,proxy/cli)
+tests/sim     := $(call names,tests/sim)
+unit_tests    := $(patsubst test_%,%,$(filter test_%,$(call names,tests/unit)))
+unit_support  := $(filter-out test_%,$(call names,tests/unit))
+fuzz_targets  := $(filter fuzz_%,$(call names,tests/fuzz))
+fuzz_support  := $(filter-out fuzz_%,$(call names,tests/fuzz))
+
+LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
+
+# What a layer may use, the nearest first, which is the order of linking: so the linker too keeps the layers.
+uses.config        :=
+uses.routing       := config
+uses.tls           := config
+uses.proxy/wire    := tls routing config
+uses.proxy/session := proxy/wire $(uses.proxy/wire)
+uses.proxy/net     := proxy/session $(uses.proxy/session)
+uses.proxy/daemon  := proxy/net $(uses.proxy/net)
+uses.proxy/cli     := proxy/daemon $(uses.proxy/daemon)
+
+# ---- the program ----
+
+archive  = $(BUILD)/lib$(subst /,_,$(1)).a
+objects  = $(foreach n,$($(1)),$(BUILD)/$(1)/$(n).o)
+archives = $(foreach l,$(1) $(uses.$(1)),$(call archive,$(l)))
+
+all: $(BUILD)/splitmx
+
+$(BUILD)/splitmx: $(BUILD)/proxy/cli/main.o $(call archives,proxy/cli)
+	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
+
+define layer
+$(call archive,$(1)): $(call objects,$(1))
+	@rm -f $$@
+	@ar rcs $$@ $$^
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer,$(l))))
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,cc  )$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+
+# ---- unit tests: tests/unit/test_X.c is linked with the layer that holds X and those below ----
+
+layer_of = $(or $(firstword $(foreach l,$(LAYERS),$(if $(filter $(1),$($(l))),$(l)))),proxy/cli)
+UNIT := $(foreach t,$(unit_tests),$(BUILD)/unit/test_$(t))
+
+define unit_program
+$(BUILD)/unit/test_$(1): $(BUILD)/tests/unit/test_$(1).o \
+    $(foreach n,$(unit_support),$(BUILD)/tests/unit/$(n).o) $(call archives,$(call layer_of,$(1)))
+	@mkdir -p $$(@D)
+	$$(call say,link)$$(LINK) -o $$@ $$^ $$(LIBS) -lcmocka
+endef
+$(foreach t,$(unit_tests),$(eval $(call unit_program,$(t))))
+
+unit: $(UNIT)
+	@tests/unit/run $^
+
+# ---- the simulator: session code and below over a network, a clock and names of its own ----
+
+SEED ?= 1
+N    ?= 100000
+
+$(BUILD)/sim: $(call objects,tests/sim) $(call archives,proxy/session)
+	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
+
+sim: $(BUILD)/sim
+	$(BUILD)/sim --seed $(SEED) -n $(N)
+
+# ---- end to end, against real servers ----
+
+e2e: all
+	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e
+
+ASAN := BUILD=$(BUILD)/asan OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= \
+        SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
+asan:
+	$(MAKE) --no-print-directory $(ASAN) all unit
+	$(MAKE) --no-print-directory $(ASAN) e2e
+
+# ---- fuzzing: a minute for each target, or T seconds ----
+
+T ?= 60
+FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= \
+        SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined'
+
+$(foreach t,$(fuzz_targets),$(BUILD)/$(t)): $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o \
+    $(foreach n,$(fuzz_support),$(BUILD)/tests/fuzz/$(n).o) $(call archives,proxy/session)
+	$(call say,link)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+fuzz-programs: $(foreach t,$(fuzz_targets),$(BUILD)/$(t))
+fuzz:
+	@$(MAKE) --no-print-directory $(FUZZ) fuzz-programs
+	@tests/fuzz/run $(BUILD)/fuzz $(T) $(fuzz_targets)
+
+# ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
+
+cost: all
+	tests/cost/run $(BUILD)
+
+# ---- lint ----
+
+lint: all $(UNIT) layers
+	@tests/lint/run $(LAYERS)
+
+# clang-format 14, as in Debian 12.
+format:
+	clang-format -i $(shell find config routing tls proxy tests -name '*.[ch]')
+
+# Each layer links, whole, with what it may use and nothing else.
+layers: $(foreach l,$(LAYERS),$(BUILD)/layer/$(l))
+define layer_check
+$(BUILD)/layer/$(1): $(call archives,$(1))
+	@mkdir -p $$(@D)
+	@echo 'int main(void) { return 0; }' | $$(LINK) -fPIE -o $$@ -x c - -x none \
+	    -Wl,--whole-archive $(call archive,$(1)) -Wl,--no-whole-archive \
+	    $(foreach u,$(uses.$(1)),$(call archive,$(u))) $$(LIBS)
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_check,$(l))))
+
+# ---- from a bare machine ----
+
+run:
+	@tests/install run
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
+
+TESTS := lint unit sim e2e asan cost fuzz
+test:
+	@tests/install test
+	@tests/e2e/install.sh
+	@set -e; for t in $(TESTS); do \
+	    echo "== make $$t"; \
+	    $(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),10,$(T)) $$t; \
+	done
+	@echo "test: all passed ($(TESTS))"
+
+# ---- the rest ----
+
+MAN := docs/splitmx.8 docs/splitmx.yaml.5 docs/splitmx-routes.5
+
+install: all
+	install -D -m 755 $(BUILD)/splitmx $(DESTDIR)$(PREFIX)/bin/splitmx
+	install -d $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 $(filter %.5,$(MAN)) $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 644 $(filter %.8,$(MAN)) $(DESTDIR)$(PREFIX)/share/man/man8
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make            build $(BUILD)/splitmx'
+	@echo 'make run        install what is missing, build, show the split on 127.0.0.1:2525 (ONCE=1: then end)'
+	@echo 'make test       install what tests need, run them all: $(TESTS)'
+	@echo 'make unit       unit tests of every pure module'
+	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
+	@echo 'make e2e        end to end, against real servers'
+	@echo 'make asan       unit and end-to-end tests with ASan and UBSan'
+	@echo 'make fuzz       each fuzz target for T=$(T) seconds'
+	@echo 'make cost       instructions and system calls a message, against their bounds'
+	@echo 'make lint       warnings, format, static checks, layers, man pages, scripts'
+	@echo 'make format     lay the C files out'
+	@echo 'make install    to $$(DESTDIR)$$(PREFIX), PREFIX=$(PREFIX)'
+	@echo '                V=1 shows commands; BUILD, CC, OPT, SAN, CFLAGS, LDFLAGS are yours to set'
+	@echo 'make clean      remove $(BUILD)'
+
+OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/cli/main.o \
+           $(foreach t,$(call names,tests/unit),$(BUILD)/tests/unit/$(t).o) \
+           $(foreach t,$(call names,tests/fuzz),$(BUILD)/tests/fuzz/$(t).o)
+-include $(OBJECTS:.o=.d)
+
+.SECONDARY:
+.PHONY: all run test unit e2e sim lint format layers fuzz fuzz-programs cost asan install clean help

@@ -1,0 +1,155 @@
+"""Fixtures of the end-to-end tests. The library they use is splitmx_test/ beside this file."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from splitmx_test import daemon as daemon_module  # noqa: E402
+from splitmx_test.dns import dns_server  # noqa: E402
+from splitmx_test.upstream import ScriptedUpstream  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_program: runs build/splitmx (or SPLITMX_BIN)")
+    config.addinivalue_line("markers", "measures: measures memory; left out under a sanitizer")
+
+
+def pytest_collection_modifyitems(items):
+    if not daemon_module.BINARY.exists():
+        skip = pytest.mark.skip(reason=f"{daemon_module.BINARY} is not built")
+        for item in items:
+            if "test_library" not in str(item.fspath):
+                item.add_marker(skip)
+    elif daemon_module.is_sanitized():
+        skip = pytest.mark.skip(reason="a sanitizer's memory is not the program's")
+        for item in items:
+            if item.get_closest_marker("measures"):
+                item.add_marker(skip)
+
+
+@contextlib.contextmanager
+def _daemons():
+    running = []
+
+    def start(**settings):
+        daemon = daemon_module.Daemon(**settings)
+        running.append(daemon)
+        return daemon
+
+    try:
+        yield start
+        for daemon in running:
+            daemon.stop(timeout=20)
+    finally:
+        for daemon in running:
+            daemon.destroy()
+
+
+@contextlib.contextmanager
+def _upstreams():
+    running = []
+
+    def start(name="upstream.test", **settings):
+        upstream = ScriptedUpstream(name, **settings)
+        running.append(upstream)
+        return upstream
+
+    try:
+        yield start
+    finally:
+        for upstream in running:
+            upstream.stop()
+
+
+@pytest.fixture
+def start_upstream():
+    """start_upstream("local", ...): a ScriptedUpstream that ends with the test."""
+    with _upstreams() as start:
+        yield start
+
+
+@pytest.fixture
+def start_daemon(start_upstream):
+    """start_daemon(routes=..., relays=...): a Daemon that ends with the test, and is judged then."""
+    with _daemons() as start:
+        yield start
+
+
+@pytest.fixture
+def dns():
+    """The name server that all daemons ask; what a test adds goes with it."""
+    server = dns_server()
+    yield server
+    server.forget()
+
+
+@pytest.fixture
+def reachable_folder():
+    """A folder that the daemon's user can look into (pytest's own are for root alone)."""
+    folder = Path(tempfile.mkdtemp(prefix="splitmx-e2e-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Split:
+    """The story of the README: one splitmx before three upstreams."""
+
+    def __init__(self, start_daemon, start_upstream, **settings):
+        self.local = start_upstream("local.test")
+        self.kingmailer = start_upstream("kingmailer.test")
+        self.third = start_upstream("third.test")
+        self.daemon = start_daemon(
+            relays={
+                "local": {"next-hop": self.local.next_hop},
+                "kingmailer": {"next-hop": self.kingmailer.next_hop},
+                "third": {"next-hop": self.third.next_hop},
+            },
+            routes={
+                "user@example.com": "local",
+                "user2@example.com": "local",
+                "nobody@example.com": "local",
+                "kingmail@example.com": "kingmailer",
+                "king2@example.com": "kingmailer",
+                "example.com": "third",
+            },
+            **settings,
+        )
+
+    @property
+    def upstreams(self):
+        return [self.local, self.kingmailer, self.third]
+
+    def client(self, **keywords):
+        return self.daemon.client(**keywords)
+
+    def fresh(self):
+        """Rules and records away, as at the start of a test."""
+        for upstream in self.upstreams:
+            upstream.forget()
+        return self
+
+
+@pytest.fixture(scope="module")
+def _module_split():
+    with _upstreams() as start_upstream, _daemons() as start_daemon:
+        yield Split(start_daemon, start_upstream)
+
+
+@pytest.fixture
+def split(_module_split):
+    """One daemon for all tests of a file, with the defaults; upstreams without rules or records."""
+    yield _module_split.fresh()
+    assert _module_split.daemon.exit_status is None, "splitmx ended:\n" + "\n".join(_module_split.daemon.lines[-30:])
+
+
+@pytest.fixture
+def start_split(start_daemon, start_upstream):
+    """start_split(timeouts=..., limits=...): the same with a daemon of the test's own."""
+    return lambda **settings: Split(start_daemon, start_upstream, **settings)

@@ -1,0 +1,89 @@
+"""A name server on loopback that knows what a test tells it, and of everything else that it does not exist."""
+
+import functools
+import ipaddress
+import socket
+import struct
+import threading
+
+TYPES = {"A": 1, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "AAAA": 28}
+NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
+
+
+def _name(text):
+    return b"".join(bytes([len(label)]) + label.encode() for label in text.rstrip(".").split(".") if label) + b"\0"
+
+
+def _data(kind, value):
+    if kind in ("A", "AAAA"):
+        return ipaddress.ip_address(value).packed
+    if kind == "MX":
+        preference, host = value
+        return struct.pack(">H", preference) + _name(host)
+    return _name(value)
+
+
+class DnsServer:
+    """UDP only. add("king.test", "A", "127.0.0.1"), fail(name), silent(name), forget()."""
+
+    def __init__(self):
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self._socket.getsockname()[1]
+        self._lock = threading.Lock()
+        self.queries = []
+        self.forget()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def forget(self):
+        with self._lock:
+            self._records, self._failing, self._silent = {}, set(), set()
+            self.queries.clear()
+
+    def add(self, name, kind, value, ttl=60):
+        with self._lock:
+            self._records.setdefault(name.lower(), []).append((kind, value, ttl))
+
+    def fail(self, name):
+        """SERVFAIL."""
+        with self._lock:
+            self._failing.add(name.lower())
+
+    def silent(self, name):
+        """No answer at all."""
+        with self._lock:
+            self._silent.add(name.lower())
+
+    def _serve(self):
+        while True:
+            query, peer = self._socket.recvfrom(4096)
+            answer = self._answer(query)
+            if answer:
+                self._socket.sendto(answer, peer)
+
+    def _answer(self, query):
+        labels, at = [], 12
+        while query[at]:
+            labels.append(query[at + 1:at + 1 + query[at]].decode("latin-1"))
+            at += 1 + query[at]
+        question = query[12:at + 5]
+        kind = struct.unpack(">H", query[at + 1:at + 3])[0]
+        name = ".".join(labels).lower()
+        with self._lock:
+            self.queries.append((name, kind))
+            if name in self._silent:
+                return None
+            known = self._records.get(name)
+            code = SERVFAIL if name in self._failing else NOERROR if known else NXDOMAIN
+            records = [r for r in known or () if TYPES[r[0]] == kind or r[0] == "CNAME"] if code == NOERROR else []
+        body = b""
+        for record_kind, value, ttl in records:
+            data = _data(record_kind, value)
+            body += b"\xc0\x0c" + struct.pack(">HHIH", TYPES[record_kind], 1, ttl, len(data)) + data
+        return query[:2] + struct.pack(">HHHHH", 0x8580 | code, 1, len(records), 0, 0) + question + body
+
+
+@functools.cache
+def dns_server():
+    """One for the whole run."""
+    return DnsServer()

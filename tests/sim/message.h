@@ -1,0 +1,118 @@
+/*
+ * message: the oracle. One message is one transaction of a client; what each upstream will say to
+ * it is settled when it is made, so what has to come of it is known, and every reply, every copy
+ * and every end-of-data is held against that.
+ */
+#ifndef SPLITMX_TESTS_SIM_MESSAGE_H
+#define SPLITMX_TESTS_SIM_MESSAGE_H
+
+#include "tests/sim/net.h"
+
+#define MESSAGE_RCPTS 14
+#define REPLY_LINE    600
+
+/* What an upstream says at one stage. */
+enum fate {
+    FATE_YES,
+    FATE_YES_PLAIN, /* without an enhanced code */
+    FATE_YES_LINES, /* in two lines */
+    FATE_LATER,     /* 4xx */
+    FATE_LATER_PLAIN,
+    FATE_NO, /* 5xx */
+    FATE_NO_PLAIN,
+    FATE_NO_LINES,
+    FATE_BLAME,   /* 503: we are wrong, it says */
+    FATE_FULL,    /* 552 */
+    FATE_CLOSING, /* 421, and it closes */
+    FATES
+};
+
+enum stage { STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_END };
+
+enum rcpt_kind { RCPT_RELAY, RCPT_ERROR, RCPT_RETRY, RCPT_DISCARD };
+
+struct rcpt {
+    enum rcpt_kind kind;
+    unsigned relay, domain;
+    enum fate fate;
+    bool accepted;      /* the client has its 2xx */
+    unsigned delivered; /* copies that an upstream has answered 2xx for */
+};
+
+/* A leg as it has to be. */
+struct message_leg {
+    bool made, open;
+    unsigned accepted; /* recipients */
+    enum fate data, end;
+    struct link *link;  /* that carries the message; NULL before DATA and after the end */
+    bool go;            /* its 354 was sent */
+    bool end_written;   /* the proxy has written end-of-data */
+    bool answered;      /* and its upstream has answered */
+    unsigned copies;    /* answered 2xx */
+};
+
+enum ending {
+    ENDING_DATA,       /* the whole message */
+    ENDING_RSET,       /* given up before DATA */
+    ENDING_BODY_RESET, /* the client goes in mid-body */
+    ENDING_BODY_CLOSE,
+    ENDING_END_RESET, /* the client goes behind its end of data */
+};
+
+struct message {
+    struct sim *sim;
+    unsigned id;
+    bool null_sender, says_size, says_8bit;
+    enum ending ending;
+    size_t size;        /* unstuffed */
+    bool dirty;         /* a bare LF in it */
+    struct buffer body; /* wire form, without the terminator */
+    struct rcpt rcpts[MESSAGE_RCPTS];
+    unsigned rcpt_count;
+    enum fate mail[SIM_RELAYS];
+    struct message_leg legs[SIM_LEGS];
+    unsigned order[SIM_LEGS], leg_count; /* in the order of their first recipients */
+    unsigned accepted;                   /* recipients, discarded ones among them */
+    bool mail_ok;                        /* the proxy took MAIL */
+    bool end_sent;                       /* the client has sent its end of data */
+    bool begun;                          /* the client had 354 */
+    bool settled;                        /* and the outcome */
+    unsigned code;                       /* of the outcome */
+};
+
+struct message *message_new(struct sim *sim, unsigned id);
+void message_free(struct message *message);
+
+/* ---- what upstreams say ---- */
+
+bool fate_is_yes(enum fate fate);
+unsigned message_leg_of(const struct message *message, const struct rcpt *rcpt);
+/* The reply as the upstream sends it; `number` is that of the recipient, or of the leg. */
+struct span message_says(const struct message *message, enum stage stage, unsigned number,
+                         enum fate fate, char *out);
+/* And as it reaches the client. */
+struct span message_passes(const struct message *message, enum stage stage, unsigned number,
+                           enum fate fate, char *out);
+
+/* ---- what the client sends, and what it has to be answered ---- */
+
+struct span message_mail_line(const struct message *message, bool size, bool eight_bit, char *out);
+struct span message_rcpt_path(const struct message *message, unsigned number, char *out);
+void message_expect_mail(struct message *message, struct span reply);
+void message_expect_rcpt(struct message *message, unsigned number, struct span reply);
+void message_expect_data(struct message *message, struct span reply);
+void message_expect_outcome(struct message *message, struct span reply);
+bool message_is_split(const struct message *message);
+
+/* ---- what upstreams see ---- */
+
+struct message *message_of_sender(struct sim *sim, struct span path);
+struct message *message_of_rcpt(struct sim *sim, struct span path, unsigned *number);
+void message_may_begin(struct message *message); /* 354 is being written to its client */
+void message_end_written(struct message *message, unsigned leg);
+void message_check_field(struct message *message, struct span field);
+
+/* When all is over: every copy there has to be is there, and no other. */
+void message_check(struct message *message);
+
+#endif

@@ -1,0 +1,438 @@
+#include <stdlib.h>
+
+#include "config/text.h"
+#include "tests/sim/message.h"
+
+/* One connection to an upstream server. It takes one command at a time, each after a while. */
+struct service {
+    struct sim *sim;
+    struct server *server;
+    struct link *link;
+    bool closed, busy, idle_armed;
+    unsigned events;
+    uint64_t idle_since;
+    bool mail, mail_refused;
+    struct message *message;
+    unsigned leg;
+    bool rcpts[MESSAGE_RCPTS]; /* accepted */
+    unsigned accepted;
+    bool in_data;
+    struct buffer field; /* what came in front of the message */
+    bool in_body;
+    size_t body_at;
+    char last;       /* byte that the proxy wrote */
+    bool end_coming; /* the proxy has written the end */
+    char reply[2 * REPLY_LINE];
+    bool reply_closes;
+};
+
+enum service_event { SERVICE_ANSWERS, SERVICE_IDLES };
+
+static void service_run(struct sim *sim, void *object, int kind);
+static void service_go(struct service *s);
+
+static void service_at(struct service *s, uint64_t delay, enum service_event event)
+{
+    s->events++;
+    sim_at(s->sim, delay, service_run, s, (int)event);
+}
+
+static void service_free_when_done(struct service *s)
+{
+    if (s->closed && s->events == 0) {
+        buffer_release(&s->field);
+        free(s);
+    }
+}
+
+/* The transaction is over, whatever became of it. */
+static void service_forget(struct service *s)
+{
+    if (s->message != NULL && s->message->legs[s->leg].link == s->link) {
+        s->message->legs[s->leg].link = NULL;
+    }
+    s->message = NULL;
+    s->mail = s->mail_refused = s->in_data = s->in_body = s->end_coming = false;
+    s->accepted = 0;
+    memset(s->rcpts, 0, sizeof s->rcpts);
+    buffer_release(&s->field);
+}
+
+static void service_over(struct service *s)
+{
+    service_forget(s);
+    s->closed = true;
+    s->server->connections--;
+}
+
+/* ---- answers ---- */
+
+static void service_answer(struct service *s, struct span reply)
+{
+    uint64_t delay = sim_below(s->sim, (uint64_t)s->server->slow + 1);
+    struct text text = TEXT(s->reply);
+    text_put(&text, reply);
+    s->busy = true;
+    service_at(s, delay, SERVICE_ANSWERS);
+}
+
+static void service_says(struct service *s, enum stage stage, unsigned number, enum fate fate)
+{
+    char reply[2 * REPLY_LINE];
+    s->reply_closes = fate == FATE_CLOSING;
+    service_answer(s, message_says(s->message, stage, number, fate, reply));
+}
+
+static void service_idle(struct service *s)
+{
+    s->idle_since = s->sim->world.now;
+    if (s->server->idle_timeout != 0 && !s->idle_armed) {
+        s->idle_armed = true;
+        service_at(s, s->server->idle_timeout, SERVICE_IDLES);
+    }
+}
+
+static void service_answers(struct service *s)
+{
+    s->busy = false;
+    if (s->closed) {
+        return;
+    }
+    if (!s->server->pipelining && s->link->inbox.len != 0 && !s->in_data) {
+        sim_fail(s->sim, "link %u: pipelined to a server that does not offer it", s->link->id);
+    }
+    sim_note_span(s->sim, "server says", s->link->id, span_of(s->reply));
+    link_send(s->link, span_of(s->reply));
+    if (s->in_data && s->message != NULL) {
+        s->message->legs[s->leg].go = true;
+    }
+    if (s->reply_closes) {
+        link_close(s->link);
+        service_over(s);
+        return;
+    }
+    service_idle(s);
+    service_go(s);
+}
+
+/* Idle between transactions for too long: 421 and close, as servers do. */
+static void service_idles(struct service *s)
+{
+    uint64_t waited = s->sim->world.now - s->idle_since;
+    s->idle_armed = false;
+    if (s->closed) {
+        return;
+    }
+    if (s->busy || s->mail || s->in_data || s->link->inbox.len != 0 ||
+        waited < s->server->idle_timeout) {
+        uint64_t rest =
+            waited < s->server->idle_timeout ? s->server->idle_timeout - waited : 1000;
+        s->idle_armed = true;
+        service_at(s, rest, SERVICE_IDLES);
+        return;
+    }
+    sim_note(s->sim, "server idles out", s->link->id, 0);
+    link_send(s->link, SPAN("421 4.4.2 idle for too long\r\n"));
+    link_close(s->link);
+    service_over(s);
+}
+
+static void service_run(struct sim *sim, void *object, int kind)
+{
+    struct service *s = object;
+    (void)sim;
+    s->events--;
+    switch ((enum service_event)kind) {
+    case SERVICE_ANSWERS:
+        service_answers(s);
+        break;
+    case SERVICE_IDLES:
+        service_idles(s);
+        break;
+    }
+    service_free_when_done(s);
+}
+
+/* ---- commands ---- */
+
+static void service_ehlo(struct service *s, bool extended)
+{
+    const struct server *server = s->server;
+    char line[256];
+    struct text text = TEXT(line);
+    if (extended && server->helo_only) {
+        service_answer(s, SPAN("502 5.5.1 no such command\r\n"));
+        return;
+    }
+    text_printf(&text, "250%cup%u.example\r\n", extended ? '-' : ' ', server->relay);
+    if (extended) {
+        text_puts(&text, server->pipelining ? "250-PIPELINING\r\n" : "");
+        text_puts(&text, server->size ? "250-SIZE 99999999\r\n" : "");
+        text_puts(&text, server->eight_bit ? "250-8BITMIME\r\n" : "");
+        text_puts(&text, "250 ENHANCEDSTATUSCODES\r\n");
+    }
+    service_answer(s, text_span(&text));
+}
+
+static void service_mail(struct service *s, struct span line)
+{
+    char expected[256];
+    struct span path = span_skip(line, sizeof "MAIL FROM:<" - 1);
+    path = span_first(path, span_find(path, '>'));
+    struct message *message = message_of_sender(s->sim, path);
+    if (s->mail) {
+        sim_fail(s->sim, "link %u: MAIL inside a transaction", s->link->id);
+    }
+    if (message == NULL && path.len != 0) {
+        sim_fail(s->sim, "link %u: unknown sender %.*s", s->link->id, SPAN_ARGS(path));
+    }
+    if (message != NULL) {
+        bool offers = !s->server->helo_only;
+        struct span said = message_mail_line(message, s->server->size && offers,
+                                             s->server->eight_bit && offers, expected);
+        if (!span_equal(said, line)) {
+            sim_fail(s->sim, "message %u: upstream got `%.*s` instead of `%.*s`", message->id,
+                     SPAN_ARGS(line), SPAN_ARGS(said));
+        }
+    }
+    s->mail_refused = message != NULL && !fate_is_yes(message->mail[s->server->relay]);
+    s->mail = !s->mail_refused;
+    s->message = message;
+    if (message != NULL) {
+        service_says(s, STAGE_MAIL, s->server->relay, message->mail[s->server->relay]);
+    } else {
+        service_answer(s, SPAN("250 2.1.0 sender ok\r\n"));
+    }
+}
+
+static void service_rcpt(struct service *s, struct span line)
+{
+    unsigned number = 0;
+    struct span path = span_skip(line, sizeof "RCPT TO:<" - 1);
+    path = span_first(path, span_find(path, '>'));
+    struct message *message = message_of_rcpt(s->sim, path, &number);
+    if (message == NULL || (s->message != NULL && s->message != message)) {
+        sim_fail(s->sim, "link %u: a recipient of no message or another: %.*s", s->link->id,
+                 SPAN_ARGS(path));
+    }
+    if (s->mail_refused) {
+        s->mail_refused = false;
+        s->message = NULL;
+        service_answer(s, SPAN("503 5.5.1 need MAIL\r\n"));
+        return;
+    }
+    const struct rcpt *rcpt = &message->rcpts[number];
+    unsigned leg = message_leg_of(message, rcpt);
+    if (!s->mail || rcpt->kind != RCPT_RELAY || rcpt->relay != s->server->relay ||
+        (s->accepted != 0 && s->leg != leg)) {
+        sim_fail(s->sim, "message %u: recipient %u reached the wrong upstream or leg", message->id,
+                 number);
+    }
+    s->message = message;
+    s->leg = leg;
+    if (fate_is_yes(rcpt->fate)) {
+        if (s->rcpts[number]) {
+            sim_fail(s->sim, "message %u: recipient %u given twice", message->id, number);
+        }
+        s->rcpts[number] = true;
+        s->accepted++;
+    }
+    service_says(s, STAGE_RCPT, number, rcpt->fate);
+}
+
+static void service_data(struct service *s)
+{
+    if (s->accepted == 0 || s->message->legs[s->leg].link != NULL) {
+        sim_fail(s->sim, "link %u: DATA without recipients, or for the second time", s->link->id);
+    }
+    enum fate fate = s->message->legs[s->leg].data;
+    if (!fate_is_yes(fate)) {
+        service_says(s, STAGE_DATA, s->leg, fate);
+        return;
+    }
+    s->message->legs[s->leg].link = s->link;
+    s->in_data = true;
+    s->in_body = false;
+    s->body_at = 0;
+    s->last = '\n';
+    service_answer(s, SPAN("354 go ahead\r\n"));
+}
+
+static void service_command(struct service *s, struct span line)
+{
+    sim_note_span(s->sim, "proxy says", s->link->id, line);
+    if (span_equal(line, SPAN("EHLO " SIM_HOST))) {
+        service_ehlo(s, true);
+    } else if (span_equal(line, SPAN("HELO " SIM_HOST))) {
+        service_ehlo(s, false);
+    } else if (span_starts_fold(line, SPAN("MAIL FROM:<"))) {
+        service_mail(s, line);
+    } else if (span_starts_fold(line, SPAN("RCPT TO:<"))) {
+        service_rcpt(s, line);
+    } else if (span_equal(line, SPAN("DATA"))) {
+        service_data(s);
+    } else if (span_equal(line, SPAN("RSET"))) {
+        service_forget(s);
+        service_answer(s, SPAN("250 2.0.0 forgotten\r\n"));
+    } else if (span_equal(line, SPAN("QUIT"))) {
+        s->reply_closes = true;
+        service_answer(s, SPAN("221 2.0.0 bye\r\n"));
+    } else {
+        sim_fail(s->sim, "link %u: unknown command `%.*s`", s->link->id, SPAN_ARGS(line));
+    }
+}
+
+/* ---- the message ---- */
+
+/* Our Received field: up to the first line that does not continue it. */
+static void service_take_field(struct service *s)
+{
+    struct buffer *inbox = &s->link->inbox;
+    while (inbox->len != 0 && !s->in_body) {
+        struct span field = buffer_span(&s->field);
+        char c = buffer_span(inbox).ptr[0];
+        if (field.len > 1 && field.ptr[field.len - 1] == '\n' && c != ' ' && c != '\t') {
+            message_check_field(s->message, field);
+            s->in_body = true;
+            return;
+        }
+        buffer_move(&s->field, inbox, 1);
+    }
+}
+
+static void service_ended(struct service *s)
+{
+    struct message *message = s->message;
+    struct message_leg *leg = &message->legs[s->leg];
+    if (!message->end_sent || !leg->end_written) {
+        sim_fail(s->sim, "message %u: end-of-data before the client's own", message->id);
+    }
+    leg->answered = true;
+    s->in_data = false;
+    if (fate_is_yes(leg->end)) {
+        leg->copies++;
+        for (unsigned i = 0; i < message->rcpt_count; i++) {
+            message->rcpts[i].delivered += s->rcpts[i];
+        }
+    }
+    sim_note(s->sim, "end of data", s->link->id, message->id);
+    service_says(s, STAGE_END, s->leg, leg->end);
+    service_forget(s);
+}
+
+/* The message's own bytes, as the client sent them, then the end. */
+static void service_take_body(struct service *s)
+{
+    struct buffer *inbox = &s->link->inbox;
+    const struct buffer *body = &s->message->body;
+    struct span input = buffer_span(inbox);
+    struct span rest = span_skip(buffer_span(body), s->body_at);
+    struct span now = span_first(input, rest.len);
+    if (now.len != 0 && memcmp(now.ptr, rest.ptr, now.len) != 0) {
+        sim_fail(s->sim, "message %u: altered near byte %zu", s->message->id, s->body_at);
+    }
+    s->body_at += now.len;
+    buffer_drop(inbox, now.len);
+    input = buffer_span(inbox);
+    if (s->body_at < body->len || input.len < 3) {
+        return;
+    }
+    if (!span_equal(input, SPAN(".\r\n"))) {
+        sim_fail(s->sim, "message %u: something behind its last byte", s->message->id);
+    }
+    buffer_drop(inbox, 3);
+    service_ended(s);
+}
+
+/* Takes what there is to take, until an answer is due. */
+static void service_go(struct service *s)
+{
+    if (s->closed || s->busy) {
+        return;
+    }
+    if (s->in_data) {
+        service_take_field(s);
+        if (s->in_body) {
+            service_take_body(s);
+        }
+        return;
+    }
+    struct span input = buffer_span(&s->link->inbox);
+    size_t end = span_find(input, '\n');
+    if (end == input.len) {
+        return;
+    }
+    char line[512];
+    struct text text = TEXT(line);
+    text_put(&text, span_first(input, end - 1));
+    buffer_drop(&s->link->inbox, end + 1);
+    service_command(s, text_span(&text));
+}
+
+/* ---- the link's events ---- */
+
+static void on_bytes(void *self)
+{
+    service_go(self);
+}
+
+static void on_end(void *self)
+{
+    struct service *s = self;
+    if (s->in_data) {
+        sim_fail(s->sim, "link %u: closed in order in mid-message", s->link->id);
+    }
+    link_close(s->link);
+    service_over(s);
+    service_free_when_done(s);
+}
+
+static void on_reset(void *self)
+{
+    struct service *s = self;
+    sim_note(s->sim, "server is reset", s->link->id, s->in_data);
+    service_over(s);
+    service_free_when_done(s);
+}
+
+/* The moment when the proxy commits: nothing but its end-of-data is ".CRLF" at the front of a line,
+ * as the message has its dots stuffed. */
+static void on_written(void *self, struct span bytes)
+{
+    struct service *s = self;
+    if (!s->in_data || bytes.len == 0) {
+        return;
+    }
+    if (s->end_coming) {
+        sim_fail(s->sim, "message %u: more behind its end", s->message->id);
+    }
+    if (s->last == '\n' && span_equal(bytes, SPAN(".\r\n"))) {
+        s->end_coming = true;
+        message_end_written(s->message, s->leg);
+    }
+    s->last = bytes.ptr[bytes.len - 1];
+}
+
+static const struct link_actor actor = {
+    .on_bytes = on_bytes,
+    .on_end = on_end,
+    .on_reset = on_reset,
+    .on_written = on_written,
+};
+
+void service_accept(struct link *link, struct server *server)
+{
+    struct service *s = sim_alloc(1, sizeof *s);
+    char line[64];
+    struct text text = TEXT(line);
+    s->sim = link->sim;
+    s->server = server;
+    s->link = link;
+    link->actor = &actor;
+    link->self = s;
+    if (++server->connections > s->sim->relays[server->relay].relay.max_connections) {
+        s->sim->crowded = true; /* one that closes may overlap with its successor */
+    }
+    text_printf(&text, "220 up%u.example ESMTP\r\n", server->relay);
+    service_answer(s, text_span(&text));
+}
