@@ -139,7 +139,7 @@ cost: all
 # ---- lint ----
 
 lint: all $(UNIT) layers
-	@tests/lint/run $(LAYERS)
+	@tests/lint/run $(BUILD) $(LAYERS)
 
 # clang-format 14, as in Debian 12.
 format:

@@ -31,7 +31,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\f' || c == '\v';
 }
 
-/* One line without its end and the blanks before it. */
+/* One line without its end and the blanks before it; tabs become spaces, which mean the same. */
 static enum physical read_physical(struct map_reader *reader, struct span *out)
 {
     size_t len = 0;
@@ -42,7 +42,7 @@ static enum physical read_physical(struct map_reader *reader, struct span *out)
         if (c == '\0')
             return PHYSICAL_BINARY;
         if (len < sizeof(reader->physical) - 1)
-            reader->physical[len++] = (char)c;
+            reader->physical[len++] = c == '\t' ? ' ' : (char)c;
         else
             too_long = true;
     }

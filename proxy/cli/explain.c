@@ -109,7 +109,7 @@ void explain_text(const struct explanation *explanation, FILE *out)
         text_relay(explanation, out);
         break;
     case DECISION_REPLY:
-        fprintf(out, "  %s   %u %s %s\n", decision->code / 100 == 4 ? "put off" : "refused",
+        fprintf(out, "  %-10s %u %s %s\n", decision->code / 100 == 4 ? "put off" : "refused",
                 decision->code, decision->enhanced, decision->text);
         break;
     case DECISION_DISCARD:
@@ -124,7 +124,7 @@ static void json_text(FILE *out, const char *key, const char *value)
 {
     fprintf(out, ",\"%s\":", key);
     if (value) {
-        json_string(out, span_of(value));
+        json_put_string(out, span_of(value));
     } else {
         fputs("null", out);
     }
@@ -136,7 +136,7 @@ static void json_hop(const struct nexthop *hop, const struct address *parsed, FI
     char folded[ADDRESS_MAX];
 
     fputs("{\"protocol\":\"smtp\",\"host\":", out);
-    json_string(out, mx.len > 0 ? address_fold(mx, folded) : span_of(hop->host));
+    json_put_string(out, mx.len > 0 ? address_fold(mx, folded) : span_of(hop->host));
     if (hop->port != 0) {
         fprintf(out, ",\"port\":%u", hop->port);
     } else {
@@ -186,7 +186,7 @@ void explain_json(const struct explanation *explanation, FILE *out)
         put_action(decision, &action);
     }
     fputs("{\"address\":", out);
-    json_string(out, explanation->address);
+    json_put_string(out, explanation->address);
     json_text(out, "matched", decision->matched ? decision->hit.key : NULL);
     json_source(decision, out);
     json_text(out, "relay", relay ? relay->name : NULL);

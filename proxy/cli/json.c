@@ -7,7 +7,7 @@ static bool is_control(struct span value, size_t valid)
     return utf8_is_control(utf8_code(value.ptr, valid));
 }
 
-void json_string(FILE *out, struct span value)
+void json_put_string(FILE *out, struct span value)
 {
     fputc('"', out);
     while (value.len > 0) {

@@ -9,7 +9,7 @@
 #include "config/span.h"
 
 /* "…"; a byte that is no UTF-8 becomes U+FFFD. */
-void json_string(FILE *out, struct span value);
+void json_put_string(FILE *out, struct span value);
 
 /* Without quotes, for a terminal: control characters and bytes that are no UTF-8 as \xNN. */
 void plain_string(FILE *out, struct span value);

@@ -73,6 +73,16 @@ static void check_state_directory(const struct config *config, const struct acco
     }
 }
 
+static void give_state_directory(const char *path, const struct account *user,
+                                 struct diag_place place, struct diag_list *diags)
+{
+    if (chown(path, user->uid, user->gid) != 0) {
+        diag_error(diags, place, "cannot give the state directory to %s: %s", user->name,
+                   strerror(errno));
+        rmdir(path);
+    }
+}
+
 /* user: whom it shall belong to; NULL: ourselves. */
 static void make_state_directory(const struct config *config, const struct account *user,
                                  struct diag_list *diags)
@@ -82,9 +92,8 @@ static void make_state_directory(const struct config *config, const struct accou
     struct stat status;
 
     if (mkdir(path, S_IRWXU) == 0) {
-        if (user && chown(path, user->uid, user->gid) != 0) {
-            diag_error(diags, place, "cannot give %s to %s: %s", path, user->name, strerror(errno));
-            rmdir(path);
+        if (user) {
+            give_state_directory(path, user, place, diags);
         }
     } else if (errno != EEXIST) {
         diag_error(diags, place, "cannot make the state directory %s: %s", path, strerror(errno));
@@ -97,16 +106,22 @@ static void make_state_directory(const struct config *config, const struct accou
 
 void privileges_state_directory(const struct config *config, struct diag_list *diags)
 {
+    const size_t before = diag_errors(diags);
     struct account user;
 
     if (geteuid() != 0) {
         make_state_directory(config, NULL, diags);
-    } else if (find_user(config, &user, diags)) {
-        make_state_directory(config, &user, diags);
+        return;
+    }
+    if (!find_user(config, &user, diags)) {
+        return;
+    }
+    make_state_directory(config, &user, diags);
+    if (diag_errors(diags) == before) {
         enterable_check(config->state_directory.text, &user,
                         config_place(config, &config->state_directory), diags);
-        account_release(&user);
     }
+    account_release(&user);
 }
 
 static void check_text(const struct config *config, const struct config_text *text,

@@ -617,11 +617,14 @@ static void on_due(void *owner)
 struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
                     struct span domain)
 {
-    struct leg *leg = calloc(1, sizeof *leg);
+    struct leg *leg = calloc(1, sizeof *leg + domain.len);
     if (leg != NULL) {
         leg->context = context;
         leg->relay = relay;
-        leg->domain = domain;
+        if (domain.len != 0) {
+            memcpy(leg + 1, domain.ptr, domain.len);
+            leg->domain = span_make((const char *)(leg + 1), domain.len);
+        }
         leg->timer.on_due = on_due;
         leg->timer.owner = leg;
     }

@@ -48,7 +48,7 @@ struct leg_context {
     void *owner;
 };
 
-/* NULL: no memory. `domain` stays valid as long as the leg; empty where the relay takes several. */
+/* NULL: no memory. `domain` is copied: the recipient it is of may be refused and go; empty where the relay takes several. */
 struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
                     struct span domain);
 void leg_free(struct leg *leg); /* abandons what is open */

@@ -378,14 +378,13 @@ static void message_ended(struct transaction *tx)
     commit_next(tx);
 }
 
+/* Up to the first dirty byte everything is passed on; from there on nothing is, up to the true end. */
 size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
 {
-    size_t clean = 0;
     size_t consumed = 0;
     *ended = false;
-    if (tx->dirty) {
-        *ended = body_skip(&tx->scanner, input, &consumed);
-    } else {
+    if (!tx->dirty) {
+        size_t clean = 0;
         enum body_status status = body_scan(&tx->scanner, input, &clean, &consumed);
         if (clean != 0) {
             pass_on(tx, span_first(input, clean));
@@ -395,6 +394,11 @@ size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
             doom_with(tx, 550, "5.5.2", "Bare CR, bare LF or NUL in the message");
         }
         *ended = status == BODY_END;
+    }
+    if (tx->dirty) {
+        size_t skipped = 0;
+        *ended = body_skip(&tx->scanner, span_skip(input, consumed), &skipped);
+        consumed += skipped;
     }
     if (*ended) {
         message_ended(tx);

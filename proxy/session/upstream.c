@@ -262,7 +262,9 @@ static void upstream_read(struct upstream *up)
         if (input.len == 0) {
             return;
         }
-        if (!upstream_owes(up)) {
+        /* Nor is a reply to end-of-data owed while that is still with us: what comes then is no acceptance. */
+        if (!upstream_owes(up) ||
+            (up->state == CLIENT_END && up->conn->ops->unsent(up->conn) != 0)) {
             upstream_step(up, CLIENT_ON_BAD);
             return;
         }

@@ -66,7 +66,15 @@ def test_a_broken_reload_leaves_everything_as_it_was(start_split, break_it):
     assert len(split.local.messages) == 2
 
 
-@pytest.mark.parametrize("changes", [{"workers": 1}, {"state_directory": "elsewhere"}, {"user": "daemon"}])
+def test_another_state_directory_needs_a_restart_too(start_split):
+    split = start_split()
+    split.daemon.write_config(state_directory="elsewhere")
+    split.daemon.sighup()  # `splitmx reload` would look for the daemon in the new one
+    split.daemon.await_log("restart")
+    assert split.daemon.send(message(), USER) == 250
+
+
+@pytest.mark.parametrize("changes", [{"workers": 1}, {"user": "daemon"}], ids=["workers", "user"])
 def test_what_needs_a_restart_is_an_error_that_says_so(start_split, changes):
     split = start_split()
     split.daemon.write_config(**changes)
@@ -176,8 +184,9 @@ def test_three_thousand_messages_while_tables_alternate_ten_times_a_second(start
     thread.start()
     try:
         results = []
-        load = [threading.Thread(target=lambda: results.append(
-            smtp_source(daemon.port, "-d", "-l", "2000", count=1500, sessions=10, recipient=recipient))) for recipient in recipients]
+        load = [threading.Thread(target=lambda recipient=recipient, options=options: results.append(
+            smtp_source(daemon.port, *options, "-l", "2000", count=1500, sessions=10, recipient=recipient)))
+                for recipient, options in zip(recipients, ((), ("-d",)))]  # a session a message; many a session
         for one in load:
             one.start()
         for one in load:

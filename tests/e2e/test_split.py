@@ -441,7 +441,7 @@ def test_an_upstream_silent_after_end_of_data_is_451_in_time(start_split):
 
 
 def test_an_upstream_that_stops_reading_is_451_in_time(start_split):
-    split = start_split(timeouts={"data": "500ms"})
+    split = start_split(timeouts={"data": "2s"})
     split.kingmailer.on("body", stall(), at=1000)
     with split.client(timeout=20) as client:
         client.begin(LOCAL, KING)

@@ -12,6 +12,8 @@ BANNED = (
     "strcpy strcat sprintf vsprintf strtok strtok_r atoi atol atoll atof gets strncpy strncat alloca "
     "stpcpy scanf sscanf fscanf tmpnam mktemp tempnam system popen gethostbyname getaddrinfo asctime ctime"
 ).split()
+# A listener's name is looked up while it is prepared, on no loop.
+ALLOWED = {("proxy/daemon/sockets.c", "getaddrinfo")}
 CALL = re.compile(r"(?<![\w.>])(" + "|".join(BANNED) + r")\s*\(")
 MARKER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 DEAD = re.compile(r"^[ \t]*#[ \t]*if[ \t]+0\b", re.M)
@@ -46,6 +48,8 @@ def functions(code):
 def check_c(path, text, advice):
     code = QUIET.sub(blank, text)
     for match in CALL.finditer(code):
+        if (path, match[1]) in ALLOWED:
+            continue
         yield f"{path}:{line_of(code, match.start())}: {match[1]} is not used here"
     for match in DEAD.finditer(code):
         yield f"{path}:{line_of(code, match.start())}: dead code"
@@ -54,7 +58,7 @@ def check_c(path, text, advice):
         yield f"{path}:{lines}: {lines} lines, at most {most}"
     for start, length in functions(code):
         if length > FUNCTION_LINES or (advice and length > FUNCTION_ADVICE):
-            yield f"{path}:{start}: a function of {length} lines, at most {FUNCTION_ADVICE}"
+            yield f"{path}:{start}: a function of {length} lines, aim at {FUNCTION_ADVICE}, at most {FUNCTION_LINES}"
 
 
 def check_text(path, text):

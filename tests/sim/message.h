@@ -44,11 +44,12 @@ struct message_leg {
     bool made, open;
     unsigned accepted; /* recipients */
     enum fate data, end;
-    struct link *link;  /* that carries the message; NULL before DATA and after the end */
-    bool go;            /* its 354 was sent */
-    bool end_written;   /* the proxy has written end-of-data */
-    bool answered;      /* and its upstream has answered */
-    unsigned copies;    /* answered 2xx */
+    struct link *link; /* that carries the message; NULL before DATA and after the end */
+    bool go;           /* its 354 was sent */
+    bool end_written;  /* the proxy has written end-of-data */
+    bool answered;     /* and its upstream has answered */
+    unsigned copies;   /* answered 2xx */
+    bool wanted;       /* the outcome says that there is a copy */
 };
 
 enum ending {
@@ -93,6 +94,13 @@ struct span message_says(const struct message *message, enum stage stage, unsign
 /* And as it reaches the client. */
 struct span message_passes(const struct message *message, enum stage stage, unsigned number,
                            enum fate fate, char *out);
+
+/* As one of several upstreams that decided for all: 451 4.3.0 with its words. */
+struct span message_passes_joint(const struct message *message, enum stage stage, unsigned leg,
+                                 enum fate fate, char *out);
+/* All of several accepted: the words of each, in the order of commit. */
+struct span message_accepts_joint(const struct message *message, const unsigned *turn,
+                                  unsigned count, char *out);
 
 /* ---- what the client sends, and what it has to be answered ---- */
 

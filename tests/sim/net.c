@@ -82,9 +82,9 @@ static void sim_write(struct conn *conn, struct span bytes)
     stream_go(link, &link->out, LINK_OUT);
 }
 
-static size_t sim_unsent(const struct conn *conn)
+static size_t sim_unsent(struct conn *conn)
 {
-    return link_unsent((const struct link *)(const void *)conn);
+    return link_unsent((const struct link *)(void *)conn);
 }
 
 static bool sim_pending(struct conn *conn)

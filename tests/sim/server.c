@@ -24,6 +24,7 @@ struct service {
     bool end_coming; /* the proxy has written the end */
     char reply[2 * REPLY_LINE];
     bool reply_closes;
+    struct message_leg *settling; /* the leg whose end-of-data the reply is about */
 };
 
 enum service_event { SERVICE_ANSWERS, SERVICE_IDLES };
@@ -62,7 +63,6 @@ static void service_over(struct service *s)
 {
     service_forget(s);
     s->closed = true;
-    s->server->connections--;
 }
 
 /* ---- answers ---- */
@@ -103,7 +103,10 @@ static void service_answers(struct service *s)
     }
     sim_note_span(s->sim, "server says", s->link->id, span_of(s->reply));
     link_send(s->link, span_of(s->reply));
-    if (s->in_data && s->message != NULL) {
+    if (s->settling != NULL) {
+        s->settling->answered = true;
+        s->settling = NULL;
+    } else if (s->in_data) {
         s->message->legs[s->leg].go = true;
     }
     if (s->reply_closes) {
@@ -125,8 +128,7 @@ static void service_idles(struct service *s)
     }
     if (s->busy || s->mail || s->in_data || s->link->inbox.len != 0 ||
         waited < s->server->idle_timeout) {
-        uint64_t rest =
-            waited < s->server->idle_timeout ? s->server->idle_timeout - waited : 1000;
+        uint64_t rest = waited < s->server->idle_timeout ? s->server->idle_timeout - waited : 1000;
         s->idle_armed = true;
         service_at(s, rest, SERVICE_IDLES);
         return;
@@ -187,9 +189,8 @@ static void service_mail(struct service *s, struct span line)
         sim_fail(s->sim, "link %u: unknown sender %.*s", s->link->id, SPAN_ARGS(path));
     }
     if (message != NULL) {
-        bool offers = !s->server->helo_only;
-        struct span said = message_mail_line(message, s->server->size && offers,
-                                             s->server->eight_bit && offers, expected);
+        struct span said =
+            message_mail_line(message, s->server->size, s->server->eight_bit, expected);
         if (!span_equal(said, line)) {
             sim_fail(s->sim, "message %u: upstream got `%.*s` instead of `%.*s`", message->id,
                      SPAN_ARGS(line), SPAN_ARGS(said));
@@ -307,7 +308,7 @@ static void service_ended(struct service *s)
     if (!message->end_sent || !leg->end_written) {
         sim_fail(s->sim, "message %u: end-of-data before the client's own", message->id);
     }
-    leg->answered = true;
+    s->settling = leg;
     s->in_data = false;
     if (fate_is_yes(leg->end)) {
         leg->copies++;
@@ -430,9 +431,6 @@ void service_accept(struct link *link, struct server *server)
     s->link = link;
     link->actor = &actor;
     link->self = s;
-    if (++server->connections > s->sim->relays[server->relay].relay.max_connections) {
-        s->sim->crowded = true; /* one that closes may overlap with its successor */
-    }
     text_printf(&text, "220 up%u.example ESMTP\r\n", server->relay);
     service_answer(s, text_span(&text));
 }

@@ -1,5 +1,6 @@
 /*
- * sim: one simulated world: session code as it is, over a network, a clock and names made of a seed.
+ * sim: one simulated world: session code as it is, over a network, a clock and names made of a
+ * seed.
  *
  * Everything that happens is an event of one queue, ordered by (time, sequence); all chance comes
  * from one generator. So the same seed gives the same world, event by event; `hash` proves it.
@@ -60,7 +61,6 @@ struct server {
     unsigned slow;         /* most milliseconds before an answer */
     uint64_t idle_timeout; /* milliseconds; then 421 and close */
     unsigned relay;
-    unsigned connections;
 };
 
 struct sim_relay {
@@ -82,9 +82,9 @@ struct sim {
     struct server servers[SIM_RELAYS];
     struct sim_relay relays[SIM_RELAYS];
     unsigned relay_count;
-    unsigned policies; /* alive */
+    unsigned policies;          /* alive */
     struct net_address nowhere; /* an address where connections are refused */
-    bool crowded;      /* max-connections is small: answers that say so are in order */
+    bool crowded;               /* max-connections is small: answers that say so are in order */
     bool ptr_slow;
     unsigned delay; /* most milliseconds that the network holds a piece */
 

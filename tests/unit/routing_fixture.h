@@ -1,5 +1,6 @@
 /*
- * routing_fixture: a folder with route files, a configuration and its relays, for the tests of routing.
+ * routing_fixture: a folder with route files, a configuration and its relays, for the tests of
+ * routing.
  */
 #ifndef SPLITMX_TESTS_UNIT_ROUTING_FIXTURE_H
 #define SPLITMX_TESTS_UNIT_ROUTING_FIXTURE_H

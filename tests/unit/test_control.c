@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -28,6 +29,7 @@ struct server {
     struct control_request *kept;
     uv_async_t wake;
     int verbs;
+    atomic_int answered;
 };
 
 struct asker {
@@ -48,6 +50,7 @@ static void *ask(void *argument)
     asker->status = control_ask(asker->server->directory, asker->verb, out, asker->timeout);
     asker->error = errno;
     fclose(out);
+    atomic_fetch_add(&asker->server->answered, 1);
     uv_async_send(&asker->server->wake);
     return NULL;
 }
@@ -87,8 +90,7 @@ static int set_up(void **state)
     assert_non_null(mkdtemp(server->directory));
     uv_loop_init(&server->loop);
     uv_async_init(&server->loop, &server->wake, on_wake);
-    server->control =
-        control_listen(&server->loop, server->directory, on_request, server, &error);
+    server->control = control_listen(&server->loop, server->directory, on_request, server, &error);
     assert_non_null(server->control);
     assert_int_equal(error, 0);
     *state = server;
@@ -115,10 +117,17 @@ static void asker_start(struct asker *asker, struct server *server, const char *
     assert_int_equal(pthread_create(&asker->thread, NULL, ask, asker), 0);
 }
 
-/* Serves until it is answered. */
+static void serve_until_answered(struct server *server, int count)
+{
+    while (atomic_load(&server->answered) < count) {
+        uv_run(&server->loop, UV_RUN_DEFAULT);
+    }
+    server->answered = 0;
+}
+
 static void asker_end(struct asker *asker)
 {
-    uv_run(&asker->server->loop, UV_RUN_DEFAULT);
+    serve_until_answered(asker->server, 1);
     pthread_join(asker->thread, NULL);
 }
 
@@ -154,8 +163,9 @@ static void an_answer_may_come_later(void **state)
     struct server *server = *state;
     struct asker asker;
     asker_start(&asker, server, "later");
-    uv_run(&server->loop, UV_RUN_DEFAULT);
-    assert_non_null(server->kept);
+    while (!server->kept) {
+        uv_run(&server->loop, UV_RUN_DEFAULT);
+    }
     control_answer(server->kept, 0, SPAN("done"));
     asker_end(&asker);
     assert_int_equal(asker.status, 0);
@@ -170,11 +180,8 @@ static void more_askers_than_places_are_all_answered(void **state)
     for (int i = 0; i < ASKERS; i++) {
         asker_start(&askers[i], server, "echo");
     }
-    while (server->verbs < ASKERS) {
-        uv_run(&server->loop, UV_RUN_DEFAULT);
-    }
+    serve_until_answered(server, ASKERS);
     for (int i = 0; i < ASKERS; i++) {
-        uv_run(&server->loop, UV_RUN_NOWAIT);
         pthread_join(askers[i].thread, NULL);
         assert_int_equal(askers[i].status, 0);
         assert_string_equal(askers[i].text, "echo");
@@ -222,8 +229,7 @@ static void a_stale_socket_is_no_daemon_and_is_replaced(void **state)
     leave_stale(server);
     assert_int_equal(control_ask(server->directory, "status", stderr, 1000), -1);
     assert_int_equal(errno, ECONNREFUSED);
-    server->control =
-        control_listen(&server->loop, server->directory, on_request, server, &error);
+    server->control = control_listen(&server->loop, server->directory, on_request, server, &error);
     assert_non_null(server->control);
     assert_answer(server, "status", 0, "status");
 }
@@ -249,7 +255,9 @@ static void closing_cuts_what_is_pending_and_a_late_answer_is_harmless(void **st
     struct server *server = *state;
     struct asker asker;
     asker_start(&asker, server, "later");
-    uv_run(&server->loop, UV_RUN_DEFAULT);
+    while (!server->kept) {
+        uv_run(&server->loop, UV_RUN_DEFAULT);
+    }
     control_close(server->control);
     server->control = NULL;
     asker_end(&asker);

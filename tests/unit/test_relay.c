@@ -8,7 +8,10 @@
 
 #include "routing/relay.h"
 
-#define T(literal) {.text = (char[]){literal}, .line = 3, .column = 5}
+#define T(literal)                                                                                 \
+    {                                                                                              \
+        .text = (char[]){literal}, .line = 3, .column = 5                                          \
+    }
 
 static void expect(struct config *config, const char *said, size_t errors)
 {
@@ -137,7 +140,7 @@ static struct config_relay relay_to(struct config_text name, const char *fallbac
 {
     return (struct config_relay){
         .name = name,
-        .next_hop = {.text = (char *)(uintptr_t)"smtp:[h.example]"},
+        .next_hop = {.text = (char *)(uintptr_t) "smtp:[h.example]"},
         .identity = IDENTITY_NONE,
         .fallback = {(char *)(uintptr_t)fallback, 4, 9},
         .unknown_recipient = {(char *)(uintptr_t)unknown, 5, 9},

@@ -1,5 +1,5 @@
 /* The table: look-up order, domains, generations and when they are built again, errors. */
-#include "routing_fixture.h"
+#include "tests/unit/routing_fixture.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -28,7 +28,7 @@ static const char *find(const struct table *table, const char *text)
 static void test_keys_are_tried_in_the_order_of_transport5(void **state)
 {
     static const char *const keys[] = {"user+ext@a.b.example", "user@a.b.example", "a.b.example",
-                                       ".b.example", ".example", "*"};
+                                       ".b.example",           ".example",         "*"};
     static const char *const files[] = {"r.yaml", "transport"};
     (void)state;
     for (size_t dialect = 0; dialect < 2; dialect++) {
@@ -38,11 +38,13 @@ static void test_keys_are_tried_in_the_order_of_transport5(void **state)
             struct fixture *f = fixture_new();
             text_puts(&text, dialect == 0 ? "other.example: local\n" : "other.example local\n");
             for (size_t i = gone; i < 6; i++)
-                text_printf(&text, dialect == 0 ? "\"%s\": smtp:[h.example]\n" : "%s smtp:[h.example]\n",
+                text_printf(&text,
+                            dialect == 0 ? "\"%s\": smtp:[h.example]\n" : "%s smtp:[h.example]\n",
                             keys[i]);
             fixture_routes(f, files[dialect], content);
             struct table *table = fixture_must_load(f);
-            assert_string_equal(find(table, "User+Ext@A.b.EXAMPLE"), gone < 6 ? keys[gone] : "miss");
+            assert_string_equal(find(table, "User+Ext@A.b.EXAMPLE"),
+                                gone < 6 ? keys[gone] : "miss");
             assert_int_equal(table_routes(table), 7 - gone);
             table_unref(table);
             fixture_free(f);
@@ -54,9 +56,10 @@ static void test_keys_that_are_near_do_not_match(void **state)
 {
     struct fixture *f = fixture_new();
     (void)state;
-    fixture_routes(f, "r.yaml",
-                   ".example.com: local\nuser@[192.0.2.1]: local\n\"*\": other\n"
-                   "\"[192.0.2.2]\": local\nUSER@Example.NET: local\n\"\\\"a b\\\"@example.net\": local\n");
+    fixture_routes(
+        f, "r.yaml",
+        ".example.com: local\nuser@[192.0.2.1]: local\n\"*\": other\n"
+        "\"[192.0.2.2]\": local\nUSER@Example.NET: local\n\"\\\"a b\\\"@example.net\": local\n");
     struct table *table = fixture_must_load(f);
     assert_string_equal(find(table, "u@example.com"), "*");
     assert_string_equal(find(table, "u@xexample.com"), "*");
@@ -125,8 +128,9 @@ static void test_hits_tell_their_place_and_destination(void **state)
     struct table_hit hit;
     struct address address;
     (void)state;
-    fixture_routes(f, "r.yaml", "# comment\na.example: local\nb.example: smtp:[h.example]:26\n"
-                                "c.example: error:5.7.1 not here\nd.example: \"discard:\"\n");
+    fixture_routes(f, "r.yaml",
+                   "# comment\na.example: local\nb.example: smtp:[h.example]:26\n"
+                   "c.example: error:5.7.1 not here\nd.example: \"discard:\"\n");
     struct table *table = fixture_must_load(f);
     address_parse(SPAN("u@a.example"), false, false, &address);
     assert_int_equal(table_lookup(table, &address, 0, &hit), TABLE_HIT);
@@ -343,6 +347,17 @@ static void test_the_same_key_in_two_files(void **state)
     fixture_free(f);
 }
 
+static void test_a_map_behind_yaml_with_its_key_is_an_error(void **state)
+{
+    struct fixture *f = fixture_new();
+    (void)state;
+    fixture_routes(f, "one.yaml", "a.example: local\n");
+    fixture_routes(f, "two", "a.example local\n");
+    assert_null(fixture_load(f));
+    assert_non_null(strstr(fixture_said(f), "two:1:1: duplicate pattern"));
+    fixture_free(f);
+}
+
 static void test_relay_names_are_checked_at_every_load(void **state)
 {
     struct fixture *f = fixture_new();
@@ -366,7 +381,8 @@ static void test_a_direct_hop_to_our_own_listener_is_an_error(void **state)
     f->config.listener_count = 1;
     fixture_routes(f, "map", "a.example smtp:[127.0.0.1]:2525\n");
     assert_null(fixture_load(f));
-    assert_non_null(strstr(fixture_said(f), "map:1:11: next hop [127.0.0.1]:2525 is one of our own"));
+    assert_non_null(
+        strstr(fixture_said(f), "map:1:11: next hop [127.0.0.1]:2525 is one of our own"));
     fixture_free(f);
 }
 
@@ -393,7 +409,8 @@ static void test_postmaster_without_a_destination_is_a_warning(void **state)
     f->set = relay_set_new(&f->config, f->diags);
     fixture_routes(f, "r.yaml", "a.example: main\n\"*\": main\n");
     table_unref(fixture_must_load(f));
-    assert_non_null(strstr(fixture_said(f), "splitmx.yaml: warning: no destination for postmaster"));
+    assert_non_null(
+        strstr(fixture_said(f), "splitmx.yaml: warning: no destination for postmaster"));
     fixture_write(f, "r.yaml", "postmaster@mx.example.com: main\n");
     table_unref(fixture_must_load(f));
     assert_string_equal(fixture_said(f), "");
@@ -411,7 +428,8 @@ static void test_many_routes_go_through_many_runs(void **state)
     fixture_routes(f, "r.yaml", "");
     FILE *file = fopen(f->paths[0], "w");
     for (unsigned i = 0; i < MANY; i++)
-        fprintf(file, "u%u@d%u.example: %s\n", i * 7919 % MANY, i % 1000, i % 2 ? "local" : "other");
+        fprintf(file, "u%u@d%u.example: %s\n", i * 7919 % MANY, i % 1000,
+                i % 2 ? "local" : "other");
     assert_int_equal(fclose(file), 0);
     assert_true(generation_path(path, f->folder, 5));
     struct table_build build = {&f->config, f->set, f->folder, path, 5, 16384};
@@ -479,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_a_private_table_leaves_no_file),
         cmocka_unit_test(test_errors_carry_their_place),
         cmocka_unit_test(test_the_same_key_in_two_files),
+        cmocka_unit_test(test_a_map_behind_yaml_with_its_key_is_an_error),
         cmocka_unit_test(test_relay_names_are_checked_at_every_load),
         cmocka_unit_test(test_a_direct_hop_to_our_own_listener_is_an_error),
         cmocka_unit_test(test_a_missing_file_is_an_error),

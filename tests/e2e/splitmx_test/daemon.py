@@ -117,13 +117,14 @@ class Daemon:
     same as text), and `map` is the text of a Postfix transport map. `text` is a whole splitmx.yaml instead.
     """
 
-    def __init__(self, routes=None, map=None, start=True, environment=None, address="127.0.0.1", **settings):
+    def __init__(self, routes=None, map=None, start=True, environment=None, address="127.0.0.1", wrapper=(), **settings):
         self.folder = Folder()
         self.port = free_port(address)
         self.where = (address, self.port)
         self.hostname = settings.get("hostname", "mx.splitmx.test")
         self.settings = self._settings(settings)
         self.environment = environment or {}
+        self.wrapper = list(wrapper)  # valgrind and its options, perhaps
         self.process, self.exit_status = None, None
         self.lines = []
         self.board = Board()
@@ -193,8 +194,8 @@ class Daemon:
             notify.bind(str(notify_path))
             notify_path.chmod(0o777)
             environment = {**os.environ, **self.environment, "NOTIFY_SOCKET": str(notify_path)}
-            self.process = subprocess.Popen([str(BINARY), "run", "-c", str(self.config)], stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+            self.process = subprocess.Popen([*self.wrapper, str(BINARY), "run", "-c", str(self.config)], env=environment,
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
             self._reader.start()
             self._await_ready(notify)

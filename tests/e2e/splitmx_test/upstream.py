@@ -423,17 +423,23 @@ class Connection:
     def _finish(self, message):
         number = len(self.upstream.ended_bodies)
         polite = f"250 2.0.0 Ok: queued as {self.upstream.name}-{number}"
-        sent = []
-        original, self.send = self.send, lambda octets: (sent.append(octets), original(octets))
+        original, self.send = self.send, lambda octets: (self._record_answer(message, octets), original(octets))
         try:
             self._answer("eod", b"", polite)
         finally:
             self.send = original
             with self.upstream.board:
-                message.answer = b"".join(sent)
-                accepted = message.answer.startswith(b"2")
-                (self.upstream.messages if accepted else self.upstream.refused).append(message)
+                if message.answer is None:
+                    self.upstream.refused.append(message)
         self._reset_transaction()
+
+    def _record_answer(self, message, octets):
+        """Before it is sent, so that whoever hears the answer finds the message recorded."""
+        with self.upstream.board:
+            if message.answer is None:
+                message.answer = octets
+                accepted = re.match(rb"2\d\d[ -]", octets)
+                (self.upstream.messages if accepted else self.upstream.refused).append(message)
 
 
 def _path(line):

@@ -1,0 +1,468 @@
+#include "tests/sim/client.h"
+
+#include <stdlib.h>
+
+#include "config/config.h"
+#include "config/text.h"
+#include "proxy/session/session.h"
+#include "tests/sim/message.h"
+
+enum op_kind {
+    OP_GREETING, /* nothing is sent */
+    OP_EHLO,
+    OP_HELO,
+    OP_MAIL,
+    OP_RCPT,
+    OP_DATA,
+    OP_BODY,  /* left out where DATA was refused */
+    OP_CLEAN, /* RSET, left out unless DATA was refused with the transaction still open */
+    OP_RSET,
+    OP_NOOP,
+    OP_VRFY,
+    OP_QUIT,
+};
+
+struct op {
+    enum op_kind kind;
+    bool wait; /* for all answers before it is sent */
+    bool skipped;
+    struct message *message;
+    unsigned number;
+};
+
+#define OPS_MAX 128
+
+enum client_end { CLIENT_QUITS, CLIENT_CLOSES, CLIENT_RESETS, CLIENT_HALF_CLOSES };
+
+struct client {
+    struct sim *sim;
+    unsigned number;
+    struct link *link;
+    struct op ops[OPS_MAX];
+    unsigned op_count, sent, answered;
+    bool lockstep;
+    enum client_end end;
+    unsigned errors;   /* 5xx answers so far */
+    bool refused_data; /* the last DATA, 554: the transaction is open still */
+    size_t body_at;    /* of the message that is being sent */
+    bool sending;      /* a piece of a message, or the next group, is due */
+    bool dismissed;    /* the proxy has said that it closes */
+    bool gone;
+    bool done;
+};
+
+static void client_go(struct client *c);
+static void client_run(struct sim *sim, void *object, int kind);
+
+/* ---- the script ---- */
+
+static struct op *add_op(struct client *c, enum op_kind kind, struct message *message,
+                         unsigned number)
+{
+    struct op *op = &c->ops[c->op_count++];
+    *op = (struct op){.kind = kind, .message = message, .number = number};
+    op->wait = c->lockstep || sim_chance(c->sim, 25);
+    return op;
+}
+
+static void add_oddities(struct client *c)
+{
+    static const enum op_kind odd[] = {OP_NOOP, OP_VRFY, OP_RSET};
+    if (sim_chance(c->sim, 8)) {
+        add_op(c, odd[sim_below(c->sim, 3)], NULL, 0);
+    }
+}
+
+static void add_transaction(struct client *c)
+{
+    struct sim *sim = c->sim;
+    struct message *message = message_new(sim, sim->message_count);
+    sim->messages[sim->message_count++] = message;
+    add_oddities(c);
+    add_op(c, OP_MAIL, message, 0);
+    for (unsigned i = 0; i < message->rcpt_count; i++) {
+        add_op(c, OP_RCPT, message, i);
+    }
+    if (message->ending == ENDING_RSET) {
+        add_op(c, OP_RSET, NULL, 0);
+        return;
+    }
+    add_op(c, OP_DATA, message, 0);
+    add_op(c, OP_BODY, message, 0)->wait = true;
+    add_op(c, OP_CLEAN, NULL, 0);
+}
+
+static void write_script(struct client *c)
+{
+    struct sim *sim = c->sim;
+    uint64_t count = sim_chance(sim, 60) ? 2 : sim_below(sim, 5);
+    bool extended = sim_chance(sim, 90);
+    c->lockstep = !extended || sim_chance(sim, 30);
+    c->end = sim_chance(sim, 70) ? CLIENT_QUITS : (enum client_end)sim_below(sim, 4);
+    add_op(c, OP_GREETING, NULL, 0);
+    add_op(c, extended ? OP_EHLO : OP_HELO, NULL, 0)->wait = true;
+    unsigned first = c->op_count;
+    for (uint64_t i = 0; i < count; i++) {
+        add_transaction(c);
+    }
+    if (c->end == CLIENT_QUITS || c->end == CLIENT_HALF_CLOSES) {
+        add_op(c, OP_QUIT, NULL, 0);
+    }
+    c->ops[first].wait = true; /* what is offered is known only with the answer to EHLO */
+}
+
+/* ---- sending ---- */
+
+static void client_leaves(struct client *c, bool reset)
+{
+    sim_note(c->sim, reset ? "client resets" : "client leaves", c->number, c->answered);
+    c->gone = c->done = true;
+    if (reset) {
+        link_reset(c->link);
+    } else {
+        link_close(c->link);
+    }
+}
+
+static void client_says(struct client *c, struct span line)
+{
+    sim_note_span(c->sim, "client says", c->number, line);
+    link_send(c->link, line);
+    link_send(c->link, SPAN("\r\n"));
+}
+
+static void client_later(struct client *c, uint64_t delay)
+{
+    c->sending = true;
+    sim_at(c->sim, delay, client_run, c, 0);
+}
+
+/* A piece of the message, or all of what is left and the end. False: more to come, or gone. */
+static bool send_body(struct client *c, struct message *message)
+{
+    struct sim *sim = c->sim;
+    struct span rest = span_skip(buffer_span(&message->body), c->body_at);
+    bool cut = message->ending == ENDING_BODY_RESET || message->ending == ENDING_BODY_CLOSE;
+    if ((cut && c->body_at == 0) || (rest.len > 1 && sim_chance(sim, 15))) {
+        size_t count = (size_t)sim_below(sim, rest.len + 1);
+        link_send(c->link, span_first(rest, count));
+        c->body_at += count;
+        if (!cut) {
+            client_later(c, sim_below(sim, 300));
+            return false;
+        }
+    }
+    if (cut) {
+        client_leaves(c, message->ending == ENDING_BODY_RESET);
+        return false;
+    }
+    link_send(c->link, rest);
+    link_send(c->link, SPAN(".\r\n"));
+    sim_note(sim, "client ends message", c->number, message->id);
+    message->end_sent = true;
+    c->body_at = 0;
+    if (message->ending == ENDING_END_RESET) {
+        c->sending = true;
+        sim_at(sim, sim_below(sim, 400), client_run, c, 1);
+        return false;
+    }
+    return true;
+}
+
+static bool send_op(struct client *c, struct op *op)
+{
+    char line[300];
+    char path[256];
+    struct text text = TEXT(line);
+    switch (op->kind) {
+    case OP_GREETING:
+        return true;
+    case OP_EHLO:
+        text_puts(&text, "EHLO client.example");
+        break;
+    case OP_HELO:
+        text_puts(&text, "HELO client.example");
+        break;
+    case OP_MAIL:
+        text_put(&text, message_mail_line(op->message, true, true, path));
+        break;
+    case OP_RCPT:
+        text_puts(&text, "RCPT TO:<");
+        text_put(&text, message_rcpt_path(op->message, op->number, path));
+        text_putc(&text, '>');
+        break;
+    case OP_DATA:
+        text_puts(&text, "DATA");
+        break;
+    case OP_BODY:
+        return send_body(c, op->message);
+    case OP_CLEAN:
+    case OP_RSET:
+        text_puts(&text, "RSET");
+        break;
+    case OP_NOOP:
+        text_puts(&text, "NOOP");
+        break;
+    case OP_VRFY:
+        text_puts(&text, "VRFY somebody");
+        break;
+    case OP_QUIT:
+        text_puts(&text, "QUIT");
+        break;
+    }
+    client_says(c, text_span(&text));
+    return true;
+}
+
+/* All is sent and answered: ends as the script says. */
+static void client_ends(struct client *c)
+{
+    if (c->end == CLIENT_HALF_CLOSES && c->sent == c->op_count && !c->link->in.fin) {
+        link_half_close(c->link);
+    }
+    if (c->answered == c->op_count && (c->end == CLIENT_CLOSES || c->end == CLIENT_RESETS)) {
+        client_leaves(c, c->end == CLIENT_RESETS);
+    }
+}
+
+/* Sends what may be sent now. */
+static void client_go(struct client *c)
+{
+    while (!c->gone && !c->sending && !c->dismissed && c->sent < c->op_count) {
+        struct op *op = &c->ops[c->sent];
+        bool all_answered = c->answered == c->sent;
+        if (op->kind == OP_CLEAN) { /* a message that is on its way ends its transaction */
+            op->skipped = !c->ops[c->sent - 1].skipped || !c->refused_data;
+        }
+        if (op->skipped) {
+            /* Answered without an answer, once those before it are. */
+            c->sent++;
+            if (all_answered) {
+                c->answered++;
+            }
+            continue;
+        }
+        if (!all_answered && op->wait) {
+            return;
+        }
+        if (!send_op(c, op)) {
+            c->sent += !c->gone && c->body_at == 0 && op->message->end_sent;
+            return;
+        }
+        c->sent++;
+        if (op->wait && sim_chance(c->sim, 3)) {
+            client_later(c, sim_below(c->sim, 2000));
+        }
+    }
+    if (!c->gone && !c->sending && !c->dismissed) {
+        client_ends(c);
+    }
+}
+
+static void client_comes(struct client *c);
+
+static void client_run(struct sim *sim, void *object, int kind)
+{
+    struct client *c = object;
+    (void)sim;
+    if (kind == 2) {
+        client_comes(c);
+        return;
+    }
+    c->sending = false;
+    if (c->gone) {
+        return;
+    }
+    if (kind == 1) {
+        client_leaves(c, true);
+        return;
+    }
+    client_go(c);
+}
+
+/* ---- answers ---- */
+
+static void expect(struct client *c, struct span reply, struct span expected)
+{
+    if (!span_equal(reply, expected)) {
+        sim_fail(c->sim, "client %u: answered `%.*s` instead of `%.*s`", c->number,
+                 SPAN_ARGS(reply), SPAN_ARGS(expected));
+    }
+}
+
+static void expect_hello(struct client *c, struct span reply, bool extended)
+{
+    char line[300];
+    struct text text = TEXT(line);
+    text_printf(&text, "250%c" SIM_HOST "\r\n", extended ? '-' : ' ');
+    if (extended) {
+        text_printf(&text,
+                    "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250 "
+                    "ENHANCEDSTATUSCODES\r\n",
+                    (unsigned long long)c->sim->settings->limits.message_size);
+    }
+    expect(c, reply, text_span(&text));
+}
+
+static void expect_op(struct client *c, struct op *op, struct span reply)
+{
+    switch (op->kind) {
+    case OP_GREETING:
+        expect(c, reply, SPAN("220 " SIM_HOST " ESMTP splitmx\r\n"));
+        break;
+    case OP_EHLO:
+    case OP_HELO:
+        expect_hello(c, reply, op->kind == OP_EHLO);
+        break;
+    case OP_MAIL:
+        message_expect_mail(op->message, reply);
+        break;
+    case OP_RCPT:
+        message_expect_rcpt(op->message, op->number, reply);
+        break;
+    case OP_DATA:
+        message_expect_data(op->message, reply);
+        op[1].skipped = !op->message->begun;
+        c->refused_data = !op->message->begun && op->message->mail_ok && op->message->accepted == 0;
+        break;
+    case OP_BODY:
+        message_expect_outcome(op->message, reply);
+        c->dismissed = op->message->dirty;
+        break;
+    case OP_CLEAN:
+    case OP_RSET:
+    case OP_NOOP:
+        expect(c, reply, SPAN("250 2.0.0 Ok\r\n"));
+        break;
+    case OP_VRFY:
+        expect(c, reply, SPAN("252 2.5.2 Cannot verify; send mail and see\r\n"));
+        break;
+    case OP_QUIT:
+        expect(c, reply, SPAN("221 2.0.0 Bye\r\n"));
+        c->dismissed = true;
+        break;
+    }
+}
+
+static void client_answered(struct client *c, struct span reply)
+{
+    sim_note_span(c->sim, "client hears", c->number, reply);
+    if (c->dismissed || c->answered >= c->sent) {
+        sim_fail(c->sim, "client %u: an answer to nothing: `%.*s`", c->number, SPAN_ARGS(reply));
+    }
+    struct op *op = &c->ops[c->answered];
+    if (c->errors >= c->sim->settings->limits.errors && op->kind != OP_BODY) {
+        expect(c, reply, SPAN("421 4.7.0 Too many errors\r\n"));
+        c->dismissed = true;
+        return;
+    }
+    c->errors += reply.ptr[0] == '5';
+    expect_op(c, op, reply);
+    c->answered++;
+    while (c->answered < c->sent && c->ops[c->answered].skipped) {
+        c->answered++;
+    }
+}
+
+/* The length of the first whole reply, or 0. */
+static size_t reply_length(struct span input)
+{
+    size_t at = 0;
+    for (;;) {
+        struct span line = span_skip(input, at);
+        size_t end = span_find(line, '\n');
+        if (end == line.len) {
+            return 0;
+        }
+        at += end + 1;
+        if (end < 4 || line.ptr[3] != '-') {
+            return at;
+        }
+    }
+}
+
+static void on_bytes(void *self)
+{
+    struct client *c = self;
+    size_t length;
+    while (!c->gone && (length = reply_length(buffer_span(&c->link->inbox))) != 0) {
+        client_answered(c, span_first(buffer_span(&c->link->inbox), length));
+        buffer_drop(&c->link->inbox, length);
+    }
+    client_go(c);
+}
+
+static void on_end(void *self)
+{
+    struct client *c = self;
+    if (!c->dismissed) {
+        sim_fail(c->sim, "client %u: closed without a word", c->number);
+    }
+    client_leaves(c, false);
+}
+
+static void on_reset(void *self)
+{
+    struct client *c = self;
+    sim_fail(c->sim, "client %u: was sent RST", c->number);
+}
+
+/* 354 is checked when it is written: later the legs' own may have caught up. */
+static void on_written(void *self, struct span bytes)
+{
+    struct client *c = self;
+    if (span_starts_fold(bytes, SPAN("354 ")) && c->sent != 0) {
+        const struct op *op = &c->ops[c->sent - 1];
+        if (op->kind != OP_DATA) {
+            sim_fail(c->sim, "client %u: 354 to no DATA", c->number);
+        }
+        message_may_begin(op->message);
+    }
+}
+
+/* ---- life ---- */
+
+static const struct link_actor actor = {
+    .on_bytes = on_bytes,
+    .on_end = on_end,
+    .on_reset = on_reset,
+    .on_written = on_written,
+};
+
+static void client_comes(struct client *c)
+{
+    struct session_peer peer = {0};
+    struct sim *sim = c->sim;
+    char ip[32];
+    struct text text = TEXT(ip);
+    text_printf(&text, "203.0.113.%u", c->number);
+    if (!net_address_parse(span_of(ip), 40000, &peer.client) ||
+        !net_address_parse(SPAN("192.0.2.25"), 25, &peer.local)) {
+        abort();
+    }
+    c->link = link_from_client(sim, &actor, c);
+    c->sent = 1; /* the greeting is owed */
+    sim_note(sim, "client comes", c->number, c->link->id);
+    session_begin(&sim->world, &c->link->conn, &peer);
+    sim_settle(sim);
+}
+
+struct client *client_new(struct sim *sim, unsigned number, uint64_t delay)
+{
+    struct client *c = sim_alloc(1, sizeof *c);
+    c->sim = sim;
+    c->number = number;
+    write_script(c);
+    sim_at(sim, delay, client_run, c, 2);
+    return c;
+}
+
+void client_free(struct client *client)
+{
+    free(client);
+}
+
+bool client_is_done(const struct client *client)
+{
+    return client->done;
+}

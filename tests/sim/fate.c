@@ -1,0 +1,139 @@
+/* What upstreams say, and what of it the client hears (design: law 3, section 5). */
+#include "config/text.h"
+#include "tests/sim/message.h"
+
+struct says {
+    unsigned code;
+    const char *enhanced; /* "" where there is none */
+    bool lines;
+};
+
+static const char *const stage_names[] = {"mail", "rcpt", "data", "end"};
+
+bool fate_is_yes(enum fate fate)
+{
+    return fate <= FATE_YES_LINES;
+}
+
+static struct says says_of(enum stage stage, enum fate fate)
+{
+    static const char *const good[] = {"2.1.0", "2.1.5", "", "2.0.0"};
+    unsigned code = stage == STAGE_DATA ? 354 : 250;
+    switch (fate) {
+    case FATE_YES:
+        return (struct says){code, good[stage], false};
+    case FATE_YES_PLAIN:
+        return (struct says){code, "", false};
+    case FATE_YES_LINES:
+        return (struct says){code, good[stage], true};
+    case FATE_LATER:
+        return (struct says){450, "4.2.1", false};
+    case FATE_LATER_PLAIN:
+        return (struct says){451, "", false};
+    case FATE_NO:
+        return (struct says){550, "5.1.1", false};
+    case FATE_NO_PLAIN:
+        return (struct says){554, "", false};
+    case FATE_NO_LINES:
+        return (struct says){550, "5.7.1", true};
+    case FATE_BLAME:
+        return (struct says){503, "5.5.1", false};
+    case FATE_FULL:
+        return (struct says){552, "5.2.2", false};
+    case FATE_CLOSING:
+        return (struct says){421, "4.7.0", false};
+    case FATES:
+        break;
+    }
+    return (struct says){0};
+}
+
+/* As the design has it, not as the code under test does. */
+static struct says says_passed(enum stage stage, enum fate fate)
+{
+    struct says says = says_of(stage, fate);
+    if (fate == FATE_BLAME) {
+        says.code = 451;
+        says.enhanced = "4.3.5";
+    } else if (fate == FATE_CLOSING) {
+        says.code = 451;
+    } else if (fate == FATE_FULL && stage == STAGE_MAIL) {
+        says.code = 554;
+        says.enhanced = "5.3.4";
+    }
+    return says;
+}
+
+static void put_words(struct text *text, const struct message *message, enum stage stage,
+                      unsigned number)
+{
+    text_printf(text, "m%u %s %u so", message->id, stage_names[stage], number);
+}
+
+static void put_line(struct text *text, struct says says, char separator)
+{
+    text_printf(text, "%u%c%s%s", says.code, separator, says.enhanced,
+                says.enhanced[0] != '\0' ? " " : "");
+}
+
+static struct span render(const struct message *message, enum stage stage, unsigned number,
+                          struct says says, char *out)
+{
+    struct text text = text_over(out, REPLY_LINE);
+    if (says.lines) {
+        put_line(&text, says, '-');
+        put_words(&text, message, stage, number);
+        text_puts(&text, "\r\n");
+        put_line(&text, says, ' ');
+        text_puts(&text, "and that is all\r\n");
+    } else {
+        put_line(&text, says, ' ');
+        put_words(&text, message, stage, number);
+        text_puts(&text, "\r\n");
+    }
+    return text_span(&text);
+}
+
+struct span message_says(const struct message *message, enum stage stage, unsigned number,
+                         enum fate fate, char *out)
+{
+    return render(message, stage, number, says_of(stage, fate), out);
+}
+
+struct span message_passes(const struct message *message, enum stage stage, unsigned number,
+                           enum fate fate, char *out)
+{
+    static const char *const plain[] = {"", "", "2.0.0", "", "4.0.0", "5.0.0"};
+    struct says says = says_passed(stage, fate);
+    if (says.enhanced[0] == '\0') {
+        says.enhanced = plain[says.code / 100];
+    }
+    return render(message, stage, number, says, out);
+}
+
+struct span message_passes_joint(const struct message *message, enum stage stage, unsigned leg,
+                                 enum fate fate, char *out)
+{
+    struct text text = text_over(out, REPLY_LINE);
+    struct says says = says_passed(stage, fate);
+    says.lines = false;
+    text_printf(&text, "451 4.3.0 %s: ", message->sim->relays[leg / SIM_DOMAINS].name);
+    put_line(&text, says, ' ');
+    put_words(&text, message, stage, leg);
+    text_puts(&text, "\r\n");
+    return text_span(&text);
+}
+
+struct span message_accepts_joint(const struct message *message, const unsigned *turn,
+                                  unsigned count, char *out)
+{
+    struct text text = text_over(out, REPLY_LINE);
+    text_puts(&text, "250 2.0.0 ");
+    for (unsigned i = 0; i < count; i++) {
+        text_printf(&text, "%s%s: ", i != 0 ? "; " : "",
+                    message->sim->relays[turn[i] / SIM_DOMAINS].name);
+        put_words(&text, message, STAGE_END, turn[i]);
+    }
+    text_puts(&text, "\r\n");
+    return text_span(&text);
+}

@@ -1,0 +1,151 @@
+/* The world's interfaces: connections of the simulated network, names made up, a clock that jumps.
+ */
+#include <stdlib.h>
+
+#include "tests/sim/message.h"
+
+static struct sim *sim_of(struct world *world)
+{
+    return (struct sim *)(void *)world;
+}
+
+static struct conn *world_connect(struct world *world, const struct net_address *address)
+{
+    struct sim *sim = sim_of(world);
+    struct server *server = NULL;
+    for (unsigned i = 0; i < sim->relay_count; i++) {
+        if (net_address_equal(&sim->servers[i].address, address)) {
+            server = &sim->servers[i];
+        }
+    }
+    return &link_to_server(sim, server)->conn;
+}
+
+/* ---- names ---- */
+
+struct resolution {
+    struct sim *sim;
+    const struct nexthop *hop; /* NULL: of a client's name */
+    void (*on_answer)(void *, const struct resolver_answer *);
+    void (*on_name)(void *, const char *);
+    void *context; /* NULL: cancelled */
+    unsigned chance;
+};
+
+/* An address that refuses in front of the one that answers, or not; or none at all. */
+static void resolution_answer(struct resolution *resolution)
+{
+    struct sim *sim = resolution->sim;
+    struct resolver_address addresses[2] = {{.address = sim->nowhere},
+                                            {.address = resolution->hop->address}};
+    struct resolver_answer answer = {.status = RESOLVER_OK, .why = ""};
+    unsigned first = resolution->chance % 4 != 0;
+    answer.addresses = addresses + first;
+    answer.count = 2 - first;
+    for (unsigned i = 0; i < sim->relay_count; i++) {
+        const struct sim_relay *relay = &sim->relays[i];
+        if (relay->no_names && resolution->hop >= relay->hops &&
+            resolution->hop < relay->hops + relay->relay.hop_count) {
+            answer = (struct resolver_answer){.status = RESOLVER_FAIL, .why = "no answer"};
+        }
+    }
+    resolution->on_answer(resolution->context, &answer);
+}
+
+static void resolution_run(struct sim *sim, void *object, int kind)
+{
+    struct resolution *resolution = object;
+    (void)kind;
+    sim_note(sim, "resolved", resolution->chance % 8, resolution->context != NULL);
+    if (resolution->context == NULL) {
+        free(resolution);
+        sim->looked_up--;
+        return;
+    }
+    if (resolution->hop != NULL) {
+        resolution_answer(resolution);
+    } else {
+        resolution->on_name(resolution->context,
+                            resolution->chance % 2 != 0 ? "client.example" : NULL);
+    }
+    free(resolution);
+    sim->looked_up--;
+    sim_settle(sim);
+}
+
+static struct resolution *resolution_new(struct sim *sim, void *context, uint64_t delay)
+{
+    struct resolution *resolution = sim_alloc(1, sizeof *resolution);
+    resolution->sim = sim;
+    resolution->context = context;
+    resolution->chance = (unsigned)sim_below(sim, 256);
+    sim->looked_up++;
+    sim_at(sim, delay, resolution_run, resolution, 0);
+    return resolution;
+}
+
+static struct resolution *world_resolve(struct world *world, const struct nexthop *hop,
+                                        struct span domain,
+                                        void (*callback)(void *, const struct resolver_answer *),
+                                        void *context)
+{
+    struct sim *sim = sim_of(world);
+    struct resolution *resolution = resolution_new(sim, context, sim_below(sim, 50));
+    (void)domain;
+    resolution->hop = hop;
+    resolution->on_answer = callback;
+    return resolution;
+}
+
+static struct resolution *world_resolve_ptr(struct world *world, const struct net_address *address,
+                                            void (*callback)(void *, const char *name),
+                                            void *context)
+{
+    struct sim *sim = sim_of(world);
+    uint64_t delay = sim_below(sim, sim->ptr_slow ? 9000 : 20);
+    struct resolution *resolution = resolution_new(sim, context, delay);
+    (void)address;
+    resolution->on_name = callback;
+    return resolution;
+}
+
+static void world_resolve_cancel(struct world *world, struct resolution *resolution)
+{
+    if (resolution->context == NULL) {
+        sim_fail(sim_of(world), "a look-up was cancelled twice");
+    }
+    resolution->context = NULL;
+}
+
+/* ---- the rest ---- */
+
+static time_t world_wall(struct world *world)
+{
+    return (time_t)(1700000000 + world->now / 1000);
+}
+
+static uint64_t world_random(struct world *world)
+{
+    return random_next(&sim_of(world)->random);
+}
+
+static void world_log(struct world *world, enum config_log_level level, struct span record)
+{
+    struct sim *sim = sim_of(world);
+    for (size_t i = 0; i < record.len; i++) {
+        if ((unsigned char)record.ptr[i] < ' ') {
+            sim_fail(sim, "a log record with a control character");
+        }
+    }
+    sim_note_span(sim, "log", (unsigned)level, record);
+}
+
+const struct world_ops sim_world_ops = {
+    .connect = world_connect,
+    .resolve = world_resolve,
+    .resolve_ptr = world_resolve_ptr,
+    .resolve_cancel = world_resolve_cancel,
+    .wall = world_wall,
+    .random = world_random,
+    .log = world_log,
+};
