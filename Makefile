@@ -27,7 +27,7 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 # ---- sources, a list for each layer; a layer may use itself and those before it ----
 
-names = $(sort $(filter-out main,$(basename $(notdir $(wildcard $(1)/*.c)))))
+names = $(sort $(basename $(notdir $(wildcard $(1)/*.c))))
 
 config        := $(call names,config)
 routing       := $(call names,routing)
@@ -36,7 +36,7 @@ proxy/wire    := $(call names,proxy/wire)
 proxy/session := $(call names,proxy/session)
 proxy/net     := $(call names,proxy/net)
 proxy/daemon  := $(call names,proxy/daemon)
-proxy/cli     := $(call names,proxy/cli)
+proxy/cli     := $(filter-out main,$(call names,proxy/cli))
 tests/sim     := $(call names,tests/sim)
 unit_tests    := $(patsubst test_%,%,$(filter test_%,$(call names,tests/unit)))
 unit_support  := $(filter-out test_%,$(call names,tests/unit))
@@ -103,6 +103,7 @@ $(BUILD)/sim: $(call objects,tests/sim) $(call archives,proxy/session)
 
 sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n $(N)
+	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
 
 # ---- end to end, against real servers ----
 

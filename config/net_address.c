@@ -132,8 +132,7 @@ bool net_address_is_local(const struct net_address *address)
 bool net_address_is_wildcard(const struct net_address *address)
 {
     return (address->any.sa_family == AF_INET && address->in4.sin_addr.s_addr == INADDR_ANY) ||
-           (address->any.sa_family == AF_INET6 &&
-            IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr));
+           (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr));
 }
 
 bool net_address_is_special(const struct net_address *address)

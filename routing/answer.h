@@ -18,12 +18,14 @@ enum resolver_status {
 
 struct resolver_address {
     struct net_address address; /* port set */
-    char host[NEXTHOP_HOST_MAX + 1]; /* the name it belongs to (MX host or the host itself), for TLS */
+    char host[NEXTHOP_HOST_MAX +
+              1]; /* the name it belongs to (MX host or the host itself), for TLS */
 };
 
 struct resolver_answer {
     enum resolver_status status;
-    const struct resolver_address *addresses; /* in the order to be tried; valid during the callback */
+    const struct resolver_address
+        *addresses; /* in the order to be tried; valid during the callback */
     size_t count;
     const char *why; /* a few words for the log when status is not OK */
 };

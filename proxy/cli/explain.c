@@ -1,7 +1,7 @@
 #include "proxy/cli/explain.h"
 
 #include "config/text.h"
-#include "proxy/cli/json.h"
+#include "proxy/cli/quote.h"
 
 #define ACTION_MAX 1024
 
@@ -56,12 +56,12 @@ static void text_hop(const struct nexthop *hop, const struct address *parsed, FI
     fputs("  next hop   ", out);
     if (hop->kind == NEXTHOP_DOMAIN) {
         fputs("MX of ", out);
-        plain_string(out, mx);
+        print_plain(out, mx);
         fprintf(out, ", port %u\n", hop->port);
         return;
     }
     nexthop_text(hop, spelt, sizeof(spelt));
-    plain_string(out, span_of(spelt));
+    print_plain(out, span_of(spelt));
     if (hop->kind == NEXTHOP_MX) {
         fprintf(out, " (by the MX records of %s)", hop->host);
     } else if (hop->kind == NEXTHOP_HOST) {
@@ -93,13 +93,13 @@ void explain_text(const struct explanation *explanation, FILE *out)
 {
     const struct decision *decision = explanation->decision;
 
-    plain_string(out, explanation->address);
+    print_plain(out, explanation->address);
     fputc('\n', out);
     if (decision->matched) {
         fputs("  matched    ", out);
-        plain_string(out, span_of(decision->hit.key));
+        print_plain(out, span_of(decision->hit.key));
         fputs(", ", out);
-        plain_string(out, span_of(decision->hit.file));
+        print_plain(out, span_of(decision->hit.file));
         fprintf(out, ":%u\n", decision->hit.line);
     } else {
         fputs("  matched    nothing\n", out);

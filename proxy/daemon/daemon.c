@@ -1,12 +1,12 @@
 #include "proxy/daemon/daemon.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include <errno.h>
 #include <uv.h>
 
 #include "proxy/daemon/control.h"
@@ -337,11 +337,14 @@ static bool start_workers(struct daemon *d, unsigned descriptors)
         return false;
     }
     for (d->worker_count = 0; d->worker_count < wanted; d->worker_count++) {
+        if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
+            return false;
+        }
         struct worker_options options = {.index = d->worker_count,
                                          .log = d->log,
                                          .shared = &d->shared,
                                          .descriptors = descriptors,
-                                         .seed = seed + 0x9e3779b97f4a7c15u * d->worker_count,
+                                         .seed = seed,
                                          .on_done = on_worker_done,
                                          .context = d};
         d->workers[d->worker_count] = worker_start(&options, d->prepared);

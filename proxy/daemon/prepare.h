@@ -1,5 +1,6 @@
 /*
- * prepare: everything that run, check and reload load before anything is switched (design: section 8).
+ * prepare: everything that run, check and reload load before anything is switched (design: section
+ * 8).
  *
  * Thread: blocks on files; never on an event loop.
  */

@@ -1,7 +1,8 @@
 /*
  * reload: the first of a reload's two phases: everything prepared, or nothing (design: section 8).
  *
- * Thread: blocks on files; runs in libuv's pool. What it reads of the daemon does not change meanwhile.
+ * Thread: blocks on files; runs in libuv's pool. What it reads of the daemon does not change
+ * meanwhile.
  */
 #ifndef SPLITMX_PROXY_DAEMON_RELOAD_H
 #define SPLITMX_PROXY_DAEMON_RELOAD_H
@@ -10,7 +11,7 @@
 #include "proxy/daemon/sockets.h"
 
 struct reload {
-    const char *path;                 /* of the configuration */
+    const char *path; /* of the configuration */
     const struct prepared *in_force;
     const struct socket_set *sockets; /* in force */
     unsigned workers;

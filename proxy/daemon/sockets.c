@@ -64,8 +64,8 @@ static int socket_open(const struct net_address *address, bool share)
 }
 
 /*
- * SO_REUSEPORT would let a second daemon of the same user share our port silently; a socket without it cannot be bound
- * where anybody else is.
+ * SO_REUSEPORT would let a second daemon of the same user share our port silently; a socket without
+ * it cannot be bound where anybody else is.
  */
 static bool address_is_free(const struct net_address *address)
 {

@@ -1,7 +1,9 @@
 /*
- * sockets: the listening sockets: bound while preparing, kept across reloads, handed to the workers at the switch (design: sections 8, 11).
+ * sockets: the listening sockets: bound while preparing, kept across reloads, handed to the workers
+ * at the switch (design: sections 8, 11).
  *
- * Each listener has one socket a worker (SO_REUSEPORT). Thread: binding may block on a host name; off the event loops.
+ * Each listener has one socket a worker (SO_REUSEPORT). Thread: binding may block on a host name;
+ * off the event loops.
  */
 #ifndef SPLITMX_PROXY_DAEMON_SOCKETS_H
 #define SPLITMX_PROXY_DAEMON_SOCKETS_H
@@ -14,9 +16,9 @@
 /* The sockets of one listener. */
 struct socket_group {
     struct net_address address;
-    unsigned id;   /* rises; names the group towards workers */
-    int *fds;      /* one a worker; -1 once handed over */
-    bool kept;     /* taken over from the set in force: the workers have it */
+    unsigned id; /* rises; names the group towards workers */
+    int *fds;    /* one a worker; -1 once handed over */
+    bool kept;   /* taken over from the set in force: the workers have it */
 };
 
 struct socket_set {
@@ -30,8 +32,9 @@ bool sockets_address(const struct config *config, const struct config_listener *
                      struct net_address *out, struct diag_list *diags);
 
 /*
- * Binds what the configuration lists and `current` (may be NULL) does not have. Sockets that the service manager
- * passed are used where their address fits. NULL with errors in diags: nothing is bound then.
+ * Binds what the configuration lists and `current` (may be NULL) does not have. Sockets that the
+ * service manager passed are used where their address fits. NULL with errors in diags: nothing is
+ * bound then.
  */
 struct socket_set *sockets_bind(const struct config *config, const struct socket_set *current,
                                 unsigned workers, struct diag_list *diags);

@@ -54,8 +54,8 @@ static json_t *relay_json(const struct status *status, const struct relay *relay
         hop_text(&relay->hops[i], text, sizeof text);
         json_array_append_new(hops, json_string(text));
     }
-    return json_pack("{s:s, s:o, s:I, s:I}", "name", relay->name, "next_hops", hops,
-                     "connections", (json_int_t)connections_of(status, relay), "max_connections",
+    return json_pack("{s:s, s:o, s:I, s:I}", "name", relay->name, "next_hops", hops, "connections",
+                     (json_int_t)connections_of(status, relay), "max_connections",
                      (json_int_t)relay->max_connections);
 }
 

@@ -1,5 +1,6 @@
 /*
- * status: what `splitmx status` shows, gathered from the workers' counters (design: sections 8 and 10). Main thread.
+ * status: what `splitmx status` shows, gathered from the workers' counters (design: sections 8 and
+ * 10). Main thread.
  */
 #ifndef SPLITMX_PROXY_DAEMON_STATUS_H
 #define SPLITMX_PROXY_DAEMON_STATUS_H

@@ -1,7 +1,8 @@
 /*
  * worker: one event loop in a thread of its own, with its world (design: section 11).
  *
- * The main thread gives it orders, one at a time; it answers each by the callback it was given, from its own thread.
+ * The main thread gives it orders, one at a time; it answers each by the callback it was given,
+ * from its own thread.
  */
 #ifndef SPLITMX_PROXY_DAEMON_WORKER_H
 #define SPLITMX_PROXY_DAEMON_WORKER_H
@@ -20,7 +21,8 @@ struct worker_options {
     struct shared *shared;
     unsigned descriptors;
     uint64_t seed;
-    void (*on_done)(void *context); /* from the worker's thread: an order was carried out, or (after a drain) it has ended */
+    void (*on_done)(void *context); /* from the worker's thread: an order was carried out, or (after
+                                       a drain) it has ended */
     void *context;
 };
 
@@ -28,11 +30,12 @@ struct worker_options {
 struct worker *worker_start(const struct worker_options *options, struct prepared *prepared);
 
 /*
- * Orders; the next only after on_done. The socket set must stay until then; its descriptors are taken over, and listeners that
- * are not in it are closed.
+ * Orders; the next only after on_done. The socket set must stay until then; its descriptors are
+ * taken over, and listeners that are not in it are closed.
  */
 void worker_switch(struct worker *worker, struct prepared *prepared, struct socket_set *sockets);
-/* Stops listening and drains; `wait` milliseconds until sessions are cut. on_done when the loop has ended. */
+/* Stops listening and drains; `wait` milliseconds until sessions are cut. on_done when the loop has
+ * ended. */
 void worker_drain(struct worker *worker, uint64_t wait);
 
 /* Joins the thread; after a drain is done. */

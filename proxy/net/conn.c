@@ -1,9 +1,10 @@
 /*
  * Connections over uv_tcp and uv_pipe: the `connection` of proxy/session/world.h.
  *
- * Input: every read of a loop goes into one shared buffer, behind what a connection had left over; what is left after the event is kept in a
- * block of its own. An idle connection so holds no buffer at all. Output: collected during a turn of the loop and
- * tried by one uv_try_write; what the kernel does not take waits in a block until libuv has written it.
+ * Input: every read of a loop goes into one shared buffer, behind what a connection had left over;
+ * what is left after the event is kept in a block of its own. An idle connection so holds no buffer
+ * at all. Output: collected during a turn of the loop and tried by one uv_try_write; what the
+ * kernel does not take waits in a block until libuv has written it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,12 +12,14 @@
 
 #include "proxy/net/net.h"
 
-/* Beyond this a leftover is no half line but something that session code does not want now: reading pauses. */
+/* Beyond this a leftover is no half line but something that session code does not want now: reading
+ * pauses. */
 #define LEFTOVER_PAUSE 4096
 /* Writes from this size on are tried at once, without being copied first. */
 #define WRITE_THROUGH 4096
-/* After our last word the client is listened to this long, so that it can read it (RFC 1122 4.2.2.13: a close with unread input is
- * an RST, which may take our words with it). Milliseconds and bytes. */
+/* After our last word the client is listened to this long, so that it can read it (RFC
+ * 1122 4.2.2.13: a close with unread input is an RST, which may take our words with it).
+ * Milliseconds and bytes. */
 #define LINGER_TIME  2000
 #define LINGER_BYTES (256 * 1024)
 /* And this long it may take to read what is queued for it. */
@@ -37,19 +40,19 @@ struct net_conn {
         uv_shutdown_t shutdown;
     };
     struct net_conn *next_active;
-    struct span view;   /* input not consumed: in the shared buffer during a read, else in `left` */
-    char *left;         /* owned */
-    char *out;          /* output not yet given to libuv; owned */
+    struct span view; /* input not consumed: in the shared buffer during a read, else in `left` */
+    char *left;       /* owned */
+    char *out;        /* output not yet given to libuv; owned */
     size_t out_len, out_cap;
-    char *writing;      /* output that libuv is writing; owned */
+    char *writing; /* output that libuv is writing; owned */
     size_t lingered;
     struct timer linger;
     bool is_active, is_pipe, is_reading, is_writing, is_connected;
     bool eof;
-    bool tell_lost;     /* CONN_LOST is due */
-    bool is_flushing;   /* closed by session code; ends when all is written */
-    bool is_lingering;  /* all is written; the peer may read it */
-    bool is_closing;    /* uv_close was called */
+    bool tell_lost;    /* CONN_LOST is due */
+    bool is_flushing;  /* closed by session code; ends when all is written */
+    bool is_lingering; /* all is written; the peer may read it */
+    bool is_closing;   /* uv_close was called */
 };
 
 static const struct conn_ops conn_ops;
@@ -122,7 +125,8 @@ static void on_shutdown(uv_shutdown_t *req, int status)
     (void)status;
 }
 
-/* All is written: ends at once when the peer has nothing under way, else lets it read our last words. */
+/* All is written: ends at once when the peer has nothing under way, else lets it read our last
+ * words. */
 static void conn_finish(struct net_conn *c)
 {
     if (c->is_closing || c->is_lingering) {
@@ -288,7 +292,8 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     *buffer = uv_buf_init(c->net->read_buffer + c->view.len, (unsigned)(CONN_HELD - c->view.len));
 }
 
-/* After an event: what was not consumed moves out of the shared buffer; reading goes on or pauses. */
+/* After an event: what was not consumed moves out of the shared buffer; reading goes on or pauses.
+ */
 static void conn_keep_left(struct net_conn *c)
 {
     char *old = c->left;

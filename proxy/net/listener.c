@@ -13,7 +13,8 @@ struct listener {
     uv_tcp_t tcp;
 };
 
-/* Too few descriptors are left: says so and closes. One write into an empty socket buffer does not wait. */
+/* Too few descriptors are left: says so and closes. One write into an empty socket buffer does not
+ * wait. */
 static void turn_away(struct conn *conn)
 {
     conn->ops->write(conn, SPAN("421 4.3.2 Too many connections, try again later\r\n"));

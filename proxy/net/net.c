@@ -83,8 +83,7 @@ static struct resolution *net_resolve(struct world *world, const struct nexthop 
     if (resolution == NULL) {
         return NULL;
     }
-    *resolution =
-        (struct resolution){.net = net, .on_addresses = callback, .context = context};
+    *resolution = (struct resolution){.net = net, .on_addresses = callback, .context = context};
     resolution->query = resolver_nexthop(net->resolver, hop, domain, on_addresses, resolution);
     if (resolution->query == NULL) {
         free(resolution);
@@ -94,8 +93,7 @@ static struct resolution *net_resolve(struct world *world, const struct nexthop 
 }
 
 static struct resolution *net_resolve_ptr(struct world *world, const struct net_address *address,
-                                          void (*callback)(void *, const char *name),
-                                          void *context)
+                                          void (*callback)(void *, const char *name), void *context)
 {
     struct net *net = (struct net *)(void *)world;
     struct resolution *resolution = calloc(1, sizeof *resolution);

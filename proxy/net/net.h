@@ -1,8 +1,9 @@
 /*
  * net: a world over libuv: one loop, its connections, timers and resolver.
  *
- * Thread: the loop's. What session code queues during one turn of the loop is written, and what it deferred is freed, just before
- * the loop waits again; so the replies to a client's pipelined commands go out in one write.
+ * Thread: the loop's. What session code queues during one turn of the loop is written, and what it
+ * deferred is freed, just before the loop waits again; so the replies to a client's pipelined
+ * commands go out in one write.
  */
 #ifndef SPLITMX_PROXY_NET_NET_H
 #define SPLITMX_PROXY_NET_NET_H
@@ -63,7 +64,8 @@ static inline void net_enter(struct net *net)
 
 struct listener;
 
-/* Listens on a bound socket (ownership is taken) and begins a session for each client. *error: negative errno. */
+/* Listens on a bound socket (ownership is taken) and begins a session for each client. *error:
+ * negative errno. */
 struct listener *listener_open(struct net *net, int fd, int *error);
 void listener_close(struct listener *listener);
 

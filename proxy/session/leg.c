@@ -2,63 +2,9 @@
 
 #include <stdlib.h>
 
-#include "proxy/session/pool.h"
-#include "proxy/session/shared.h"
-
-/* How long a leg waits for one of `max-connections` (design: section 6), milliseconds. */
-#define SLOT_WAIT 10000
-
-/* States are waits; what the leg wants next is in `asked` and `data_wanted`. */
-enum leg_state {
-    LEG_IS_NEW,
-    LEG_IS_RESOLVING,  /* the next hop's addresses */
-    LEG_IS_QUEUED,     /* a free connection */
-    LEG_IS_CONNECTING, /* the upstream's readiness */
-    LEG_IS_REPLAYING,  /* answers to MAIL and RCPT that were accepted before */
-    LEG_IS_ASKING,     /* the answer to a RCPT (and, at first, to MAIL) */
-    LEG_IS_OPEN,       /* nothing: more recipients, or DATA */
-    LEG_IS_STARTING,   /* the answer to DATA */
-    LEG_IS_TAKING,     /* nothing: the message */
-    LEG_IS_COMMITTING, /* the answer to end-of-data */
-    LEG_IS_CLOSED,
-};
-
-struct leg {
-    const struct leg_context *context;
-    const struct relay *relay;
-    struct span domain;
-    enum leg_state state;
-    struct upstream *upstream;
-    struct resolution *resolution;
-    struct resolver_address *addresses; /* of the hop being tried; owned */
-    size_t address_count, address_next;
-    size_t hop_next;
-    struct recipient *asked;    /* waits for its answer */
-    struct recipient *replayed; /* waits for its second acceptance */
-    struct recipient *first, *last;
-    unsigned count;
-    bool data_wanted;
-    bool may_wait;
-    bool reopened;   /* the one replay of section 6 has been used */
-    bool no_pool;    /* a pooled connection was found stale */
-    bool local;
-    bool begun;      /* MAIL was accepted once */
-    uint64_t deadline;       /* of the recipient asked for, all attempts together */
-    uint64_t written, taken; /* bytes of the message: given to the upstream; with the kernel when last looked */
-    struct timer timer;
-    struct pool_waiter waiter;
-    struct reply failure; /* once closed: the answer to whoever asks again */
-};
-
-static void leg_try_next(struct leg *leg);
-static void leg_go_on(struct leg *leg);
+#include "proxy/session/leg_state.h"
 
 /* ---- closing ---- */
-
-static struct world *world_of(const struct leg *leg)
-{
-    return leg->context->world;
-}
 
 static void leg_tell(struct leg *leg, enum leg_event_kind kind, const struct reply *reply)
 {
@@ -99,8 +45,7 @@ static void leg_close(struct leg *leg)
     leg->state = LEG_IS_CLOSED;
 }
 
-/* The leg is over before end-of-data: tells whoever waits, and keeps the reply for who asks later. */
-static void leg_fail(struct leg *leg, const struct reply *reply)
+void leg_fail(struct leg *leg, const struct reply *reply)
 {
     leg->failure = *reply;
     leg_close(leg);
@@ -113,14 +58,14 @@ static void leg_fail(struct leg *leg, const struct reply *reply)
     }
 }
 
-static void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what)
+void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what)
 {
     struct reply reply;
     reply_setf(&reply, code, enhanced, "%s: %.*s", leg->relay->name, SPAN_ARGS(what));
     leg_fail(leg, &reply);
 }
 
-static void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what)
+void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what)
 {
     leg_fail_span(leg, code, enhanced, span_of(what));
 }
@@ -140,170 +85,11 @@ void leg_translate(struct reply *reply, enum upstream_command command)
     }
 }
 
-/* ---- opening: next hops, addresses, a connection ---- */
-
-static void leg_arm(struct leg *leg, uint64_t wait)
-{
-    struct world *world = world_of(leg);
-    timer_set(&world->timers, &leg->timer, world->now + wait);
-}
-
-static void on_upstream(void *owner, const struct upstream_event *event);
-
-static struct upstream_key leg_key(const struct leg *leg)
-{
-    return (struct upstream_key){.address = leg->addresses[leg->address_next].address,
-                                 .tls = leg->relay->tls,
-                                 .identity = leg->relay->identity};
-}
-
-/* Takes a connection to the address at hand: pooled, else a new one. False: all places are taken. */
-static bool leg_take_connection(struct leg *leg)
-{
-    struct world *world = world_of(leg);
-    struct upstream_key key = leg_key(leg);
-    struct upstream *up = leg->no_pool ? NULL : pool_take(world->pool, &key);
-    leg->local = net_address_is_local(&key.address);
-    timer_set(&world->timers, &leg->timer, leg->deadline);
-    if (up != NULL) {
-        upstream_adopt(up, leg->context->policy, on_upstream, leg);
-        leg->upstream = up;
-        leg_go_on(leg);
-        return true;
-    }
-    quota_cell cell =
-        quota_take(world->shared->endpoints, &key.address, (size_t)net_address_length(&key.address),
-                   leg->relay->max_connections);
-    if (cell == QUOTA_NONE) {
-        return false;
-    }
-    leg->upstream = upstream_open(world, &key, cell, leg->context->policy, on_upstream, leg);
-    if (leg->upstream == NULL) {
-        leg_fail_with(leg, 451, "4.3.0", "no connection can be opened now");
-        return true;
-    }
-    leg->state = LEG_IS_CONNECTING;
-    return true;
-}
-
-/* pool_waiter's view of it. While it waits, the time-out is that of waiting. */
-static bool on_place(void *owner)
-{
-    struct leg *leg = owner;
-    uint64_t due = leg->timer.due;
-    if (leg_take_connection(leg)) {
-        return true;
-    }
-    timer_set(&world_of(leg)->timers, &leg->timer, due);
-    return false;
-}
-
-static void leg_connect(struct leg *leg)
-{
-    struct world *world = world_of(leg);
-    for (size_t i = 0; i < leg->context->policy->own_count; i++) {
-        if (net_address_equal(&leg->addresses[leg->address_next].address,
-                              &leg->context->policy->own[i])) {
-            leg_fail_with(leg, 451, "4.4.6", "the next hop is this server itself");
-            return;
-        }
-    }
-    if (leg_take_connection(leg)) {
-        return;
-    }
-    if (!leg->may_wait) {
-        leg_fail_with(leg, 452, "4.5.3", "all connections are in use; send this one separately");
-        return;
-    }
-    leg->state = LEG_IS_QUEUED;
-    leg->waiter.try = on_place;
-    leg->waiter.owner = leg;
-    if (world->now + SLOT_WAIT < leg->deadline) {
-        leg_arm(leg, SLOT_WAIT);
-    }
-    pool_wait(world->pool, &leg->waiter);
-}
-
-static bool leg_keep_addresses(struct leg *leg, const struct resolver_address *addresses,
-                               size_t count)
-{
-    free(leg->addresses);
-    leg->address_next = 0;
-    leg->address_count = count;
-    leg->addresses = calloc(count, sizeof *addresses);
-    if (leg->addresses == NULL) {
-        leg_fail_with(leg, 452, "4.3.1", "out of memory");
-        return false;
-    }
-    memcpy(leg->addresses, addresses, count * sizeof *addresses);
-    return true;
-}
-
-static void on_answer(void *owner, const struct resolver_answer *answer)
-{
-    struct leg *leg = owner;
-    leg->resolution = NULL;
-    if (answer->status == RESOLVER_OK) {
-        if (leg_keep_addresses(leg, answer->addresses, answer->count)) {
-            leg_connect(leg);
-        }
-        return;
-    }
-    if (leg->hop_next < leg->relay->hop_count) {
-        leg_try_next(leg);
-    } else if (answer->status != RESOLVER_NULL_MX) {
-        leg_fail_with(leg, 451, "4.4.3", answer->why);
-    } else if (leg->relay->hops[leg->hop_next - 1].kind == NEXTHOP_DOMAIN) {
-        leg_fail_with(leg, 556, "5.1.10", "the recipient's domain does not take mail (null MX)");
-    } else {
-        leg_fail_with(leg, 451, "4.4.4", "the next hop does not take mail (null MX)");
-    }
-}
-
-/* The next hop in order; a literal address needs no look-up. */
-static void leg_try_next(struct leg *leg)
-{
-    struct world *world = world_of(leg);
-    const struct nexthop *hop = &leg->relay->hops[leg->hop_next++];
-    if (hop->kind == NEXTHOP_ADDRESS) {
-        struct resolver_address literal = {.address = hop->address};
-        if (leg_keep_addresses(leg, &literal, 1)) {
-            leg_connect(leg);
-        }
-        return;
-    }
-    leg->state = LEG_IS_RESOLVING;
-    leg->resolution = world->ops->resolve(world, hop, leg->domain, on_answer, leg);
-    if (leg->resolution == NULL) {
-        leg_fail_with(leg, 452, "4.3.1", "out of memory");
-    }
-}
-
-/* From the relay's first next hop; also for the second opening, "at the same relay". */
-static void leg_open(struct leg *leg)
-{
-    leg->hop_next = 0;
-    leg->address_count = leg->address_next = 0;
-    leg_try_next(leg);
-}
-
-/* Section 6: the next address, the next next-hop, else 451 4.4.1. */
-static void leg_unavailable(struct leg *leg, const char *why)
-{
-    if (leg->address_next + 1 < leg->address_count) {
-        leg->address_next++;
-        leg_connect(leg);
-    } else if (leg->hop_next < leg->relay->hop_count) {
-        leg_try_next(leg);
-    } else {
-        leg_fail_with(leg, 451, "4.4.1", why);
-    }
-}
-
 /* ---- the envelope ---- */
 
-/* A connection is ready: does what is wanted next, after a replay if there is something to repeat. */
-static void leg_go_on(struct leg *leg)
+/* A connection is ready: does what is wanted next, after a replay if there is something to repeat.
+ */
+void leg_go_on(struct leg *leg)
 {
     if (!leg->begun) {
         leg->state = LEG_IS_ASKING;
@@ -339,7 +125,8 @@ static void leg_start_clock(struct leg *leg)
     timer_set(&world_of(leg)->timers, &leg->timer, leg->deadline);
 }
 
-/* The connection is gone before 354 (section 6, "Further"): once more at the same relay, or lost. */
+/* The connection is gone before 354 (section 6, "Further"): once more at the same relay, or lost.
+ */
 static void leg_reopen(struct leg *leg, bool stale, const char *why)
 {
     leg->upstream = NULL;
@@ -566,7 +353,7 @@ static void leg_answer(struct leg *leg, const struct upstream_event *event)
     }
 }
 
-static void on_upstream(void *owner, const struct upstream_event *event)
+void leg_on_upstream(void *owner, const struct upstream_event *event)
 {
     struct leg *leg = owner;
     switch (event->kind) {

@@ -1,9 +1,10 @@
 /*
  * leg: one upstream conversation inside a transaction (design: sections 5 and 6).
  *
- * A leg is one relay (and, for a relay with one domain per transaction, one recipient domain). It is opened by its first
- * recipient, tries the relay's next hops and their addresses in order, replays what was accepted when a connection is lost before
- * 354, takes the message after 354 and is committed or abandoned by its transaction, which owns it. Events never come from inside
+ * A leg is one relay (and, for a relay with one domain per transaction, one recipient domain). It
+ * is opened by its first recipient, tries the relay's next hops and their addresses in order,
+ * replays what was accepted when a connection is lost before 354, takes the message after 354 and
+ * is committed or abandoned by its transaction, which owns it. Events never come from inside
  * leg_abandon or leg_free; LEG_ANSWERED may come from inside leg_recipient.
  */
 #ifndef SPLITMX_PROXY_SESSION_LEG_H
@@ -48,7 +49,8 @@ struct leg_context {
     void *owner;
 };
 
-/* NULL: no memory. `domain` is copied: the recipient it is of may be refused and go; empty where the relay takes several. */
+/* NULL: no memory. `domain` is copied: the recipient it is of may be refused and go; empty where
+ * the relay takes several. */
 struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
                     struct span domain);
 void leg_free(struct leg *leg); /* abandons what is open */
@@ -62,17 +64,19 @@ bool leg_has_room(const struct leg *leg);
 bool leg_has_taken_all(const struct leg *leg);
 void leg_body(struct leg *leg, struct span bytes);
 
-/* End-of-data: from here on the upstream may have the message. False: it spoke out of turn, and was sent nothing. */
+/* End-of-data: from here on the upstream may have the message. False: it spoke out of turn, and was
+ * sent nothing. */
 bool leg_commit(struct leg *leg);
 
-/* Ends the leg so that its upstream has nothing of the message: RST once DATA was sent, RSET before. */
+/* Ends the leg so that its upstream has nothing of the message: RST once DATA was sent, RSET
+ * before. */
 void leg_abandon(struct leg *leg);
 
 const struct relay *leg_relay(const struct leg *leg);
 bool leg_serves(const struct leg *leg, const struct relay *relay, struct span domain);
 struct recipient *leg_recipients(const struct leg *leg); /* accepted ones, linked by next_in_leg */
 unsigned leg_recipient_count(const struct leg *leg);
-bool leg_is_open(const struct leg *leg); /* neither failed, settled nor abandoned */
+bool leg_is_open(const struct leg *leg);  /* neither failed, settled nor abandoned */
 bool leg_is_local(const struct leg *leg); /* at a loopback, private or unix address */
 
 /* What goes to the client for what an upstream said (design: law 3, section 6): in place. */

@@ -1,7 +1,8 @@
 /*
  * policy: one consistent set of configuration, relays and routes; what a reload switches.
  *
- * A transaction keeps the policy it began with. Immutable but for the reference count, which is atomic.
+ * A transaction keeps the policy it began with. Immutable but for the reference count, which is
+ * atomic.
  */
 #ifndef SPLITMX_PROXY_SESSION_POLICY_H
 #define SPLITMX_PROXY_SESSION_POLICY_H

@@ -1,8 +1,9 @@
 /*
- * pool: idle upstream connections of one world, and those who wait for a connection (design: sections 5, 6).
+ * pool: idle upstream connections of one world, and those who wait for a connection (design:
+ * sections 5, 6).
  *
- * `max-connections` counts over all worlds (shared->endpoints), idle connections included; so while anybody waits anywhere, idle
- * connections are not kept.
+ * `max-connections` counts over all worlds (shared->endpoints), idle connections included; so while
+ * anybody waits anywhere, idle connections are not kept.
  */
 #ifndef SPLITMX_PROXY_SESSION_POOL_H
 #define SPLITMX_PROXY_SESSION_POOL_H

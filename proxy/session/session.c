@@ -2,38 +2,13 @@
 
 #include <stdlib.h>
 
-#include "proxy/session/policy.h"
+#include "proxy/session/session_state.h"
 #include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
 #include "proxy/session/summary.h"
-#include "proxy/session/transaction.h"
-#include "proxy/wire/server.h"
 
 /* How long the first RCPT waits for the client's name (design: section 9), milliseconds. */
 #define NAME_WAIT 5000
-
-struct session {
-    struct world *world;
-    struct conn *conn; /* NULL once closed; the session may outlive it for a commit under way */
-    enum server_state state;
-    struct client_view view; /* what others may know of the client */
-    char id[20];
-    char *helo;
-    char *name;
-    struct resolution *lookup; /* of the name, under way */
-    struct line_reader lines;
-    char *rcpt_path; /* of the RCPT that SERVER_NAME holds back */
-    struct transaction *transaction;
-    unsigned transactions;
-    unsigned errors;
-    quota_cell cell;
-    bool counted;
-    bool eof;
-    bool pumping;
-    struct timer timer;
-    struct session *next, *previous;
-    struct deferred deferred;
-};
 
 static void session_pump(struct session *s);
 
@@ -57,14 +32,13 @@ static void session_unlink(struct session *s)
     }
 }
 
-static void session_drop_transaction(struct session *s)
+void session_drop_transaction(struct session *s)
 {
     transaction_free(s->transaction);
     s->transaction = NULL;
 }
 
-/* The session is over but for a commit under way, whose outcome it still waits for. */
-static void session_close(struct session *s, enum conn_close how)
+void session_close(struct session *s, enum conn_close how)
 {
     struct world *world = s->world;
     if (s->conn == NULL) {
@@ -93,7 +67,7 @@ static void session_close(struct session *s, enum conn_close how)
 
 /* ---- replies ---- */
 
-static void session_write(struct session *s, const struct reply *reply, bool plain)
+void session_write(struct session *s, const struct reply *reply, bool plain)
 {
     char buffer[8192];
     struct text text = TEXT(buffer);
@@ -107,21 +81,20 @@ static void session_write(struct session *s, const struct reply *reply, bool pla
     s->conn->ops->write(s->conn, text_span(&text));
 }
 
-static void session_reply(struct session *s, const struct reply *reply)
+void session_reply(struct session *s, const struct reply *reply)
 {
     session_write(s, reply, false);
 }
 
-static void session_say(struct session *s, unsigned code, const char *enhanced, const char *text)
+void session_say(struct session *s, unsigned code, const char *enhanced, const char *text)
 {
     struct reply reply;
     reply_set(&reply, code, enhanced, text);
     session_reply(s, &reply);
 }
 
-/* The last words of a session that is not going on. */
-static void session_dismiss(struct session *s, unsigned code, const char *enhanced,
-                            const char *text, const char *event)
+void session_dismiss(struct session *s, unsigned code, const char *enhanced, const char *text,
+                     const char *event)
 {
     if (s->conn == NULL) {
         return;
@@ -136,8 +109,7 @@ static void session_wait(struct session *s, uint64_t milliseconds)
     timer_set(&s->world->timers, &s->timer, s->world->now + milliseconds);
 }
 
-/* The only place that changes the state; the time a state may last belongs to it. */
-static void session_set_state(struct session *s, enum server_state next)
+void session_set_state(struct session *s, enum server_state next)
 {
     const struct config_timeouts *timeouts = &s->world->policy->config->timeouts;
     s->state = next;
@@ -194,7 +166,7 @@ static void on_data(struct session *s, const struct transaction_event *event)
     }
 }
 
-static void on_transaction(void *owner, const struct transaction_event *event)
+void session_on_transaction(void *owner, const struct transaction_event *event)
 {
     struct session *s = owner;
     switch (event->kind) {
@@ -212,195 +184,6 @@ static void on_transaction(void *owner, const struct transaction_event *event)
         break;
     }
     session_pump(s);
-}
-
-/* ---- commands ---- */
-
-/* A line an extension, behind the greeting's (RFC 5321 4.1.1.1). */
-static void add_offers(struct reply *reply, const struct config *config)
-{
-    struct text text = {reply->text, reply->text_len, sizeof reply->text, false};
-    text_printf(&text, "\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES",
-                (unsigned long long)config->limits.message_size);
-    reply->text_len = (unsigned short)text.len;
-}
-
-static void do_ehlo(struct session *s, struct span argument, bool extended)
-{
-    const struct config *config = s->world->policy->config;
-    struct reply reply;
-    if (!helo_valid(argument)) {
-        session_say(s, 501, "5.5.4", "A host name or address literal is needed");
-        return;
-    }
-    char *helo = span_dup(argument);
-    if (helo == NULL) {
-        session_say(s, 452, "4.3.1", "Out of memory");
-        return;
-    }
-    free(s->helo);
-    s->helo = helo;
-    s->view.helo = span_of(helo);
-    s->view.protocol = extended ? "ESMTP" : "SMTP";
-    session_drop_transaction(s);
-    reply_set(&reply, 250, "", config->hostname.text);
-    if (extended) {
-        add_offers(&reply, config);
-    }
-    session_write(s, &reply, true);
-    session_set_state(s, SERVER_READY);
-}
-
-static void say_parse_error(struct session *s, enum parse_status status, const char *what)
-{
-    if (status == PARSE_PARAMETER) {
-        session_say(s, 555, "5.5.4", "Unknown parameter");
-    } else {
-        session_say(s, 501, "5.5.4", what);
-    }
-}
-
-/* The answers to a path that cannot be used as a sender. */
-static bool sender_is_good(struct session *s, struct span path)
-{
-    struct address address;
-    if (path.len == 0) {
-        return true;
-    }
-    switch (address_parse(path, true, false, &address)) {
-    case ADDRESS_OK:
-    case ADDRESS_ROUTING:
-        return true;
-    case ADDRESS_UTF8:
-        session_say(s, 553, "5.6.7", "Non-ASCII addresses need SMTPUTF8, which is not offered");
-        return false;
-    case ADDRESS_SYNTAX:
-    case ADDRESS_TOO_LONG:
-        break;
-    }
-    session_say(s, 501, "5.1.7", "Bad sender address");
-    return false;
-}
-
-static void do_mail(struct session *s, struct span argument)
-{
-    struct mail_command mail = {0};
-    enum parse_status status = mail_parse(argument, &mail);
-    if (status != PARSE_OK) {
-        say_parse_error(s, status, "Syntax: MAIL FROM:<address>");
-    } else if (mail.smtputf8) {
-        session_say(s, 555, "5.5.4", "Unknown parameter");
-    } else if (mail.size > s->world->policy->config->limits.message_size) {
-        session_say(s, 552, "5.3.4", "Message too big");
-    } else if (sender_is_good(s, mail.path)) {
-        struct envelope envelope = {
-            .sender = mail.path, .size = mail.size, .body_8bit = mail.body_8bit};
-        s->transaction = transaction_new(s->world, &s->view, &envelope, ++s->transactions,
-                                         on_transaction, s);
-        if (s->transaction == NULL) {
-            session_say(s, 452, "4.3.1", "Out of memory");
-            return;
-        }
-        session_say(s, 250, "2.1.0", "Ok");
-        session_set_state(s, SERVER_ENVELOPE);
-    }
-}
-
-static void ask_recipient(struct session *s, struct span path)
-{
-    session_set_state(s, SERVER_RCPT);
-    transaction_recipient(s->transaction, path);
-}
-
-static void do_rcpt(struct session *s, struct span argument)
-{
-    struct rcpt_command rcpt = {0};
-    enum parse_status status = rcpt_parse(argument, &rcpt);
-    if (status != PARSE_OK) {
-        say_parse_error(s, status, "Syntax: RCPT TO:<address>");
-        return;
-    }
-    if (s->lookup == NULL) {
-        ask_recipient(s, rcpt.path);
-        return;
-    }
-    s->rcpt_path = span_dup(rcpt.path);
-    if (s->rcpt_path == NULL) {
-        session_say(s, 452, "4.3.1", "Out of memory");
-        return;
-    }
-    session_set_state(s, SERVER_NAME);
-}
-
-/* The client's name is known, or is not going to be. */
-static void name_is_settled(struct session *s)
-{
-    if (s->state == SERVER_NAME) {
-        char *path = s->rcpt_path;
-        s->rcpt_path = NULL;
-        ask_recipient(s, span_of(path));
-        free(path);
-        session_pump(s);
-    }
-}
-
-static void do_data(struct session *s, struct span argument)
-{
-    if (argument.len != 0) {
-        session_say(s, 501, "5.5.4", "DATA takes no argument");
-        return;
-    }
-    if (!transaction_has_recipients(s->transaction)) {
-        session_say(s, 554, "5.5.1", "No valid recipients");
-        return;
-    }
-    session_set_state(s, SERVER_DATA);
-    transaction_data(s->transaction);
-}
-
-static void session_command(struct session *s, struct span line)
-{
-    struct command command = command_parse(line);
-    struct server_step step = server_step(s->state, command.verb);
-    if (s->errors >= s->world->policy->config->limits.errors) {
-        session_dismiss(s, 421, "4.7.0", "Too many errors", "session-dropped");
-        return;
-    }
-    session_set_state(s, s->state); /* the next command has its own time */
-    switch (step.action) {
-    case SERVER_DO_HOLD:
-        break;
-    case SERVER_DO_SAY:
-        session_say(s, step.code, step.enhanced, step.text);
-        break;
-    case SERVER_DO_HELO:
-        do_ehlo(s, command.argument, false);
-        break;
-    case SERVER_DO_EHLO:
-        do_ehlo(s, command.argument, true);
-        break;
-    case SERVER_DO_MAIL:
-        do_mail(s, command.argument);
-        break;
-    case SERVER_DO_RCPT:
-        do_rcpt(s, command.argument);
-        break;
-    case SERVER_DO_DATA:
-        do_data(s, command.argument);
-        break;
-    case SERVER_DO_RSET:
-        session_drop_transaction(s);
-        session_say(s, 250, "2.0.0", "Ok");
-        session_set_state(s, s->state == SERVER_ENVELOPE ? SERVER_READY : s->state);
-        break;
-    case SERVER_DO_QUIT:
-        session_say(s, step.code, step.enhanced, step.text);
-        session_close(s, CONN_FLUSH);
-        break;
-    case SERVER_DO_DROP:
-        session_dismiss(s, step.code, step.enhanced, step.text, "session-dropped");
-        break;
-    }
 }
 
 /* ---- input ---- */
@@ -478,8 +261,9 @@ static bool is_idle(const struct session *s)
     return s->state == SERVER_HELO || s->state == SERVER_READY;
 }
 
-/* After end-of-file: over as soon as nothing is left that could be done for the client. What it had sent before, QUIT perhaps, is
- * done still; with nothing behind the end of data it is not there any more to read the outcome. */
+/* After end-of-file: over as soon as nothing is left that could be done for the client. What it had
+ * sent before, QUIT perhaps, is done still; with nothing behind the end of data it is not there any
+ * more to read the outcome. */
 static bool has_left(const struct session *s)
 {
     return s->eof && s->state != SERVER_NAME && s->state != SERVER_RCPT &&
@@ -534,7 +318,10 @@ static void on_name(void *owner, const char *name)
         s->name = span_dup(span_of(name));
         s->view.name = s->name;
     }
-    name_is_settled(s);
+    if (s->state == SERVER_NAME) {
+        session_ask_held(s);
+        session_pump(s);
+    }
 }
 
 static void on_due(void *owner)

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 enum counter {
-    STAT_SESSIONS,              /* begun */
+    STAT_SESSIONS, /* begun */
     STAT_SESSIONS_OPEN,
     STAT_SESSIONS_REFUSED,      /* by limits, early talkers */
     STAT_TRANSACTIONS_ACCEPTED, /* 2xx to end-of-data */
@@ -19,7 +19,7 @@ enum counter {
     STAT_RECIPIENTS_DEFERRED,
     STAT_RECIPIENTS_REJECTED,
     STAT_RECIPIENTS_DISCARDED,
-    STAT_BYTES,                 /* of messages, as received */
+    STAT_BYTES, /* of messages, as received */
     STAT_UPSTREAMS_OPENED,
     STAT_UPSTREAMS_REUSED,
     STAT_UPSTREAMS_OPEN,

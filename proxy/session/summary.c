@@ -53,8 +53,7 @@ static void put_recipients(struct record *record, const struct recipient *recipi
     char text[2048];
     struct text out = TEXT(text);
     for (; recipient != NULL && !out.full; recipient = recipient->next) {
-        const char *relay =
-            recipient->leg != NULL ? leg_relay(recipient->leg)->name : "discard";
+        const char *relay = recipient->leg != NULL ? leg_relay(recipient->leg)->name : "discard";
         text_printf(&out, "%.*s=%s:%u%s", SPAN_ARGS(recipient->path), relay, recipient->code,
                     recipient->next != NULL ? ";" : "");
     }
@@ -101,8 +100,7 @@ void summary_refused(struct world *world, const struct policy *policy,
 }
 
 void summary_may_repeat(struct world *world, const struct policy *policy,
-                        const struct client_view *client, const char *id,
-                        const struct reply *reply)
+                        const struct client_view *client, const char *id, const struct reply *reply)
 {
     struct record record;
     if (!is_logged(policy, LOG_WARNING)) {

@@ -1,5 +1,6 @@
 /*
- * summary: what session code puts into the log; the one place that builds a session's prefix (design: section 10).
+ * summary: what session code puts into the log; the one place that builds a session's prefix
+ * (design: section 10).
  */
 #ifndef SPLITMX_PROXY_SESSION_SUMMARY_H
 #define SPLITMX_PROXY_SESSION_SUMMARY_H

@@ -1,71 +1,19 @@
 #include "proxy/session/transaction.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "proxy/session/stats.h"
 #include "proxy/session/summary.h"
-#include "proxy/wire/body.h"
-#include "proxy/wire/header.h"
+#include "proxy/session/transaction_state.h"
 #include "proxy/wire/received.h"
 
-/* More relays than any sane message needs; bounds the memory of one transaction. */
-#define LEGS_MAX 32
-/* No commit begins with less than this left of `end-of-data` (design: section 5), milliseconds; a ninth of it where that is shorter than the 9 minutes of the default. */
-#define COMMIT_MARGIN 60000
-
-enum transaction_state {
-    TRANSACTION_IS_OPEN,       /* nothing: the next recipient, or DATA */
-    TRANSACTION_IS_ASKING,     /* a leg's answer to a recipient */
-    TRANSACTION_IS_STARTING,   /* every leg's 354 */
-    TRANSACTION_IS_TAKING,     /* the message */
-    TRANSACTION_IS_DOOMED,     /* the rest of a message whose outcome is known */
-    TRANSACTION_IS_FLUSHING,   /* every leg to have taken the whole body (the barrier) */
-    TRANSACTION_IS_COMMITTING, /* one leg's answer to end-of-data */
-    TRANSACTION_IS_SETTLED,
-};
-
-struct transaction {
-    struct world *world;
-    struct policy *policy;
-    const struct client_view *client;
-    struct leg_context context;
-    transaction_handler *on_event;
-    void *owner;
-    enum transaction_state state;
-    char id[40];
-    uint64_t begun_at;
-
-    struct recipient *first, *last; /* accepted and discarded */
-    struct recipient *asked;
-    unsigned recipient_count;
-
-    struct leg *legs[LEGS_MAX]; /* in the order of their first recipients */
-    unsigned leg_count;
-    unsigned waiting;    /* legs that owe their 354 */
-    struct leg *turn[LEGS_MAX]; /* those that carry the message, in the order of commit */
-    unsigned turns, committed;
-
-    struct body_scanner scanner;
-    struct header_watch header;
-    bool dirty;       /* bare CR, bare LF or NUL: the session ends after the true end */
-    bool client_gone;
-    uint64_t commit_by;
-    struct timer timer;
-    struct reply outcome;
-    struct reply joint; /* the words of the legs that have accepted */
-    struct deferred deferred;
-    char sender[]; /* the path */
-};
-
 static void on_leg(void *owner, struct leg *leg, const struct leg_event *event);
-static void commit_next(struct transaction *tx);
 
-static void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
-                             const struct reply *reply)
+void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
+                      const struct reply *reply)
 {
-    tx->on_event(tx->owner, &(struct transaction_event){
-                                .kind = kind, .reply = reply, .close = tx->dirty});
+    tx->on_event(tx->owner,
+                 &(struct transaction_event){.kind = kind, .reply = reply, .close = tx->dirty});
 }
 
 /* ---- recipients ---- */
@@ -83,8 +31,8 @@ static struct recipient *recipient_new(struct span path)
 static void count_recipient(struct transaction *tx, const struct recipient *recipient)
 {
     enum counter stat = recipient->code < 300   ? STAT_RECIPIENTS_ACCEPTED
-                     : recipient->code < 500 ? STAT_RECIPIENTS_DEFERRED
-                                             : STAT_RECIPIENTS_REJECTED;
+                        : recipient->code < 500 ? STAT_RECIPIENTS_DEFERRED
+                                                : STAT_RECIPIENTS_REJECTED;
     stats_add(tx->world->stats, stat, 1);
 }
 
@@ -201,20 +149,19 @@ void transaction_recipient(struct transaction *tx, struct span path)
 
 /* ---- DATA ---- */
 
-static void abandon_all(struct transaction *tx)
+void transaction_abandon(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
         leg_abandon(tx->legs[i]);
     }
 }
 
-/* The outcome is known: counts and logs it, and tells the session at the right time. */
-static void transaction_settle(struct transaction *tx)
+void transaction_settle(struct transaction *tx)
 {
-    enum counter stat = tx->client_gone               ? STAT_TRANSACTIONS_LOST
-                     : reply_is(&tx->outcome, 2) ? STAT_TRANSACTIONS_ACCEPTED
-                     : reply_is(&tx->outcome, 4) ? STAT_TRANSACTIONS_DEFERRED
-                                                 : STAT_TRANSACTIONS_REJECTED;
+    enum counter stat = tx->client_gone             ? STAT_TRANSACTIONS_LOST
+                        : reply_is(&tx->outcome, 2) ? STAT_TRANSACTIONS_ACCEPTED
+                        : reply_is(&tx->outcome, 4) ? STAT_TRANSACTIONS_DEFERRED
+                                                    : STAT_TRANSACTIONS_REJECTED;
     timer_stop(&tx->world->timers, &tx->timer);
     tx->state = TRANSACTION_IS_SETTLED;
     stats_add(tx->world->stats, stat, 1);
@@ -232,7 +179,7 @@ static void transaction_settle(struct transaction *tx)
 static void data_fails(struct transaction *tx, const struct reply *reply)
 {
     tx->outcome = *reply;
-    abandon_all(tx);
+    transaction_abandon(tx);
     transaction_settle(tx);
     transaction_tell(tx, TRANSACTION_DATA, &tx->outcome);
 }
@@ -296,28 +243,14 @@ static void doom(struct transaction *tx, const struct reply *reply)
 {
     tx->outcome = *reply;
     tx->state = TRANSACTION_IS_DOOMED;
-    abandon_all(tx);
+    transaction_abandon(tx);
 }
 
-static void doom_with(struct transaction *tx, unsigned code, const char *enhanced,
-                      const char *text)
+static void doom_with(struct transaction *tx, unsigned code, const char *enhanced, const char *text)
 {
     struct reply reply;
     reply_set(&reply, code, enhanced, text);
     doom(tx, &reply);
-}
-
-/* One of several upstreams decided for all: its words, and whose they are (design: section 5). */
-static void joint_refusal(struct transaction *tx, struct leg *leg, const struct reply *its,
-                          struct reply *out)
-{
-    if (tx->turns == 1) {
-        *out = *its;
-        return;
-    }
-    struct span words = reply_first_line(its);
-    reply_setf(out, 451, "4.3.0", "%s: %u %s%s%.*s", leg_relay(leg)->name, its->code, its->enhanced,
-               its->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(words));
 }
 
 /* Bytes found clean go to every leg as they are. */
@@ -348,22 +281,6 @@ bool transaction_has_room(const struct transaction *tx)
     return true;
 }
 
-/* Legs far away first, so that those nearby, which are the surest, come last. */
-static void order_turns(struct transaction *tx)
-{
-    struct leg *near[LEGS_MAX];
-    unsigned far_count = 0;
-    unsigned near_count = 0;
-    for (unsigned i = 0; i < tx->turns; i++) {
-        if (leg_is_local(tx->turn[i])) {
-            near[near_count++] = tx->turn[i];
-        } else {
-            tx->turn[far_count++] = tx->turn[i];
-        }
-    }
-    memcpy(tx->turn + far_count, near, near_count * sizeof near[0]);
-}
-
 static void message_ended(struct transaction *tx)
 {
     if (tx->state == TRANSACTION_IS_DOOMED) {
@@ -371,14 +288,11 @@ static void message_ended(struct transaction *tx)
         transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
         return;
     }
-    tx->state = TRANSACTION_IS_FLUSHING;
-    tx->commit_by = tx->world->now + tx->policy->config->timeouts.end_of_data;
-    timer_set(&tx->world->timers, &tx->timer, tx->commit_by);
-    order_turns(tx);
-    commit_next(tx);
+    commit_begin(tx);
 }
 
-/* Up to the first dirty byte everything is passed on; from there on nothing is, up to the true end. */
+/* Up to the first dirty byte everything is passed on; from there on nothing is, up to the true end.
+ */
 size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
 {
     size_t consumed = 0;
@@ -406,90 +320,6 @@ size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
     return consumed;
 }
 
-/* ---- the barrier, and commit in turn ---- */
-
-static void settle_with(struct transaction *tx, const struct reply *reply)
-{
-    tx->outcome = *reply;
-    abandon_all(tx);
-    transaction_settle(tx);
-    transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
-}
-
-static void settle_late(struct transaction *tx, const char *why)
-{
-    struct reply reply;
-    reply_set(&reply, 451, "4.4.2", why);
-    settle_with(tx, &reply);
-}
-
-static bool all_have_taken(const struct transaction *tx)
-{
-    for (unsigned i = tx->committed; i < tx->turns; i++) {
-        if (!leg_has_taken_all(tx->turn[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static uint64_t commit_margin(const struct transaction *tx)
-{
-    uint64_t ninth = tx->policy->config->timeouts.end_of_data / 9;
-    return ninth < COMMIT_MARGIN ? ninth : COMMIT_MARGIN;
-}
-
-static void commit_next(struct transaction *tx)
-{
-    if (tx->committed == tx->turns) {
-        if (tx->turns == 0) {
-            reply_set(&tx->joint, 250, "2.0.0", "Ok"); /* all were to be discarded */
-        }
-        settle_with(tx, &tx->joint);
-    } else if (tx->client_gone) {
-        settle_late(tx, "The client is gone");
-    } else if (tx->turns > 1 && !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
-        tx->state = TRANSACTION_IS_FLUSHING;
-    } else if (tx->world->now + commit_margin(tx) > tx->commit_by) {
-        settle_late(tx, "Too late to begin another delivery");
-    } else {
-        tx->state = TRANSACTION_IS_COMMITTING;
-        if (!leg_commit(tx->turn[tx->committed])) {
-            settle_late(tx, "Upstream spoke before the end of data");
-        }
-    }
-}
-
-/* The words of one of several: "local: Ok; kingmailer: queued as 4711". */
-static void add_words(struct transaction *tx, struct leg *leg, const struct reply *reply)
-{
-    char words[440];
-    struct text text = TEXT(words);
-    struct span its = reply_first_line(reply);
-    if (tx->committed != 0) {
-        text_printf(&text, "%s; ", tx->joint.text);
-    }
-    text_printf(&text, "%s: %.*s", leg_relay(leg)->name, SPAN_ARGS(its));
-    reply_set(&tx->joint, 250, "2.0.0", words);
-}
-
-static void leg_has_settled(struct transaction *tx, struct leg *leg, const struct reply *reply)
-{
-    struct reply refusal;
-    if (!reply_is(reply, 2)) {
-        joint_refusal(tx, leg, reply, &refusal);
-        settle_with(tx, &refusal);
-        return;
-    }
-    if (tx->turns == 1) {
-        tx->joint = *reply;
-    } else {
-        add_words(tx, leg, reply);
-    }
-    tx->committed++;
-    commit_next(tx);
-}
-
 static void leg_is_lost(struct transaction *tx, const struct reply *reply)
 {
     switch (tx->state) {
@@ -500,12 +330,9 @@ static void leg_is_lost(struct transaction *tx, const struct reply *reply)
         doom(tx, reply);
         transaction_tell(tx, TRANSACTION_ROOM, NULL);
         break;
-    case TRANSACTION_IS_COMMITTING:
-        summary_may_repeat(tx->world, tx->policy, tx->client, tx->id, reply);
-        settle_with(tx, reply);
-        break;
     case TRANSACTION_IS_FLUSHING:
-        settle_with(tx, reply);
+    case TRANSACTION_IS_COMMITTING:
+        commit_lost(tx, reply);
         break;
     case TRANSACTION_IS_OPEN:
     case TRANSACTION_IS_ASKING:
@@ -529,7 +356,7 @@ static void on_leg(void *owner, struct leg *leg, const struct leg_event *event)
         }
         break;
     case LEG_REFUSED:
-        joint_refusal(tx, leg, event->reply, &refusal);
+        commit_joint_refusal(tx, leg, event->reply, &refusal);
         data_fails(tx, &refusal);
         break;
     case LEG_ROOM:
@@ -540,24 +367,12 @@ static void on_leg(void *owner, struct leg *leg, const struct leg_event *event)
         }
         break;
     case LEG_SETTLED:
-        leg_has_settled(tx, leg, event->reply);
+        commit_answered(tx, leg, event->reply);
         break;
     case LEG_LOST:
         leg_is_lost(tx, event->reply);
         break;
     }
-}
-
-/* `end-of-data` is over, for all legs together. */
-static void on_due(void *owner)
-{
-    struct transaction *tx = owner;
-    struct reply reply;
-    reply_set(&reply, 451, "4.4.2", "Upstream did not answer the end of data in time");
-    if (tx->state == TRANSACTION_IS_COMMITTING) {
-        summary_may_repeat(tx->world, tx->policy, tx->client, tx->id, &reply);
-    }
-    settle_with(tx, &reply);
 }
 
 bool transaction_client_gone(struct transaction *tx)
@@ -611,7 +426,7 @@ struct transaction *transaction_new(struct world *world, const struct client_vie
     tx->on_event = on_event;
     tx->owner = owner;
     tx->begun_at = world->now;
-    tx->timer.on_due = on_due;
+    tx->timer.on_due = commit_is_late;
     tx->timer.owner = tx;
     tx->deferred.free = transaction_release;
     struct text id = TEXT(tx->id);
@@ -630,7 +445,7 @@ void transaction_free(struct transaction *tx)
         transaction_settle(tx);
     }
     timer_stop(&tx->world->timers, &tx->timer);
-    abandon_all(tx);
+    transaction_abandon(tx);
     tx->state = TRANSACTION_IS_SETTLED;
     world_defer(tx->world, &tx->deferred);
 }

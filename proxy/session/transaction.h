@@ -1,8 +1,9 @@
 /*
- * transaction: MAIL to end of data (design: sections 2 and 5): recipients, their legs, the barrier, commit in turn.
+ * transaction: MAIL to end of data (design: sections 2 and 5): recipients, their legs, the barrier,
+ * commit in turn.
  *
- * The session owns it and gives it what the client says; events go up through one callback, which may come from inside the
- * calls below, and never after TRANSACTION_OUTCOME.
+ * The session owns it and gives it what the client says; events go up through one callback, which
+ * may come from inside the calls below, and never after TRANSACTION_OUTCOME.
  */
 #ifndef SPLITMX_PROXY_SESSION_TRANSACTION_H
 #define SPLITMX_PROXY_SESSION_TRANSACTION_H
@@ -27,7 +28,7 @@ struct client_view {
     struct span helo;
     const char *name; /* forward-confirmed PTR, or NULL */
     char ip[NET_ADDRESS_TEXT];
-    const char *protocol;   /* "SMTP", "ESMTP" */
+    const char *protocol; /* "SMTP", "ESMTP" */
     const char *session_id;
 };
 
@@ -35,7 +36,8 @@ typedef void transaction_handler(void *owner, const struct transaction_event *ev
 
 struct transaction;
 
-/* The sender's path is copied. NULL: no memory. Takes its own reference to the world's policy. `number` counts a session's transactions. */
+/* The sender's path is copied. NULL: no memory. Takes its own reference to the world's policy.
+ * `number` counts a session's transactions. */
 struct transaction *transaction_new(struct world *world, const struct client_view *client,
                                     const struct envelope *envelope, unsigned number,
                                     transaction_handler *on_event, void *owner);
@@ -52,13 +54,15 @@ bool transaction_has_recipients(const struct transaction *transaction); /* accep
 void transaction_data(struct transaction *transaction);
 
 /*
- * Feeds the message as it comes, in wire form, after 354. Returns how many bytes were taken; the rest is presented
- * again with what follows. *ended: the end of data was among them; the outcome follows, perhaps at once.
+ * Feeds the message as it comes, in wire form, after 354. Returns how many bytes were taken; the
+ * rest is presented again with what follows. *ended: the end of data was among them; the outcome
+ * follows, perhaps at once.
  */
 size_t transaction_feed(struct transaction *transaction, struct span input, bool *ended);
 bool transaction_has_room(const struct transaction *transaction);
 
-/* The client is gone: no further commit begins. False when a commit is under way: the outcome will still come. */
+/* The client is gone: no further commit begins. False when a commit is under way: the outcome will
+ * still come. */
 bool transaction_client_gone(struct transaction *transaction);
 
 bool transaction_is_committing(const struct transaction *transaction);

@@ -235,18 +235,16 @@ static void upstream_step(struct upstream *up, enum client_event event)
         break;
     case CLIENT_DO_UNAVAILABLE:
         upstream_close(up, CONN_RESET);
-        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_UNAVAILABLE,
-                                                   .why = loss_text(event)});
+        upstream_tell(
+            up, (struct upstream_event){.kind = UPSTREAM_UNAVAILABLE, .why = loss_text(event)});
         break;
     case CLIENT_DO_REFUSED:
         upstream_close(up, CONN_FLUSH);
-        upstream_tell(up,
-                      (struct upstream_event){.kind = UPSTREAM_REFUSED, .reply = &up->reply});
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_REFUSED, .reply = &up->reply});
         break;
     case CLIENT_DO_LOST:
         upstream_close(up, CONN_RESET);
-        upstream_tell(up,
-                      (struct upstream_event){.kind = UPSTREAM_LOST, .why = loss_text(event)});
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_LOST, .why = loss_text(event)});
         break;
     case CLIENT_DO_POOL:
         pool_put(up->world->pool, up);
@@ -262,7 +260,8 @@ static void upstream_read(struct upstream *up)
         if (input.len == 0) {
             return;
         }
-        /* Nor is a reply to end-of-data owed while that is still with us: what comes then is no acceptance. */
+        /* Nor is a reply to end-of-data owed while that is still with us: what comes then is no
+         * acceptance. */
         if (!upstream_owes(up) ||
             (up->state == CLIENT_END && up->conn->ops->unsent(up->conn) != 0)) {
             upstream_step(up, CLIENT_ON_BAD);
@@ -346,6 +345,12 @@ void upstream_adopt(struct upstream *up, struct policy *policy, upstream_handler
     up->reused = true;
 }
 
+/* Nothing may have arrived before we speak: it would be taken for the answer. */
+static bool upstream_is_silent(struct upstream *up)
+{
+    return up->conn->ops->peek(up->conn).len == 0 && !up->conn->ops->pending(up->conn);
+}
+
 void upstream_mail(struct upstream *up, const struct envelope *envelope, struct span recipient)
 {
     char parameters[64];
@@ -360,6 +365,10 @@ void upstream_mail(struct upstream *up, const struct envelope *envelope, struct 
         text_puts(&text, " SMTPUTF8");
     }
     text_puts(&text, "\r\n");
+    if (!upstream_is_silent(up)) {
+        upstream_step(up, CLIENT_ON_LOST);
+        return;
+    }
     upstream_say(up, SPAN("MAIL FROM:<"));
     upstream_say(up, envelope->sender);
     upstream_say(up, SPAN(">"));
@@ -373,12 +382,20 @@ void upstream_mail(struct upstream *up, const struct envelope *envelope, struct 
 
 void upstream_rcpt(struct upstream *up, struct span recipient)
 {
+    if (!upstream_is_silent(up)) {
+        upstream_step(up, CLIENT_ON_LOST);
+        return;
+    }
     send_rcpt(up, recipient);
     upstream_set_state(up, CLIENT_RCPT);
 }
 
 void upstream_data(struct upstream *up)
 {
+    if (!upstream_is_silent(up)) {
+        upstream_step(up, CLIENT_ON_LOST);
+        return;
+    }
     upstream_say(up, SPAN("DATA\r\n"));
     upstream_set_state(up, CLIENT_DATA);
 }
@@ -395,7 +412,7 @@ size_t upstream_unsent(const struct upstream *up)
 
 bool upstream_end(struct upstream *up)
 {
-    if (up->conn->ops->peek(up->conn).len != 0 || up->conn->ops->pending(up->conn)) {
+    if (!upstream_is_silent(up)) {
         return false;
     }
     upstream_say(up, SPAN(".\r\n"));

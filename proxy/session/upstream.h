@@ -1,9 +1,11 @@
 /*
- * upstream: one SMTP client connection to an endpoint; it outlives the transactions it carries (RFC 5321 3; design: sections 5 and 6).
+ * upstream: one SMTP client connection to an endpoint; it outlives the transactions it carries (RFC
+ * 5321 3; design: sections 5 and 6).
  *
- * It follows the table of proxy/wire/client. Its owner is a leg, or, between transactions, the pool. It belongs to one
- * world. Events UNAVAILABLE, REFUSED and LOST are its last: it has closed itself, and the owner forgets it.
- * So are an answer with `last` and the calls upstream_release and upstream_reset.
+ * It follows the table of proxy/wire/client. Its owner is a leg, or, between transactions, the
+ * pool. It belongs to one world. Events UNAVAILABLE, REFUSED and LOST are its last: it has closed
+ * itself, and the owner forgets it. So are an answer with `last` and the calls upstream_release and
+ * upstream_reset.
  */
 #ifndef SPLITMX_PROXY_SESSION_UPSTREAM_H
 #define SPLITMX_PROXY_SESSION_UPSTREAM_H
@@ -54,8 +56,8 @@ typedef void upstream_handler(void *owner, const struct upstream_event *event);
 struct upstream;
 
 /*
- * Connects; `cell` is the endpoint's quota cell and is given back at the end, in every case. NULL: no descriptor or no memory.
- * `timeouts` and `helo` are read during the calls only.
+ * Connects; `cell` is the endpoint's quota cell and is given back at the end, in every case. NULL:
+ * no descriptor or no memory. `timeouts` and `helo` are read during the calls only.
  */
 struct upstream *upstream_open(struct world *world, const struct upstream_key *key, quota_cell cell,
                                struct policy *policy, upstream_handler *on_event, void *owner);
@@ -64,7 +66,11 @@ struct upstream *upstream_open(struct world *world, const struct upstream_key *k
 void upstream_adopt(struct upstream *upstream, struct policy *policy, upstream_handler *on_event,
                     void *owner);
 
-/* MAIL and the first RCPT, in one write where PIPELINING is offered. Allowed when ready. `recipient` stays valid until the answer. */
+/*
+ * Commands. An upstream that has spoken or ended before it was asked is lost, which is told from
+ * inside the call. MAIL and the first RCPT go in one write where PIPELINING is offered. Allowed
+ * when ready. `recipient` stays valid until the answer.
+ */
 void upstream_mail(struct upstream *upstream, const struct envelope *envelope,
                    struct span recipient);
 void upstream_rcpt(struct upstream *upstream, struct span recipient);
@@ -74,10 +80,12 @@ void upstream_data(struct upstream *upstream);
 void upstream_body(struct upstream *upstream, struct span bytes);
 size_t upstream_unsent(const struct upstream *upstream);
 
-/* End-of-data. False, and nothing is sent, when the upstream has spoken or ended out of turn: reset it. */
+/* End-of-data. False, and nothing is sent, when the upstream has spoken or ended out of turn: reset
+ * it. */
 bool upstream_end(struct upstream *upstream);
 
-/* Owner is done with it: back to the pool, after RSET where a transaction is open. Not while anything is owed. */
+/* Owner is done with it: back to the pool, after RSET where a transaction is open. Not while
+ * anything is owed. */
 void upstream_release(struct upstream *upstream);
 
 /* RST: the upstream has nothing of what was not committed. */
@@ -87,7 +95,8 @@ void upstream_reset(struct upstream *upstream);
 void upstream_quit(struct upstream *upstream);
 
 bool upstream_owes(const struct upstream *upstream); /* an answer is outstanding */
-bool upstream_worn(const struct upstream *upstream); /* has carried UPSTREAM_MESSAGES_MAX messages */
+bool upstream_worn(
+    const struct upstream *upstream); /* has carried UPSTREAM_MESSAGES_MAX messages */
 struct policy *upstream_policy(const struct upstream *upstream);
 struct world *upstream_world(const struct upstream *upstream);
 const struct upstream_key *upstream_key(const struct upstream *upstream);

@@ -1,13 +1,15 @@
 /*
- * world: what session code sees of everything outside: connection, clock, resolver (and, with the ledger, store).
+ * world: what session code sees of everything outside: connection, clock, resolver (and, with the
+ * ledger, store).
  *
- * Session, transaction, leg, upstream and pool reach sockets, time and names only through here, so the
- * very same code runs over libuv (proxy/net) and in the deterministic simulator (tests/sim).
+ * Session, transaction, leg, upstream and pool reach sockets, time and names only through here, so
+ * the very same code runs over libuv (proxy/net) and in the deterministic simulator (tests/sim).
  *
- * Thread: a world belongs to one thread, with all that lives in it. `shared` points to what several worlds share.
+ * Thread: a world belongs to one thread, with all that lives in it. `shared` points to what several
+ * worlds share.
  *
- * Order of events: an implementation calls into session code only from its loop, never from inside a call that
- * session code made to it. After each call it runs world_settle(), which frees what was
+ * Order of events: an implementation calls into session code only from its loop, never from inside
+ * a call that session code made to it. After each call it runs world_settle(), which frees what was
  * given to world_defer(): so an object may end in the middle of its own callback.
  */
 #ifndef SPLITMX_PROXY_SESSION_WORLD_H
@@ -31,20 +33,24 @@ enum conn_event {
 
 enum conn_close {
     CONN_FLUSH, /* send what is queued, then FIN */
-    CONN_RESET, /* RST at once, what is queued is dropped: that peer has nothing that it had not read */
+    CONN_RESET, /* RST at once, what is queued is dropped: that peer has nothing that it had not
+                   read */
 };
 
 struct conn;
 
 struct conn_ops {
-    /* Bytes arrived and not consumed, contiguous; valid until control returns to the implementation or conn_consume. */
+    /* Bytes arrived and not consumed, contiguous; valid until control returns to the implementation
+     * or conn_consume. */
     struct span (*peek)(struct conn *conn);
     void (*consume)(struct conn *conn, size_t count);
-    /* Queues bytes (copied where the kernel does not take them at once). Loss is told by an event. Memory trouble counts as loss. */
+    /* Queues bytes (copied where the kernel does not take them at once). Loss is told by an event.
+     * Memory trouble counts as loss. */
     void (*write)(struct conn *conn, struct span bytes);
     /* Bytes queued that the kernel, asked now, does not take. */
     size_t (*unsent)(struct conn *conn);
-    /* Whether bytes (or an end) have arrived that peek does not show yet: asks the kernel, no waiting. */
+    /* Whether bytes (or an end) have arrived that peek does not show yet: asks the kernel, no
+     * waiting. */
     bool (*pending)(struct conn *conn);
     /* No event will follow; the implementation frees the object in its own time. */
     void (*close)(struct conn *conn, enum conn_close how);
@@ -57,7 +63,8 @@ struct conn {
     void *owner;
 };
 
-/* The most bytes held that arrived and were not consumed; there an implementation stops reading, and goes on as they are consumed. */
+/* The most bytes held that arrived and were not consumed; there an implementation stops reading,
+ * and goes on as they are consumed. */
 #define CONN_HELD (64 * 1024)
 
 /* A connection that holds more unsent bytes than this has no room for more body. */
@@ -69,7 +76,8 @@ struct world;
 struct resolution; /* a look-up under way */
 
 struct world_ops {
-    /* Begins to connect. NULL: at once impossible (no descriptor, no memory). Time-outs are the caller's. */
+    /* Begins to connect. NULL: at once impossible (no descriptor, no memory). Time-outs are the
+     * caller's. */
     struct conn *(*connect)(struct world *world, const struct net_address *address);
 
     /* See resolver_nexthop; never calls back from inside. NULL when memory is short. */
@@ -102,9 +110,10 @@ struct session;
 
 struct world {
     const struct world_ops *ops;
-    uint64_t now;          /* milliseconds, monotonic; the implementation sets it before each event */
-    struct timers timers;  /* the implementation runs them */
-    struct policy *policy; /* in force for new transactions; one reference held (world_set_policy) */
+    uint64_t now; /* milliseconds, monotonic; the implementation sets it before each event */
+    struct timers timers; /* the implementation runs them */
+    struct policy
+        *policy; /* in force for new transactions; one reference held (world_set_policy) */
     struct shared *shared;
     struct pool *pool;
     struct stats *stats;
@@ -124,8 +133,8 @@ void world_set_policy(struct world *world, struct policy *policy);
 void world_defer(struct world *world, struct deferred *deferred);
 void world_settle(struct world *world);
 
-/* Stops taking work: idle sessions get 421 4.3.2 now, the others when their transaction ends; at `deadline`
- * (milliseconds, as now) those not yet committing are cut with 421. */
+/* Stops taking work: idle sessions get 421 4.3.2 now, the others when their transaction ends; at
+ * `deadline` (milliseconds, as now) those not yet committing are cut with 421. */
 void world_drain(struct world *world, uint64_t deadline);
 
 #endif

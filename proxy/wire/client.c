@@ -7,7 +7,10 @@ struct client_row {
 };
 
 /* Shorthand for the table's cells, so that a row is read at a glance. */
-#define STEP(action, next) {CLIENT_DO_##action, CLIENT_##next}
+#define STEP(action, next)                                                                         \
+    {                                                                                              \
+        CLIENT_DO_##action, CLIENT_##next                                                          \
+    }
 
 /* Nothing is owed in this state: whatever comes is out of order (design: section 5, "unsolicited
  * bytes end the leg"). */
@@ -29,7 +32,8 @@ struct client_row {
     [CLIENT_ON_LATE] = STEP(UNAVAILABLE, CLOSED)
 
 static const struct client_row table[CLIENT_STATES] = {
-    [CLIENT_CONNECT] = {"CONNECT", "the connection",
+    [CLIENT_CONNECT] = {"CONNECT",
+                        "the connection",
                         {[CLIENT_ON_OPEN] = STEP(NOTHING, GREETING),
                          [CLIENT_ON_2XX] = STEP(UNAVAILABLE, CLOSED),
                          [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
@@ -37,7 +41,8 @@ static const struct client_row table[CLIENT_STATES] = {
                          [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
                          [CLIENT_ON_5XX] = STEP(UNAVAILABLE, CLOSED),
                          LOSS_IS_ABSENCE}},
-    [CLIENT_GREETING] = {"GREETING", "the greeting",
+    [CLIENT_GREETING] = {"GREETING",
+                         "the greeting",
                          {[CLIENT_ON_OPEN] = STEP(UNAVAILABLE, CLOSED),
                           [CLIENT_ON_2XX] = STEP(EHLO, EHLO),
                           [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
@@ -45,7 +50,8 @@ static const struct client_row table[CLIENT_STATES] = {
                           [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
                           [CLIENT_ON_5XX] = STEP(REFUSED, CLOSED),
                           LOSS_IS_ABSENCE}},
-    [CLIENT_EHLO] = {"EHLO", "the answer to EHLO",
+    [CLIENT_EHLO] = {"EHLO",
+                     "the answer to EHLO",
                      {[CLIENT_ON_OPEN] = STEP(UNAVAILABLE, CLOSED),
                       [CLIENT_ON_2XX] = STEP(READY, READY),
                       [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
@@ -53,7 +59,8 @@ static const struct client_row table[CLIENT_STATES] = {
                       [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
                       [CLIENT_ON_5XX] = STEP(HELO, HELO),
                       LOSS_IS_ABSENCE}},
-    [CLIENT_HELO] = {"HELO", "the answer to HELO",
+    [CLIENT_HELO] = {"HELO",
+                     "the answer to HELO",
                      {[CLIENT_ON_OPEN] = STEP(UNAVAILABLE, CLOSED),
                       [CLIENT_ON_2XX] = STEP(READY, READY),
                       [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
@@ -62,14 +69,16 @@ static const struct client_row table[CLIENT_STATES] = {
                       [CLIENT_ON_5XX] = STEP(REFUSED, CLOSED),
                       LOSS_IS_ABSENCE}},
     [CLIENT_READY] = {"READY", "nothing", {OWES_NOTHING}},
-    [CLIENT_MAIL] = {"MAIL", "the answer to MAIL",
+    [CLIENT_MAIL] = {"MAIL",
+                     "the answer to MAIL",
                      {[CLIENT_ON_2XX] = STEP(RCPT, RCPT),
                       [CLIENT_ON_3XX] = STEP(LOST, CLOSED),
                       [CLIENT_ON_4XX] = STEP(ANSWER, READY),
                       [CLIENT_ON_421] = STEP(ANSWER_LAST, CLOSED),
                       [CLIENT_ON_5XX] = STEP(ANSWER, READY),
                       LOSS_IS_LOSS}},
-    [CLIENT_MAIL_PIPED] = {"MAIL_PIPED", "the answer to MAIL",
+    [CLIENT_MAIL_PIPED] = {"MAIL_PIPED",
+                           "the answer to MAIL",
                            {[CLIENT_ON_2XX] = STEP(NOTHING, RCPT),
                             [CLIENT_ON_3XX] = STEP(LOST, CLOSED),
                             [CLIENT_ON_4XX] = STEP(KEEP, VOID),
@@ -78,7 +87,8 @@ static const struct client_row table[CLIENT_STATES] = {
                             LOSS_IS_LOSS}},
     /* The refusal of MAIL stands whatever becomes of the RCPT behind it; an upstream that then
      * accepts the RCPT is out of step and is not used again. */
-    [CLIENT_VOID] = {"VOID", "the answer to a void RCPT",
+    [CLIENT_VOID] = {"VOID",
+                     "the answer to a void RCPT",
                      {[CLIENT_ON_OPEN] = STEP(LOST, CLOSED),
                       [CLIENT_ON_2XX] = STEP(ANSWER_KEPT, CLOSED),
                       [CLIENT_ON_3XX] = STEP(ANSWER_KEPT, CLOSED),
@@ -88,7 +98,8 @@ static const struct client_row table[CLIENT_STATES] = {
                       [CLIENT_ON_BAD] = STEP(ANSWER_KEPT, CLOSED),
                       [CLIENT_ON_LOST] = STEP(ANSWER_KEPT, CLOSED),
                       [CLIENT_ON_LATE] = STEP(ANSWER_KEPT, CLOSED)}},
-    [CLIENT_RCPT] = {"RCPT", "the answer to RCPT",
+    [CLIENT_RCPT] = {"RCPT",
+                     "the answer to RCPT",
                      {[CLIENT_ON_2XX] = STEP(ANSWER, OPEN),
                       [CLIENT_ON_3XX] = STEP(LOST, CLOSED),
                       [CLIENT_ON_4XX] = STEP(ANSWER, OPEN),
@@ -96,7 +107,8 @@ static const struct client_row table[CLIENT_STATES] = {
                       [CLIENT_ON_5XX] = STEP(ANSWER, OPEN),
                       LOSS_IS_LOSS}},
     [CLIENT_OPEN] = {"OPEN", "nothing", {OWES_NOTHING}},
-    [CLIENT_DATA] = {"DATA", "the answer to DATA",
+    [CLIENT_DATA] = {"DATA",
+                     "the answer to DATA",
                      {[CLIENT_ON_2XX] = STEP(LOST, CLOSED),
                       [CLIENT_ON_3XX] = STEP(ANSWER, BODY),
                       [CLIENT_ON_4XX] = STEP(ANSWER, OPEN),
@@ -104,21 +116,24 @@ static const struct client_row table[CLIENT_STATES] = {
                       [CLIENT_ON_5XX] = STEP(ANSWER, OPEN),
                       LOSS_IS_LOSS}},
     [CLIENT_BODY] = {"BODY", "nothing", {OWES_NOTHING}},
-    [CLIENT_END] = {"END", "the answer to end-of-data",
+    [CLIENT_END] = {"END",
+                    "the answer to end-of-data",
                     {[CLIENT_ON_2XX] = STEP(ANSWER, READY),
                      [CLIENT_ON_3XX] = STEP(LOST, CLOSED),
                      [CLIENT_ON_4XX] = STEP(ANSWER, READY),
                      [CLIENT_ON_421] = STEP(ANSWER_LAST, CLOSED),
                      [CLIENT_ON_5XX] = STEP(ANSWER, READY),
                      LOSS_IS_LOSS}},
-    [CLIENT_RSET] = {"RSET", "the answer to RSET",
+    [CLIENT_RSET] = {"RSET",
+                     "the answer to RSET",
                      {[CLIENT_ON_2XX] = STEP(POOL, READY),
                       [CLIENT_ON_3XX] = STEP(LOST, CLOSED),
                       [CLIENT_ON_4XX] = STEP(LOST, CLOSED),
                       [CLIENT_ON_421] = STEP(LOST, CLOSED),
                       [CLIENT_ON_5XX] = STEP(LOST, CLOSED),
                       LOSS_IS_LOSS}},
-    [CLIENT_CLOSED] = {"CLOSED", "nothing",
+    [CLIENT_CLOSED] = {"CLOSED",
+                       "nothing",
                        {[CLIENT_ON_OPEN] = STEP(NOTHING, CLOSED),
                         [CLIENT_ON_2XX] = STEP(NOTHING, CLOSED),
                         [CLIENT_ON_3XX] = STEP(NOTHING, CLOSED),

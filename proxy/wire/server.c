@@ -7,8 +7,14 @@ struct server_row {
 };
 
 /* Shorthand for the table's cells, so that a row is read at a glance. */
-#define DO(action)                {SERVER_DO_##action, 0, NULL, NULL}
-#define SAY(code, enhanced, text) {SERVER_DO_SAY, code, enhanced, text}
+#define DO(action)                                                                                 \
+    {                                                                                              \
+        SERVER_DO_##action, 0, NULL, NULL                                                          \
+    }
+#define SAY(code, enhanced, text)                                                                  \
+    {                                                                                              \
+        SERVER_DO_SAY, code, enhanced, text                                                        \
+    }
 
 /* What is answered alike wherever a command is read. */
 #define ANY_TIME                                                                                   \
@@ -29,21 +35,20 @@ struct server_row {
     [VERB_HTTP] = DO(HOLD)
 
 static const struct server_row table[SERVER_STATES] = {
-    [SERVER_HELO] = {"HELO", "waiting for EHLO",
-                     {ANY_TIME,
-                      [VERB_MAIL] = SAY(503, "5.5.1", "Say EHLO first"),
+    [SERVER_HELO] = {"HELO",
+                     "waiting for EHLO",
+                     {ANY_TIME, [VERB_MAIL] = SAY(503, "5.5.1", "Say EHLO first"),
                       [VERB_RCPT] = SAY(503, "5.5.1", "Say EHLO first"),
                       [VERB_DATA] = SAY(503, "5.5.1", "Say EHLO first")}},
-    [SERVER_READY] = {"READY", "waiting for a command",
-                      {ANY_TIME,
-                       [VERB_MAIL] = DO(MAIL),
-                       [VERB_RCPT] = SAY(503, "5.5.1", "Need MAIL first"),
-                       [VERB_DATA] = SAY(503, "5.5.1", "Need MAIL first")}},
-    [SERVER_ENVELOPE] = {"ENVELOPE", "waiting for a recipient or DATA",
-                         {ANY_TIME,
-                          [VERB_MAIL] = SAY(503, "5.5.1", "Nested MAIL"),
-                          [VERB_RCPT] = DO(RCPT),
-                          [VERB_DATA] = DO(DATA)}},
+    [SERVER_READY] =
+        {"READY",
+         "waiting for a command",
+         {ANY_TIME, [VERB_MAIL] = DO(MAIL), [VERB_RCPT] = SAY(503, "5.5.1", "Need MAIL first"),
+          [VERB_DATA] = SAY(503, "5.5.1", "Need MAIL first")}},
+    [SERVER_ENVELOPE] = {"ENVELOPE",
+                         "waiting for a recipient or DATA",
+                         {ANY_TIME, [VERB_MAIL] = SAY(503, "5.5.1", "Nested MAIL"),
+                          [VERB_RCPT] = DO(RCPT), [VERB_DATA] = DO(DATA)}},
     [SERVER_NAME] = {"NAME", "looking up the client's name", {NO_COMMANDS}},
     [SERVER_RCPT] = {"RCPT", "asking for a recipient", {NO_COMMANDS}},
     [SERVER_DATA] = {"DATA", "asking upstreams to take the message", {NO_COMMANDS}},

@@ -247,6 +247,15 @@ def test_route_uses_the_table_in_force(start_split):
     assert user["next_hops"][0]["port"] == split.local.port
 
 
+def test_several_route_files_are_one_table_and_json_is_yaml(folder):
+    folder.write("more.json", '{"other.test": "local"}\n')
+    folder.write("transport", "third.test smtp:[192.0.2.3]\n")
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace(
+        "routes: routes.yaml", "routes: [routes.yaml, more.json, transport]\ndomains: [example.com, other.test, third.test]"))
+    assert [one["source"].rsplit("/")[-1] for one in route(folder, "x@example.com", "x@other.test", "x@third.test")] == \
+        ["routes.yaml:1", "more.json:1", "transport:1"]
+
+
 # import
 
 
@@ -328,6 +337,15 @@ def test_the_control_socket_is_private_and_the_state_directory_made(start_split)
     state = split.daemon.folder.path / "state"
     assert state.stat().st_mode & 0o777 == 0o700
     assert (state / "control.sock").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_log_can_be_json(start_split):
+    split = start_split(log={"format": "json", "level": "debug"})
+    with split.client(hello='quote"and\\backslash') as client:
+        assert client.send_mail(message(), "user@example.com") == 250
+    split.daemon.await_log("transaction")
+    for line in split.daemon.lines:
+        assert isinstance(json.loads(line), dict), line
 
 
 def test_reload_reports_errors_with_their_place_and_exits_1(start_split):

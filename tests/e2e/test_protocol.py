@@ -492,6 +492,13 @@ def test_ids_of_transactions_differ(split):
     assert len(ids) == 5
 
 
+def test_ids_of_sessions_differ_whatever_worker_has_them(split):
+    for _ in range(40):
+        assert split.daemon.send(message(), LOCAL) == 250
+    ids = [re.search(rb"\bid\s+(\S+?)[;\s]", m.data).group(1) for m in split.local.await_messages(40)]
+    assert len(set(ids)) == 40, "ids repeat: " + ", ".join(sorted({i.decode() for i in ids if ids.count(i) > 1}))
+
+
 def test_a_hello_cannot_forge_a_received_field_or_a_log_line(split):
     hello = 'x);(by"evil\\'
     sent = message()

@@ -31,7 +31,7 @@ def named(start_upstream):
     return make
 
 
-# Judged from outside
+# The transport map of the story
 
 
 def test_a_transport_map_as_it_stands(start_daemon, start_upstream):

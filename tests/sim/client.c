@@ -46,6 +46,7 @@ struct client {
     bool refused_data; /* the last DATA, 554: the transaction is open still */
     size_t body_at;    /* of the message that is being sent */
     bool sending;      /* a piece of a message, or the next group, is due */
+    bool closed;       /* the proxy has closed its end */
     bool dismissed;    /* the proxy has said that it closes */
     bool gone;
     bool done;
@@ -76,7 +77,7 @@ static void add_oddities(struct client *c)
 static void add_transaction(struct client *c)
 {
     struct sim *sim = c->sim;
-    struct message *message = message_new(sim, sim->message_count);
+    struct message *message = message_new(sim, sim->message_count, &c->closed);
     sim->messages[sim->message_count++] = message;
     add_oddities(c);
     add_op(c, OP_MAIL, message, 0);
@@ -347,6 +348,10 @@ static void expect_op(struct client *c, struct op *op, struct span reply)
 static void client_answered(struct client *c, struct span reply)
 {
     sim_note_span(c->sim, "client hears", c->number, reply);
+    if (c->sim->draining && !c->dismissed && span_starts_fold(reply, SPAN("421 4.3.2 "))) {
+        c->dismissed = true;
+        return;
+    }
     if (c->dismissed || c->answered >= c->sent) {
         sim_fail(c->sim, "client %u: an answer to nothing: `%.*s`", c->number, SPAN_ARGS(reply));
     }
@@ -441,6 +446,7 @@ static void client_comes(struct client *c)
         abort();
     }
     c->link = link_from_client(sim, &actor, c);
+    c->link->closed = &c->closed;
     c->sent = 1; /* the greeting is owed */
     sim_note(sim, "client comes", c->number, c->link->id);
     session_begin(&sim->world, &c->link->conn, &peer);

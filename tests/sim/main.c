@@ -1,7 +1,7 @@
 /*
  * sim: runs session code in simulated worlds until enough split transactions have been seen.
  *
- *   sim [--seed S] [--runs N] [--world W] [--twice] [--trace]
+ *   sim [--seed S] [--runs N] [--world W] [--faults F] [--twice] [--trace]
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -11,7 +11,7 @@
 #include "tests/sim/sim.h"
 
 struct options {
-    uint64_t seed, runs, world;
+    uint64_t seed, runs, world, faults;
     bool one_world, twice, trace;
 };
 
@@ -26,9 +26,13 @@ static bool take_number(const char *text, uint64_t *out)
 static bool take_options(int argc, char **argv, struct options *options)
 {
     static const struct option known[] = {
-        {"seed", required_argument, NULL, 's'},  {"runs", required_argument, NULL, 'n'},
-        {"world", required_argument, NULL, 'w'}, {"twice", no_argument, NULL, '2'},
-        {"trace", no_argument, NULL, 't'},       {0},
+        {"seed", required_argument, NULL, 's'},
+        {"runs", required_argument, NULL, 'n'},
+        {"world", required_argument, NULL, 'w'},
+        {"twice", no_argument, NULL, '2'},
+        {"faults", required_argument, NULL, 'f'},
+        {"trace", no_argument, NULL, 't'},
+        {0},
     };
     bool good = true;
     for (int c; good && (c = getopt_long(argc, argv, "n:", known, NULL)) != -1;) {
@@ -41,6 +45,9 @@ static bool take_options(int argc, char **argv, struct options *options)
             break;
         case 'w':
             good = options->one_world = take_number(optarg, &options->world);
+            break;
+        case 'f':
+            good = take_number(optarg, &options->faults) && options->faults <= 10000;
             break;
         case '2':
             options->twice = true;
@@ -59,8 +66,10 @@ static bool take_options(int argc, char **argv, struct options *options)
 static struct sim_totals run(const struct options *options)
 {
     struct sim_totals totals = {0};
-    struct sim_config config = {
-        .seed = options->seed, .number = options->world, .trace = options->trace};
+    struct sim_config config = {.seed = options->seed,
+                                .number = options->world,
+                                .trace = options->trace,
+                                .faults = (unsigned)options->faults};
     do {
         sim_run(&config, &totals);
         config.number++;
@@ -78,7 +87,8 @@ int main(int argc, char **argv)
 {
     struct options options = {.seed = 1, .runs = 1000};
     if (!take_options(argc, argv, &options)) {
-        fprintf(stderr, "usage: sim [--seed S] [--runs N] [--world W] [--twice] [--trace]\n");
+        fprintf(stderr,
+                "usage: sim [--seed S] [--runs N] [--world W] [--faults F] [--twice] [--trace]\n");
         return 64;
     }
     struct sim_totals first = run(&options);

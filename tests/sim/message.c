@@ -85,11 +85,12 @@ static enum ending any_ending(struct sim *sim)
                          : ENDING_END_RESET;
 }
 
-struct message *message_new(struct sim *sim, unsigned id)
+struct message *message_new(struct sim *sim, unsigned id, const bool *client_closed)
 {
     struct message *message = sim_alloc(1, sizeof *message);
     message->sim = sim;
     message->id = id;
+    message->client_closed = client_closed;
     message->null_sender = sim_chance(sim, 10);
     make_body(message, any_size(sim));
     message->says_size = sim_chance(sim, 50) && message->size != 0;

@@ -63,6 +63,7 @@ enum ending {
 struct message {
     struct sim *sim;
     unsigned id;
+    const bool *client_closed; /* the proxy has closed its client's connection */
     bool null_sender, says_size, says_8bit;
     enum ending ending;
     size_t size;        /* unstuffed */
@@ -77,11 +78,12 @@ struct message {
     bool mail_ok;                        /* the proxy took MAIL */
     bool end_sent;                       /* the client has sent its end of data */
     bool begun;                          /* the client had 354 */
-    bool settled;                        /* and the outcome */
-    unsigned code;                       /* of the outcome */
+    bool cut;      /* settled by the loss of an upstream: the first commits may stand */
+    bool settled;  /* and the outcome */
+    unsigned code; /* of the outcome */
 };
 
-struct message *message_new(struct sim *sim, unsigned id);
+struct message *message_new(struct sim *sim, unsigned id, const bool *client_closed);
 void message_free(struct message *message);
 
 /* ---- what upstreams say ---- */

@@ -101,6 +101,9 @@ static void sim_close(struct conn *conn, enum conn_close how)
     }
     sim_note(link->sim, how == CONN_RESET ? "proxy resets" : "proxy closes", link->id, 0);
     link->proxy_open = false;
+    if (link->closed != NULL) {
+        *link->closed = true;
+    }
     link->conn.on_event = NULL;
     link->conn.owner = NULL;
     if (how == CONN_RESET) {

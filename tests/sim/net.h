@@ -47,6 +47,7 @@ struct link {
     unsigned delay;
     const struct link_actor *actor;
     void *self;
+    bool *closed;          /* set when the proxy closes its end; NULL: nobody wants to know */
     struct server *server; /* of an outgoing link that will be established */
 };
 

@@ -9,6 +9,7 @@ struct service {
     struct server *server;
     struct link *link;
     bool closed, busy, idle_armed;
+    bool used; /* has had a transaction: before that it is patient */
     unsigned events;
     uint64_t idle_since;
     bool mail, mail_refused;
@@ -86,7 +87,7 @@ static void service_says(struct service *s, enum stage stage, unsigned number, e
 static void service_idle(struct service *s)
 {
     s->idle_since = s->sim->world.now;
-    if (s->server->idle_timeout != 0 && !s->idle_armed) {
+    if (s->used && s->server->idle_timeout != 0 && !s->idle_armed) {
         s->idle_armed = true;
         service_at(s, s->server->idle_timeout, SERVICE_IDLES);
     }
@@ -198,6 +199,7 @@ static void service_mail(struct service *s, struct span line)
     }
     s->mail_refused = message != NULL && !fate_is_yes(message->mail[s->server->relay]);
     s->mail = !s->mail_refused;
+    s->used = true;
     s->message = message;
     if (message != NULL) {
         service_says(s, STAGE_MAIL, s->server->relay, message->mail[s->server->relay]);
@@ -372,9 +374,29 @@ static void service_go(struct service *s)
 
 /* ---- the link's events ---- */
 
+/* A fault: the server goes away, in order or not, whatever it was about to say. */
+static bool service_breaks(struct service *s)
+{
+    if (s->sim->config.faults == 0 || sim_below(s->sim, 10000) >= s->sim->config.faults) {
+        return false;
+    }
+    sim_note(s->sim, "server breaks", s->link->id, 0);
+    if (sim_chance(s->sim, 50)) {
+        link_reset(s->link);
+    } else {
+        link_close(s->link);
+    }
+    service_over(s);
+    return true;
+}
+
 static void on_bytes(void *self)
 {
-    service_go(self);
+    struct service *s = self;
+    if (!service_breaks(s)) {
+        service_go(s);
+    }
+    service_free_when_done(s);
 }
 
 static void on_end(void *self)

@@ -132,12 +132,30 @@ void sim_settle(struct sim *sim)
 /* A reload: the same rules in a new snapshot. */
 static void on_reload(struct sim *sim, void *object, int kind)
 {
-    struct policy *policy = sim_policy_new(sim);
+    struct policy *policy;
     (void)object;
     (void)kind;
+    if (sim->world.ops == NULL) {
+        return; /* the world is over already */
+    }
+    policy = sim_policy_new(sim);
     sim_note(sim, "reload", sim->policies, 0);
     world_set_policy(&sim->world, policy);
     policy_unref(policy);
+    sim_settle(sim);
+}
+
+/* SIGTERM. */
+static void on_drain(struct sim *sim, void *object, int kind)
+{
+    (void)object;
+    (void)kind;
+    if (sim->world.ops == NULL) {
+        return;
+    }
+    sim_note(sim, "drain", 0, 0);
+    sim->draining = true;
+    world_drain(&sim->world, sim->world.now + sim_below(sim, 30000));
     sim_settle(sim);
 }
 
@@ -163,6 +181,9 @@ static void sim_begin(struct sim *sim)
     }
     for (uint64_t reloads = sim_below(sim, 4); reloads > 0; reloads--) {
         sim_at(sim, sim_below(sim, span), on_reload, NULL, 0);
+    }
+    if (sim_chance(sim, 8)) {
+        sim_at(sim, sim_below(sim, 2 * span), on_drain, NULL, 0);
     }
 }
 

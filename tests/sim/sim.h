@@ -51,6 +51,7 @@ struct sim_config {
     uint64_t seed;
     uint64_t number; /* of the world in its run; seeded by both */
     bool trace;
+    unsigned faults; /* of 10,000 pieces that reach an upstream, so many make it go away */
 };
 
 /* An upstream server, one for each relay. What is random here stays so while the world lasts. */
@@ -84,6 +85,7 @@ struct sim {
     unsigned relay_count;
     unsigned policies;          /* alive */
     struct net_address nowhere; /* an address where connections are refused */
+    bool draining;              /* world_drain was called */
     bool crowded;               /* max-connections is small: answers that say so are in order */
     bool ptr_slow;
     unsigned delay; /* most milliseconds that the network holds a piece */

@@ -106,36 +106,38 @@ static void an_almost_empty_file_means_the_defaults(void **state)
     config_unref(config);
 }
 
+static const char every_key[] = "hostname: MX.example.com\n"
+                                "domains: [Example.COM, .example.com, \"[IPv6:::1]\"]\n"
+                                "routes: [routes.yaml, /etc/postfix/transport]\n"
+                                "state-directory: state\n"
+                                "user: mail\n"
+                                "workers: 4\n"
+                                "listen:\n"
+                                "  - address: 127.0.0.1:2525\n"
+                                "    tls: none\n"
+                                "  - {address: \"[::1]:2525\"}\n"
+                                "relays:\n"
+                                "  local:\n"
+                                "    next-hop: smtp:[127.0.0.1]:10025\n"
+                                "    identity: none\n"
+                                "    max-connections: 7\n"
+                                "    tls: none\n"
+                                "  king_2-x: {next-hop: \"smtp:[kingmailer.org]\"}\n"
+                                "split: defer\n"
+                                "smtputf8: false\n"
+                                "recipient-delimiter: \"\"\n"
+                                "limits: {message-size: 1K, recipients: 1, connections: 2, "
+                                "connections-per-client: 3, errors: 4, received-hops: 5}\n"
+                                "timeouts: {command: 1m, connect: 2s, greeting: 3s, "
+                                "recipient: 4s, data: 5s, end-of-data: 6s, pool-idle: 0, "
+                                "drain: 8ms}\n"
+                                "dns: {servers: [\"127.0.0.1:53\", \"[::1]:5353\"]}\n"
+                                "log: {level: debug, format: json}\n";
+
 static void every_key_goes_where_it_belongs(void **state)
 {
     (void)state;
-    struct config *config = load_fine("hostname: MX.example.com\n"
-                                      "domains: [Example.COM, .example.com, \"[IPv6:::1]\"]\n"
-                                      "routes: [routes.yaml, /etc/postfix/transport]\n"
-                                      "state-directory: state\n"
-                                      "user: mail\n"
-                                      "workers: 4\n"
-                                      "listen:\n"
-                                      "  - address: 127.0.0.1:2525\n"
-                                      "    tls: none\n"
-                                      "  - {address: \"[::1]:2525\"}\n"
-                                      "relays:\n"
-                                      "  local:\n"
-                                      "    next-hop: smtp:[127.0.0.1]:10025\n"
-                                      "    identity: none\n"
-                                      "    max-connections: 7\n"
-                                      "    tls: none\n"
-                                      "  king_2-x: {next-hop: \"smtp:[kingmailer.org]\"}\n"
-                                      "split: defer\n"
-                                      "smtputf8: false\n"
-                                      "recipient-delimiter: \"\"\n"
-                                      "limits: {message-size: 1K, recipients: 1, connections: 2, "
-                                      "connections-per-client: 3, errors: 4, received-hops: 5}\n"
-                                      "timeouts: {command: 1m, connect: 2s, greeting: 3s, "
-                                      "recipient: 4s, data: 5s, end-of-data: 6s, pool-idle: 0, "
-                                      "drain: 8ms}\n"
-                                      "dns: {servers: [\"127.0.0.1:53\", \"[::1]:5353\"]}\n"
-                                      "log: {level: debug, format: json}\n");
+    struct config *config = load_fine(every_key);
     char path[256];
     assert_string_equal(config->hostname.text, "MX.example.com");
     assert_int_equal(config->hostname.line, 1);
@@ -155,6 +157,13 @@ static void every_key_goes_where_it_belongs(void **state)
     assert_true(config->listeners[0].tls_given);
     assert_string_equal(config->listeners[1].address.text, "[::1]:2525");
     assert_false(config->listeners[1].tls_given);
+    config_unref(config);
+}
+
+static void every_key_of_a_relay_goes_where_it_belongs(void **state)
+{
+    (void)state;
+    struct config *config = load_fine(every_key);
     assert_int_equal(config->relay_count, 2);
     const struct config_relay *relay = &config->relays[0];
     assert_string_equal(relay->name.text, "local");
@@ -173,6 +182,13 @@ static void every_key_goes_where_it_belongs(void **state)
     assert_int_equal(relay->max_connections, 100);
     assert_int_equal(relay->tls, RELAY_TLS_MAY);
     assert_false(relay->tls_given);
+    config_unref(config);
+}
+
+static void every_limit_and_time_goes_where_it_belongs(void **state)
+{
+    (void)state;
+    struct config *config = load_fine(every_key);
     assert_int_equal(config->split, SPLIT_DEFER);
     assert_int_equal(config->recipient_delimiter, 0);
     assert_int_equal(config->limits.message_size, 1024);
@@ -557,6 +573,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_almost_empty_file_means_the_defaults),
         cmocka_unit_test(every_key_goes_where_it_belongs),
+        cmocka_unit_test(every_key_of_a_relay_goes_where_it_belongs),
+        cmocka_unit_test(every_limit_and_time_goes_where_it_belongs),
         cmocka_unit_test(relative_paths_are_relative_to_the_file),
         cmocka_unit_test(sections_without_keys_are_empty),
         cmocka_unit_test(what_is_wrong_is_told_with_its_place),

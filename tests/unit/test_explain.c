@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "proxy/cli/explain.h"
-#include "proxy/cli/json.h"
+#include "proxy/cli/quote.h"
 
 typedef void printer(const struct explanation *explanation, FILE *out);
 
@@ -129,11 +129,11 @@ static void assert_string(struct span value, const char *json, const char *plain
     size_t len;
     FILE *out = open_memstream(&text, &len);
     assert_non_null(out);
-    json_string(out, value);
+    json_put_string(out, value);
     fflush(out);
     assert_string_equal(text, json);
     rewind(out);
-    plain_string(out, value);
+    print_plain(out, value);
     fputc('\0', out);
     fclose(out);
     assert_string_equal(text, plain);

@@ -1,4 +1,4 @@
-#include "proxy/cli/json.h"
+#include "proxy/cli/quote.h"
 
 #include "proxy/wire/utf8.h"
 
@@ -25,7 +25,7 @@ void json_put_string(FILE *out, struct span value)
     fputc('"', out);
 }
 
-void plain_string(FILE *out, struct span value)
+void print_plain(FILE *out, struct span value)
 {
     while (value.len > 0) {
         const size_t valid = utf8_length(value);

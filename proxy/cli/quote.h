@@ -1,8 +1,9 @@
 /*
- * json: values of one JSON line. What is written is always valid JSON, whatever the bytes are.
+ * quote: strangers' text on standard output, as JSON or for a terminal; whatever the bytes are,
+ * neither breaks.
  */
-#ifndef SPLITMX_PROXY_CLI_JSON_H
-#define SPLITMX_PROXY_CLI_JSON_H
+#ifndef SPLITMX_PROXY_CLI_QUOTE_H
+#define SPLITMX_PROXY_CLI_QUOTE_H
 
 #include <stdio.h>
 
@@ -12,6 +13,6 @@
 void json_put_string(FILE *out, struct span value);
 
 /* Without quotes, for a terminal: control characters and bytes that are no UTF-8 as \xNN. */
-void plain_string(FILE *out, struct span value);
+void print_plain(FILE *out, struct span value);
 
 #endif

@@ -1,0 +1,148 @@
+/*
+ * The barrier, and commit in turn (design: section 5). End-of-data is sent to no leg before the
+ * client's own has come and every leg has taken the whole body; then to one leg at a time; the
+ * first that does not answer 2xx stops it.
+ */
+#include "proxy/session/summary.h"
+#include "proxy/session/transaction_state.h"
+
+/* No commit begins with less than this left of `end-of-data` (design: section 5), milliseconds; a
+ * ninth of it where that is shorter than the 9 minutes of the default. */
+#define COMMIT_MARGIN 60000
+
+/* One of several upstreams decided for all: its words, and whose they are (design: section 5). */
+void commit_joint_refusal(const struct transaction *tx, const struct leg *leg,
+                          const struct reply *its, struct reply *out)
+{
+    if (tx->turns == 1) {
+        *out = *its;
+        return;
+    }
+    struct span words = reply_first_line(its);
+    reply_setf(out, 451, "4.3.0", "%s: %u %s%s%.*s", leg_relay(leg)->name, its->code, its->enhanced,
+               its->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(words));
+}
+
+static void settle_with(struct transaction *tx, const struct reply *reply)
+{
+    tx->outcome = *reply;
+    transaction_abandon(tx);
+    transaction_settle(tx);
+    transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+}
+
+static void settle_late(struct transaction *tx, const char *why)
+{
+    struct reply reply;
+    reply_set(&reply, 451, "4.4.2", why);
+    settle_with(tx, &reply);
+}
+
+static bool all_have_taken(const struct transaction *tx)
+{
+    for (unsigned i = tx->committed; i < tx->turns; i++) {
+        if (!leg_has_taken_all(tx->turn[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t commit_margin(const struct transaction *tx)
+{
+    uint64_t ninth = tx->policy->config->timeouts.end_of_data / 9;
+    return ninth < COMMIT_MARGIN ? ninth : COMMIT_MARGIN;
+}
+
+void commit_next(struct transaction *tx)
+{
+    if (tx->committed == tx->turns) {
+        if (tx->turns == 0) {
+            reply_set(&tx->joint, 250, "2.0.0", "Ok"); /* all were to be discarded */
+        }
+        settle_with(tx, &tx->joint);
+    } else if (tx->client_gone) {
+        settle_late(tx, "The client is gone");
+    } else if (tx->turns > 1 &&
+               !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
+        tx->state = TRANSACTION_IS_FLUSHING;
+    } else if (tx->world->now + commit_margin(tx) > tx->commit_by) {
+        settle_late(tx, "Too late to begin another delivery");
+    } else {
+        tx->state = TRANSACTION_IS_COMMITTING;
+        if (!leg_commit(tx->turn[tx->committed])) {
+            settle_late(tx, "Upstream spoke before the end of data");
+        }
+    }
+}
+
+/* The words of one of several: "local: Ok; kingmailer: queued as 4711". */
+static void add_words(struct transaction *tx, struct leg *leg, const struct reply *reply)
+{
+    char words[440];
+    struct text text = TEXT(words);
+    struct span its = reply_first_line(reply);
+    if (tx->committed != 0) {
+        text_printf(&text, "%s; ", tx->joint.text);
+    }
+    text_printf(&text, "%s: %.*s", leg_relay(leg)->name, SPAN_ARGS(its));
+    reply_set(&tx->joint, 250, "2.0.0", words);
+}
+
+void commit_answered(struct transaction *tx, struct leg *leg, const struct reply *reply)
+{
+    struct reply refusal;
+    if (!reply_is(reply, 2)) {
+        commit_joint_refusal(tx, leg, reply, &refusal);
+        settle_with(tx, &refusal);
+        return;
+    }
+    if (tx->turns == 1) {
+        tx->joint = *reply;
+    } else {
+        add_words(tx, leg, reply);
+    }
+    tx->committed++;
+    commit_next(tx);
+}
+
+void commit_lost(struct transaction *tx, const struct reply *reply)
+{
+    if (tx->state == TRANSACTION_IS_COMMITTING) {
+        summary_may_repeat(tx->world, tx->policy, tx->client, tx->id, reply);
+    }
+    settle_with(tx, reply);
+}
+
+void commit_is_late(void *owner)
+{
+    struct transaction *tx = owner;
+    struct reply reply;
+    reply_set(&reply, 451, "4.4.2", "Upstream did not answer the end of data in time");
+    commit_lost(tx, &reply);
+}
+
+/* Legs far away first, so that those nearby, which are the surest, come last. */
+static void order_turns(struct transaction *tx)
+{
+    struct leg *near[LEGS_MAX] = {NULL};
+    unsigned far_count = 0;
+    unsigned near_count = 0;
+    for (unsigned i = 0; i < tx->turns; i++) {
+        if (leg_is_local(tx->turn[i])) {
+            near[near_count++] = tx->turn[i];
+        } else {
+            tx->turn[far_count++] = tx->turn[i];
+        }
+    }
+    memcpy(tx->turn + far_count, near, near_count * sizeof near[0]);
+}
+
+void commit_begin(struct transaction *tx)
+{
+    tx->state = TRANSACTION_IS_FLUSHING;
+    tx->commit_by = tx->world->now + tx->policy->config->timeouts.end_of_data;
+    timer_set(&tx->world->timers, &tx->timer, tx->commit_by);
+    order_turns(tx);
+    commit_next(tx);
+}

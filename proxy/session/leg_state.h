@@ -1,0 +1,80 @@
+/*
+ * leg_state: what the files of a leg share, and nobody else includes: leg.c (envelope, data,
+ * events) and leg_open.c (next hops, addresses, a connection).
+ */
+#ifndef SPLITMX_PROXY_SESSION_LEG_STATE_H
+#define SPLITMX_PROXY_SESSION_LEG_STATE_H
+
+#include "proxy/session/leg.h"
+#include "proxy/session/pool.h"
+
+/* States are waits; what the leg wants next is in `asked` and `data_wanted`. */
+enum leg_state {
+    LEG_IS_NEW,
+    LEG_IS_RESOLVING,  /* the next hop's addresses */
+    LEG_IS_QUEUED,     /* a free connection */
+    LEG_IS_CONNECTING, /* the upstream's readiness */
+    LEG_IS_REPLAYING,  /* answers to MAIL and RCPT that were accepted before */
+    LEG_IS_ASKING,     /* the answer to a RCPT (and, at first, to MAIL) */
+    LEG_IS_OPEN,       /* nothing: more recipients, or DATA */
+    LEG_IS_STARTING,   /* the answer to DATA */
+    LEG_IS_TAKING,     /* nothing: the message */
+    LEG_IS_COMMITTING, /* the answer to end-of-data */
+    LEG_IS_CLOSED,
+};
+
+struct leg {
+    const struct leg_context *context;
+    const struct relay *relay;
+    struct span domain;
+    enum leg_state state;
+    struct upstream *upstream;
+    struct resolution *resolution;
+    struct resolver_address *addresses; /* of the hop being tried; owned */
+    size_t address_count, address_next;
+    size_t hop_next;
+    struct recipient *asked;    /* waits for its answer */
+    struct recipient *replayed; /* waits for its second acceptance */
+    struct recipient *first, *last;
+    unsigned count;
+    bool data_wanted;
+    bool may_wait;
+    bool reopened; /* the one replay of section 6 has been used */
+    bool no_pool;  /* a pooled connection was found stale */
+    bool local;
+    bool begun;        /* MAIL was accepted once */
+    uint64_t deadline; /* of the recipient asked for, all attempts together */
+    uint64_t written,
+        taken; /* bytes of the message: given to the upstream; with the kernel when last looked */
+    struct timer timer;
+    struct pool_waiter waiter;
+    struct reply failure; /* once closed: the answer to whoever asks again */
+};
+
+static inline struct world *world_of(const struct leg *leg)
+{
+    return leg->context->world;
+}
+
+static inline void leg_arm(struct leg *leg, uint64_t wait)
+{
+    struct world *world = world_of(leg);
+    timer_set(&world->timers, &leg->timer, world->now + wait);
+}
+
+/* The leg is over before end-of-data: tells whoever waits, and keeps the reply for who asks later.
+ */
+void leg_fail(struct leg *leg, const struct reply *reply);
+void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what);
+void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what);
+
+/* leg_open.c: from the relay's first next hop; ends in leg_go_on or leg_fail. */
+void leg_open(struct leg *leg);
+/* The address at hand did not answer as section 6 has it: the next one, else 451 4.4.1. */
+void leg_unavailable(struct leg *leg, const char *why);
+
+/* leg.c: a connection is ready. */
+void leg_go_on(struct leg *leg);
+void leg_on_upstream(void *owner, const struct upstream_event *event);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * session_state: what the files of a session share, and nobody else includes: session.c (its life,
+ * and what it reads) and session_command.c (what each command does).
+ */
+#ifndef SPLITMX_PROXY_SESSION_SESSION_STATE_H
+#define SPLITMX_PROXY_SESSION_SESSION_STATE_H
+
+#include "proxy/session/policy.h"
+#include "proxy/session/quota.h"
+#include "proxy/session/session.h"
+#include "proxy/session/transaction.h"
+#include "proxy/wire/server.h"
+
+struct session {
+    struct world *world;
+    struct conn *conn; /* NULL once closed; the session may outlive it for a commit under way */
+    enum server_state state;
+    struct client_view view; /* what others may know of the client */
+    char id[20];
+    char *helo;
+    char *name;
+    struct resolution *lookup; /* of the name, under way */
+    struct line_reader lines;
+    char *rcpt_path; /* of the RCPT that SERVER_NAME holds back */
+    struct transaction *transaction;
+    unsigned transactions;
+    unsigned errors;
+    quota_cell cell;
+    bool counted;
+    bool eof;
+    bool pumping;
+    struct timer timer;
+    struct session *next, *previous;
+    struct deferred deferred;
+};
+
+/* The only place that changes the state; the time a state may last belongs to it. */
+void session_set_state(struct session *s, enum server_state next);
+
+/* Replies; `plain`: no enhanced code (RFC 2034: greeting, EHLO, 354). */
+void session_write(struct session *s, const struct reply *reply, bool plain);
+void session_reply(struct session *s, const struct reply *reply);
+void session_say(struct session *s, unsigned code, const char *enhanced, const char *text);
+
+void session_drop_transaction(struct session *s);
+/* The session is over but for a commit under way, whose outcome it still waits for. */
+void session_close(struct session *s, enum conn_close how);
+/* The last words of a session that is not going on. */
+void session_dismiss(struct session *s, unsigned code, const char *enhanced, const char *text,
+                     const char *event);
+
+/* session.c: what becomes of the transaction. */
+void session_on_transaction(void *owner, const struct transaction_event *event);
+
+/* session_command.c: one line, without its end. */
+void session_command(struct session *s, struct span line);
+/* The RCPT that was held back until the client's name was known, or is not going to be. */
+void session_ask_held(struct session *s);
+
+#endif

@@ -1,0 +1,80 @@
+/*
+ * transaction_state: what the files of a transaction share, and nobody else includes: transaction.c
+ * (recipients, DATA, the message) and commit.c (the barrier, and commit in turn).
+ */
+#ifndef SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
+#define SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
+
+#include "proxy/session/transaction.h"
+#include "proxy/wire/body.h"
+#include "proxy/wire/header.h"
+
+/* More relays than any sane message needs; bounds the memory of one transaction. */
+#define LEGS_MAX 32
+
+enum transaction_state {
+    TRANSACTION_IS_OPEN,       /* nothing: the next recipient, or DATA */
+    TRANSACTION_IS_ASKING,     /* a leg's answer to a recipient */
+    TRANSACTION_IS_STARTING,   /* every leg's 354 */
+    TRANSACTION_IS_TAKING,     /* the message */
+    TRANSACTION_IS_DOOMED,     /* the rest of a message whose outcome is known */
+    TRANSACTION_IS_FLUSHING,   /* every leg to have taken the whole body (the barrier) */
+    TRANSACTION_IS_COMMITTING, /* one leg's answer to end-of-data */
+    TRANSACTION_IS_SETTLED,
+};
+
+struct transaction {
+    struct world *world;
+    struct policy *policy;
+    const struct client_view *client;
+    struct leg_context context;
+    transaction_handler *on_event;
+    void *owner;
+    enum transaction_state state;
+    char id[40];
+    uint64_t begun_at;
+
+    struct recipient *first, *last; /* accepted and discarded */
+    struct recipient *asked;
+    unsigned recipient_count;
+
+    struct leg *legs[LEGS_MAX]; /* in the order of their first recipients */
+    unsigned leg_count;
+    unsigned waiting;           /* legs that owe their 354 */
+    struct leg *turn[LEGS_MAX]; /* those that carry the message, in the order of commit */
+    unsigned turns, committed;
+
+    struct body_scanner scanner;
+    struct header_watch header;
+    bool dirty; /* bare CR, bare LF or NUL: the session ends after the true end */
+    bool client_gone;
+    uint64_t commit_by;
+    struct timer timer;
+    struct reply outcome;
+    struct reply joint; /* the words of the legs that have accepted */
+    struct deferred deferred;
+    char sender[]; /* the path */
+};
+
+/* Tells the session. */
+void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
+                      const struct reply *reply);
+/* Ends every leg so that its upstream has nothing that was not committed. */
+void transaction_abandon(struct transaction *tx);
+/* The outcome is known: counts and logs it; the caller tells the session. */
+void transaction_settle(struct transaction *tx);
+
+/* commit.c: the client's end of data has come, and no leg has failed so far. */
+void commit_begin(struct transaction *tx);
+/* All legs that were asked have answered, or have taken what they had not: the next step. */
+void commit_next(struct transaction *tx);
+/* What a leg said to its end-of-data, and what is said when it was lost instead. */
+void commit_answered(struct transaction *tx, struct leg *leg, const struct reply *reply);
+void commit_lost(struct transaction *tx, const struct reply *reply);
+/* `end-of-data` is over, for all legs together: the transaction's timer. */
+void commit_is_late(void *owner);
+/* One of several upstreams decided for all: its words, and whose they are. */
+void commit_joint_refusal(const struct transaction *tx, const struct leg *leg,
+                          const struct reply *its, struct reply *out);
+
+#endif
