@@ -20,7 +20,7 @@ as_root() {
     fi
     # Another apt may hold one of its two locks; only the dpkg lock has a waiting option.
     for attempt in 1 2 3 4 5 6; do
-        if env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"; then
+        if env DEBIAN_FRONTEND=noninteractive "$@"; then
             return 0
         fi
         echo "install.sh: attempt $attempt failed, trying again in 10 s" >&2
@@ -29,6 +29,10 @@ as_root() {
     return 1
 }
 
+
+as_root_apt() {
+    as_root apt-get -o DPkg::Lock::Timeout=300 "$@"
+}
 
 if [ -n "$missing" ]; then
     case "$missing" in
@@ -48,10 +52,10 @@ if [ -n "$missing" ]; then
         made_policy=yes
     fi
     [ "$(id -u)" -ne 0 ] || [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' 2>/dev/null | head -n 1)" ] ||
-        as_root update -q
+        as_root_apt update -q
     status=0
     # shellcheck disable=SC2086
-    as_root install -y -q --no-install-recommends $missing || status=$?
+    as_root_apt install -y -q --no-install-recommends $missing || status=$?
     [ "$made_policy" = no ] || rm -f "$policy"
     [ "$status" -eq 0 ] || exit "$status"
     # Installing Postfix enables its service; the tests start their own, from their own folders.
@@ -72,7 +76,7 @@ if [ ! -x "$exim" ]; then
             wanted="$wanted $library"
     done
     # shellcheck disable=SC2086
-    [ -z "$wanted" ] || as_root install -y -q --no-install-recommends $wanted
+    [ -z "$wanted" ] || as_root_apt install -y -q --no-install-recommends $wanted
     rm -rf "$cache/exim.part"
     for deb in "$cache"/debs/exim4-*.deb; do
         dpkg-deb -x "$deb" "$cache/exim.part"
