@@ -2,15 +2,9 @@
 
 #include "config/text.h"
 #include "proxy/cli/quote.h"
+#include "tls/policy.h"
 
 #define ACTION_MAX 1024
-
-static const char *const tls_names[] = {
-    [RELAY_TLS_NONE] = "none",
-    [RELAY_TLS_MAY] = "may",
-    [RELAY_TLS_ENCRYPT] = "encrypt",
-    [RELAY_TLS_VERIFY] = "verify",
-};
 
 /* The action as a table spells it: what the table says, or what stands for a refusal of ours. */
 static void put_action(const struct decision *decision, struct text *out)
@@ -86,7 +80,8 @@ static void text_relay(const struct explanation *explanation, FILE *out)
         fprintf(out, "  unknown    %s (asked for recipients that %s does not know)\n",
                 decision->unknown_recipient->name, relay->name);
     }
-    fprintf(out, "  tls        %s\n", tls_names[relay->tls]);
+    fprintf(out, "  tls        %s (this version speaks clear text only)\n",
+            tls_policy_name(relay->tls));
 }
 
 void explain_text(const struct explanation *explanation, FILE *out)
@@ -194,6 +189,6 @@ void explain_json(const struct explanation *explanation, FILE *out)
     json_hops(explanation, out);
     json_text(out, "fallback", fallback ? fallback->name : NULL);
     json_text(out, "unknown_recipient", unknown ? unknown->name : NULL);
-    json_text(out, "tls", relay ? tls_names[relay->tls] : NULL);
+    json_text(out, "tls", relay ? tls_policy_name(relay->tls) : NULL);
     fputs("}\n", out);
 }

@@ -308,7 +308,9 @@ static bool load(struct daemon *d, struct diag_list *diags)
         return false;
     }
     privileges_check(config, diags);
-    privileges_state_directory(config, diags);
+    if (diag_errors(diags) == 0) {
+        privileges_state_directory(config, diags);
+    }
     if (diag_errors(diags) == 0 && privileges_drop(config, diags)) {
         d->prepared = prepare_config(config, PREPARE_TO_SERVE, diags);
     }
@@ -408,10 +410,11 @@ int daemon_run(const char *path)
     diag_print(diags, stderr);
     diag_list_free(diags);
     if (!loaded) {
-        if (d.prepared != NULL) {
-            policy_unref(&d.prepared->policy);
+        if (d.prepared == NULL) {
+            return EXIT_CONFIG;
         }
-        return EXIT_CONFIG;
+        policy_unref(&d.prepared->policy); /* the files are fine; the addresses are not to be had */
+        return EXIT_FAILURE;
     }
     if (!start(&d)) {
         return EXIT_FAILURE; /* the process ends: so do its threads */

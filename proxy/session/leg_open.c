@@ -2,6 +2,7 @@
 
 #include "proxy/session/leg_state.h"
 #include "proxy/session/shared.h"
+#include "tls/policy.h"
 
 /* How long a leg waits for one of `max-connections` (design: section 6), milliseconds. */
 #define SLOT_WAIT 10000
@@ -142,6 +143,10 @@ static void leg_try_next(struct leg *leg)
 /* From the relay's first next hop; also for the second opening, "at the same relay". */
 void leg_open(struct leg *leg)
 {
+    if (tls_policy_is_strict(leg->relay->tls)) { /* the configuration refuses it before */
+        leg_fail_with(leg, 451, "4.7.5", "TLS is required and not in this version");
+        return;
+    }
     leg->hop_next = 0;
     leg->address_count = leg->address_next = 0;
     leg_try_next(leg);

@@ -9,6 +9,7 @@ struct service {
     struct server *server;
     struct link *link;
     bool closed, busy, idle_armed;
+    bool hung; /* says nothing any more */
     bool used; /* has had a transaction: before that it is patient */
     unsigned events;
     uint64_t idle_since;
@@ -95,10 +96,10 @@ static void service_idle(struct service *s)
 
 static void service_answers(struct service *s)
 {
-    s->busy = false;
-    if (s->closed) {
+    if (s->closed || s->hung) {
         return;
     }
+    s->busy = false;
     if (!s->server->pipelining && s->link->inbox.len != 0 && !s->in_data) {
         sim_fail(s->sim, "link %u: pipelined to a server that does not offer it", s->link->id);
     }
@@ -124,7 +125,7 @@ static void service_idles(struct service *s)
 {
     uint64_t waited = s->sim->world.now - s->idle_since;
     s->idle_armed = false;
-    if (s->closed) {
+    if (s->closed || s->hung) {
         return;
     }
     if (s->busy || s->mail || s->in_data || s->link->inbox.len != 0 ||
@@ -374,14 +375,23 @@ static void service_go(struct service *s)
 
 /* ---- the link's events ---- */
 
-/* A fault: the server goes away, in order or not, whatever it was about to say. */
+/* A fault: the server goes away, in order or not, whatever it was about to say, or is silent from
+ * now on. */
 static bool service_breaks(struct service *s)
 {
+    if (s->hung) {
+        return true;
+    }
     if (s->sim->config.faults == 0 || sim_below(s->sim, 10000) >= s->sim->config.faults) {
         return false;
     }
     sim_note(s->sim, "server breaks", s->link->id, 0);
-    if (sim_chance(s->sim, 50)) {
+    uint64_t how = sim_below(s->sim, 5);
+    if (how == 0) {
+        s->hung = true;
+        return true;
+    }
+    if (how < 3) {
         link_reset(s->link);
     } else {
         link_close(s->link);
