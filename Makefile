@@ -105,6 +105,7 @@ $(BUILD)/sim: $(call objects,tests/sim) $(call archives,proxy/session)
 
 sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n $(N)
+	$(BUILD)/sim --seed $(SEED) -n $(N) --faults 20
 	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
 
 # ---- end to end, against real servers ----

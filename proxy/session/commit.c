@@ -63,6 +63,9 @@ void commit_next(struct transaction *tx)
         settle_with(tx, &tx->joint);
     } else if (tx->client_gone) {
         settle_late(tx, "The client is gone");
+    } else if (tx->stopped) {
+        struct reply why = tx->outcome;
+        settle_with(tx, &why);
     } else if (tx->turns > 1 &&
                !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
         tx->state = TRANSACTION_IS_FLUSHING;
@@ -106,12 +109,22 @@ void commit_answered(struct transaction *tx, struct leg *leg, const struct reply
     commit_next(tx);
 }
 
-void commit_lost(struct transaction *tx, const struct reply *reply)
+static void settle_unanswered(struct transaction *tx, const struct reply *reply)
 {
-    if (tx->state == TRANSACTION_IS_COMMITTING) {
-        summary_may_repeat(tx->world, tx->policy, tx->client, tx->id, reply);
-    }
+    summary_may_repeat(tx->world, tx->policy, tx->client, tx->id, reply);
     settle_with(tx, reply);
+}
+
+void commit_lost(struct transaction *tx, const struct leg *leg, const struct reply *reply)
+{
+    if (tx->state != TRANSACTION_IS_COMMITTING) {
+        settle_with(tx, reply);
+    } else if (leg == tx->turn[tx->committed]) {
+        settle_unanswered(tx, reply);
+    } else { /* one that waited for its turn: the answer under way is still worth having */
+        tx->outcome = *reply;
+        tx->stopped = true;
+    }
 }
 
 void commit_is_late(void *owner)
@@ -119,7 +132,11 @@ void commit_is_late(void *owner)
     struct transaction *tx = owner;
     struct reply reply;
     reply_set(&reply, 451, "4.4.2", "Upstream did not answer the end of data in time");
-    commit_lost(tx, &reply);
+    if (tx->state == TRANSACTION_IS_COMMITTING) {
+        settle_unanswered(tx, &reply);
+    } else {
+        settle_with(tx, &reply);
+    }
 }
 
 /* Legs far away first, so that those nearby, which are the surest, come last. */

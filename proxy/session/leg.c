@@ -34,7 +34,7 @@ static void leg_drop_upstream(struct leg *leg)
     if (upstream_owes(up) || leg->state == LEG_IS_TAKING) {
         upstream_reset(up);
     } else {
-        upstream_release(up);
+        pool_put(world_of(leg)->pool, up);
     }
 }
 

@@ -149,7 +149,7 @@ static void on_idle_event(void *owner, const struct upstream_event *event)
     }
 }
 
-void pool_put(struct pool *pool, struct upstream *up)
+static void pool_keep(struct pool *pool, struct upstream *up)
 {
     bool wanted = atomic_load_explicit(&pool->world->shared->waiting, memory_order_relaxed) != 0;
     if (upstream_worn(up) || wanted || pool->world->draining || pool->idle >= POOL_IDLE_MAX) {
@@ -168,6 +168,26 @@ void pool_put(struct pool *pool, struct upstream *up)
     if (!timer_is_set(&pool->timer)) {
         pool_arm(pool);
     }
+}
+
+/* The pool as owner of a connection that is being reset: kept once it is clean; lost, it is gone.
+ */
+static void on_reset_event(void *owner, const struct upstream_event *event)
+{
+    struct upstream *up = owner;
+    if (event->kind == UPSTREAM_READY) {
+        pool_keep(upstream_world(up)->pool, up);
+    }
+}
+
+void pool_put(struct pool *pool, struct upstream *up)
+{
+    if (upstream_is_ready(up)) {
+        pool_keep(pool, up);
+        return;
+    }
+    upstream_adopt(up, upstream_policy(up), on_reset_event, up);
+    upstream_rset(up);
 }
 
 void pool_freed(struct pool *pool)

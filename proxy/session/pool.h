@@ -19,7 +19,8 @@ void pool_free(struct pool *pool); /* closes what is idle; nobody waits any more
 /* An idle connection, newest first, or NULL. The caller adopts it. */
 struct upstream *pool_take(struct pool *pool, const struct upstream_key *key);
 
-/* Keeps an idle connection, or ends it with QUIT. */
+/* Takes a connection that owes nothing: keeps it, after RSET where a transaction is open, or ends
+ * it with QUIT. */
 void pool_put(struct pool *pool, struct upstream *upstream);
 
 /* A connection has given its place back: those who wait may try. */

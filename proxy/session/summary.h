@@ -5,7 +5,8 @@
 #ifndef SPLITMX_PROXY_SESSION_SUMMARY_H
 #define SPLITMX_PROXY_SESSION_SUMMARY_H
 
-#include "proxy/session/transaction.h"
+#include "proxy/session/client_view.h"
+#include "proxy/session/leg.h"
 
 struct summary {
     const char *id;

@@ -320,7 +320,7 @@ size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
     return consumed;
 }
 
-static void leg_is_lost(struct transaction *tx, const struct reply *reply)
+static void leg_is_lost(struct transaction *tx, const struct leg *leg, const struct reply *reply)
 {
     switch (tx->state) {
     case TRANSACTION_IS_STARTING:
@@ -332,7 +332,7 @@ static void leg_is_lost(struct transaction *tx, const struct reply *reply)
         break;
     case TRANSACTION_IS_FLUSHING:
     case TRANSACTION_IS_COMMITTING:
-        commit_lost(tx, reply);
+        commit_lost(tx, leg, reply);
         break;
     case TRANSACTION_IS_OPEN:
     case TRANSACTION_IS_ASKING:
@@ -370,7 +370,7 @@ static void on_leg(void *owner, struct leg *leg, const struct leg_event *event)
         commit_answered(tx, leg, event->reply);
         break;
     case LEG_LOST:
-        leg_is_lost(tx, event->reply);
+        leg_is_lost(tx, leg, event->reply);
         break;
     }
 }

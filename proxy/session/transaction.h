@@ -8,6 +8,7 @@
 #ifndef SPLITMX_PROXY_SESSION_TRANSACTION_H
 #define SPLITMX_PROXY_SESSION_TRANSACTION_H
 
+#include "proxy/session/client_view.h"
 #include "proxy/session/leg.h"
 
 enum transaction_event_kind {
@@ -21,15 +22,6 @@ struct transaction_event {
     enum transaction_event_kind kind;
     const struct reply *reply;
     bool close;
-};
-
-/* What the transaction is told of its client; outlives it. */
-struct client_view {
-    struct span helo;
-    const char *name; /* forward-confirmed PTR, or NULL */
-    char ip[NET_ADDRESS_TEXT];
-    const char *protocol; /* "SMTP", "ESMTP" */
-    const char *session_id;
 };
 
 typedef void transaction_handler(void *owner, const struct transaction_event *event);

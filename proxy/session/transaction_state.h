@@ -48,6 +48,7 @@ struct transaction {
     struct header_watch header;
     bool dirty; /* bare CR, bare LF or NUL: the session ends after the true end */
     bool client_gone;
+    bool stopped; /* a leg was lost before its turn: no other commit begins; `outcome` says why */
     uint64_t commit_by;
     struct timer timer;
     struct reply outcome;
@@ -70,7 +71,7 @@ void commit_begin(struct transaction *tx);
 void commit_next(struct transaction *tx);
 /* What a leg said to its end-of-data, and what is said when it was lost instead. */
 void commit_answered(struct transaction *tx, struct leg *leg, const struct reply *reply);
-void commit_lost(struct transaction *tx, const struct reply *reply);
+void commit_lost(struct transaction *tx, const struct leg *leg, const struct reply *reply);
 /* `end-of-data` is over, for all legs together: the transaction's timer. */
 void commit_is_late(void *owner);
 /* One of several upstreams decided for all: its words, and whose they are. */

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "proxy/session/policy.h"
-#include "proxy/session/pool.h"
 #include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
 
@@ -48,7 +47,7 @@ static void upstream_close(struct upstream *up, enum conn_close how)
     timer_stop(&up->world->timers, &up->timer);
     quota_give(up->world->shared->endpoints, up->cell);
     stats_sub(up->world->stats, STAT_UPSTREAMS_OPEN, 1);
-    pool_freed(up->world->pool);
+    up->world->place_freed = true;
     world_defer(up->world, &up->deferred);
 }
 
@@ -246,9 +245,6 @@ static void upstream_step(struct upstream *up, enum client_event event)
         upstream_close(up, CONN_RESET);
         upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_LOST, .why = loss_text(event)});
         break;
-    case CLIENT_DO_POOL:
-        pool_put(up->world->pool, up);
-        break;
     }
 }
 
@@ -421,17 +417,15 @@ bool upstream_end(struct upstream *up)
     return true;
 }
 
-void upstream_release(struct upstream *up)
+bool upstream_is_ready(const struct upstream *up)
 {
-    up->on_event = NULL;
-    up->owner = NULL;
-    up->recipient = (struct span){0};
-    if (up->state == CLIENT_OPEN) {
-        upstream_say(up, SPAN("RSET\r\n"));
-        upstream_set_state(up, CLIENT_RSET);
-    } else {
-        pool_put(up->world->pool, up);
-    }
+    return up->state == CLIENT_READY;
+}
+
+void upstream_rset(struct upstream *up)
+{
+    upstream_say(up, SPAN("RSET\r\n"));
+    upstream_set_state(up, CLIENT_RSET);
 }
 
 void upstream_reset(struct upstream *up)

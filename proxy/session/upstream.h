@@ -4,7 +4,7 @@
  *
  * It follows the table of proxy/wire/client. Its owner is a leg, or, between transactions, the
  * pool. It belongs to one world. Events UNAVAILABLE, REFUSED and LOST are its last: it has closed
- * itself, and the owner forgets it. So are an answer with `last` and the calls upstream_release and
+ * itself, and the owner forgets it. So are an answer with `last` and the calls upstream_quit and
  * upstream_reset.
  */
 #ifndef SPLITMX_PROXY_SESSION_UPSTREAM_H
@@ -84,9 +84,11 @@ size_t upstream_unsent(const struct upstream *upstream);
  * it. */
 bool upstream_end(struct upstream *upstream);
 
-/* Owner is done with it: back to the pool, after RSET where a transaction is open. Not while
- * anything is owed. */
-void upstream_release(struct upstream *upstream);
+/* Ends an open transaction; UPSTREAM_READY follows. Allowed when nothing is owed and no body has
+ * begun. */
+void upstream_rset(struct upstream *upstream);
+bool upstream_is_ready(
+    const struct upstream *upstream); /* owes nothing, and no transaction is open */
 
 /* RST: the upstream has nothing of what was not committed. */
 void upstream_reset(struct upstream *upstream);

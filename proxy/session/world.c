@@ -49,6 +49,10 @@ void world_defer(struct world *world, struct deferred *deferred)
 
 void world_settle(struct world *world)
 {
+    if (world->place_freed) {
+        world->place_freed = false;
+        pool_freed(world->pool);
+    }
     while (world->deferred != NULL) {
         struct deferred *deferred = world->deferred;
         world->deferred = deferred->next;

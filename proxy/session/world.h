@@ -120,6 +120,7 @@ struct world {
     struct session *sessions; /* all of them, linked */
     struct deferred *deferred;
     bool draining;
+    bool place_freed;   /* an upstream connection has ended: legs that wait for one may try */
     struct timer drain; /* when sessions are cut */
 };
 

@@ -126,7 +126,7 @@ static const struct client_row table[CLIENT_STATES] = {
                      LOSS_IS_LOSS}},
     [CLIENT_RSET] = {"RSET",
                      "the answer to RSET",
-                     {[CLIENT_ON_2XX] = STEP(POOL, READY),
+                     {[CLIENT_ON_2XX] = STEP(READY, READY),
                       [CLIENT_ON_3XX] = STEP(LOST, CLOSED),
                       [CLIENT_ON_4XX] = STEP(LOST, CLOSED),
                       [CLIENT_ON_421] = STEP(LOST, CLOSED),

@@ -54,7 +54,6 @@ enum client_action {
     CLIENT_DO_UNAVAILABLE, /* design: section 6 */
     CLIENT_DO_REFUSED,     /* answered, but not so as to count as unavailable */
     CLIENT_DO_LOST,        /* lost while something was owed, or out of order */
-    CLIENT_DO_POOL,        /* clean again: may wait for the next transaction */
 };
 
 struct client_step {

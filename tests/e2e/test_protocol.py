@@ -316,11 +316,8 @@ def test_size_is_limited_at_mail_and_after_the_data(start_split):
 
 def test_size_counts_the_message_unstuffed(start_split):
     split = start_split(limits={"message_size": "10K"})
-    dots = (b"." + b"x" * 8 + b"\r\n") * 1000
-    head = message(b"")
-    sent = head + dots
-    sent += b"y" * (10 * 1024 - len(sent) - 2) + b"\r\n" if len(sent) < 10 * 1024 else b""
-    sent = sent[:10 * 1024 - 2] + b"\r\n"
+    sent = message((b"." + b"x" * 8 + b"\r\n") * 800)
+    sent += b"y" * (10 * 1024 - len(sent) - 2) + b"\r\n"
     assert len(sent) == 10 * 1024 and len(stuff(sent)) > 10 * 1024
     assert split.daemon.send(sent, LOCAL) == 250
 
