@@ -46,7 +46,12 @@ struct daemon {
     struct worker *workers[SOCKETS_WORKERS_MAX];
     unsigned worker_count;
     struct reload reload;
-    struct status_reload outcome; /* of the last reload */
+    struct status_reload outcome;      /* of the last reload */
+    _Atomic(struct prepared *) buried; /* no longer used by anybody; see prepare.h */
+    struct prepared *burials;          /* being freed in the pool's thread */
+    uv_work_t burial;
+    bool is_burying;
+    atomic_bool is_over; /* the loops have ended: anything may block */
     bool reload_again;
     bool stop_wanted;
     time_t started;
@@ -56,6 +61,58 @@ struct daemon {
 };
 
 static void reload_begin(struct daemon *d);
+
+/* ---- what a reload has replaced, freed where waiting for files does no harm ---- */
+
+static void on_bury(struct prepared *prepared, void *context)
+{
+    struct daemon *d = context;
+    if (atomic_load(&d->is_over)) {
+        prepared_free(prepared);
+        return;
+    }
+    prepared->next_buried = atomic_load(&d->buried);
+    while (!atomic_compare_exchange_weak(&d->buried, &prepared->next_buried, prepared)) {
+        continue;
+    }
+    uv_async_send(&d->done);
+}
+
+static void free_list(struct prepared *list)
+{
+    while (list != NULL) {
+        struct prepared *next = list->next_buried;
+        prepared_free(list);
+        list = next;
+    }
+}
+
+static void on_burial(uv_work_t *work)
+{
+    struct daemon *d = work->data;
+    free_list(d->burials);
+}
+
+static void bury_next(struct daemon *d);
+
+static void on_burial_over(uv_work_t *work, int status)
+{
+    struct daemon *d = work->data;
+    (void)status;
+    d->is_burying = false;
+    bury_next(d);
+}
+
+static void bury_next(struct daemon *d)
+{
+    if (d->is_burying || atomic_load(&d->buried) == NULL) {
+        return;
+    }
+    d->burials = atomic_exchange(&d->buried, NULL);
+    d->is_burying = true;
+    d->burial.data = d;
+    uv_queue_work(&d->loop, &d->burial, on_burial, on_burial_over);
+}
 
 /* ---- workers ---- */
 
@@ -119,6 +176,12 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     }
 }
 
+static void let_bury(struct daemon *d)
+{
+    d->prepared->bury_context = d;
+    d->prepared->bury = on_bury;
+}
+
 /* Every worker has switched: the old set goes. */
 static void reload_switched(struct daemon *d)
 {
@@ -126,6 +189,7 @@ static void reload_switched(struct daemon *d)
     struct socket_set *old_sockets = d->sockets;
     char *text = reload_text(&d->reload);
     d->prepared = d->reload.prepared;
+    let_bury(d);
     d->sockets = d->reload.bound;
     if (old->table != d->prepared->table &&
         table_generation(old->table) != table_generation(d->prepared->table)) {
@@ -187,6 +251,7 @@ static void reload_want(struct daemon *d)
 
 static void close_all(struct daemon *d)
 {
+    atomic_store(&d->is_over, true);
     control_close(d->control);
     uv_close((uv_handle_t *)&d->hangup, NULL);
     uv_close((uv_handle_t *)&d->terminate, NULL);
@@ -213,6 +278,7 @@ static void serving(struct daemon *d)
 static void on_done(uv_async_t *async)
 {
     struct daemon *d = async->data;
+    bury_next(d);
     if (atomic_load(&d->done_count) < d->worker_count) {
         return;
     }
@@ -380,6 +446,7 @@ static bool start(struct daemon *d)
         fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
         return false;
     }
+    let_bury(d);
     d->started = time(NULL);
     d->outcome = (struct status_reload){.at = d->started, .ok = true};
     workers_switch(d, d->prepared, d->sockets);
@@ -393,6 +460,7 @@ static void release(struct daemon *d)
     }
     sockets_free(d->sockets);
     policy_unref(&d->prepared->policy);
+    free_list(atomic_exchange(&d->buried, NULL));
     shared_release(&d->shared);
     free(d->outcome.errors);
     log_event(d->log, LOG_INFO, "stopped", NULL);

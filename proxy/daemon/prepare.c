@@ -16,9 +16,8 @@ static void decide(const struct policy *policy, struct span path, struct address
     route_decide(prepared->config, prepared->relays, prepared->table, path, address, decision);
 }
 
-static void prepared_free(struct policy *policy)
+void prepared_free(struct prepared *prepared)
 {
-    struct prepared *prepared = (struct prepared *)(void *)policy;
     table_unref(prepared->table);
     relay_set_free(prepared->relays);
     resolver_hosts_unref(prepared->hosts);
@@ -26,6 +25,16 @@ static void prepared_free(struct policy *policy)
     free(prepared->own);
     config_unref(prepared->config);
     free(prepared);
+}
+
+static void on_last_unref(struct policy *policy)
+{
+    struct prepared *prepared = (struct prepared *)(void *)policy;
+    if (prepared->bury != NULL) {
+        prepared->bury(prepared, prepared->bury_context);
+    } else {
+        prepared_free(prepared);
+    }
 }
 
 /* Every address of this host with this port: what a wildcard listener stands for. */
@@ -120,7 +129,7 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     }
     atomic_init(&prepared->policy.references, 1);
     prepared->policy.decide = decide;
-    prepared->policy.free = prepared_free;
+    prepared->policy.free = on_last_unref;
     prepared->config = config_ref(config);
     prepared->policy.config = config;
     prepared->hosts = resolver_hosts_read(HOSTS_FILE);

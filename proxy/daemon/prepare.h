@@ -21,7 +21,17 @@ struct prepared {
     struct net_address *own;
     struct resolver_hosts *hosts;
     const char **dns_servers; /* as the resolver wants them */
+    /*
+     * Letting go of a table unlinks files, which no event loop may wait for: where this is set, the
+     * last unref, on whatever thread, calls it, and prepared_free is left to a thread that may
+     * block.
+     */
+    void (*bury)(struct prepared *prepared, void *context);
+    void *bury_context;
+    struct prepared *next_buried;
 };
+
+void prepared_free(struct prepared *prepared);
 
 /* The resolver's options as this configuration has them; they live as long as it. */
 struct resolver_options prepared_resolver(const struct prepared *prepared);

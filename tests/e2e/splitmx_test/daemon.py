@@ -323,9 +323,12 @@ class Daemon:
         return {key: value[1:-1] if value.startswith('"') else value for key, value in pairs}
 
     def pss(self):
-        """Proportional set size in bytes: what this process costs the machine."""
+        """
+        Proportional set size of its own memory in bytes. Mapped files are left out: their share falls and rises by
+        megabytes as other programs with the same libraries start and end.
+        """
         text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1)) * 1024
+        return sum(int(kilobytes) for kilobytes in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", text, re.M)) * 1024
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
