@@ -7,7 +7,9 @@
  * kernel does not take waits in a block until libuv has written it.
  */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "proxy/net/net.h"
@@ -273,6 +275,15 @@ static void conn_write(struct conn *conn, struct span bytes)
     }
 }
 
+static size_t conn_in_flight(struct conn *conn)
+{
+    int bytes = 0;
+    if (ioctl(conn_fd((struct net_conn *)(void *)conn), SIOCOUTQ, &bytes) != 0) {
+        return 0;
+    }
+    return (size_t)bytes;
+}
+
 static size_t conn_unsent(struct conn *conn)
 {
     struct net_conn *c = (struct net_conn *)(void *)conn;
@@ -394,6 +405,7 @@ static const struct conn_ops conn_ops = {
     .consume = conn_consume,
     .write = conn_write,
     .unsent = conn_unsent,
+    .in_flight = conn_in_flight,
     .pending = conn_pending,
     .close = conn_close,
 };

@@ -10,6 +10,9 @@
  * ninth of it where that is shorter than the 9 minutes of the default. */
 #define COMMIT_MARGIN 60000
 
+/* How often the barrier looks whether the legs have taken the body, milliseconds. */
+#define BARRIER_RECHECK 5
+
 /* One of several upstreams decided for all: its words, and whose they are (design: section 5). */
 void commit_joint_refusal(const struct transaction *tx, const struct leg *leg,
                           const struct reply *its, struct reply *out)
@@ -69,10 +72,12 @@ void commit_next(struct transaction *tx)
     } else if (tx->turns > 1 &&
                !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
         tx->state = TRANSACTION_IS_FLUSHING;
+        timer_set(&tx->world->timers, &tx->recheck, tx->world->now + BARRIER_RECHECK);
     } else if (tx->world->now + commit_margin(tx) > tx->commit_by) {
         settle_late(tx, "Too late to begin another delivery");
     } else {
         tx->state = TRANSACTION_IS_COMMITTING;
+        timer_stop(&tx->world->timers, &tx->recheck);
         if (!leg_commit(tx->turn[tx->committed])) {
             settle_late(tx, "Upstream spoke before the end of data");
         }
@@ -137,6 +142,11 @@ void commit_is_late(void *owner)
     } else {
         settle_with(tx, &reply);
     }
+}
+
+void commit_recheck(void *owner)
+{
+    commit_next(owner);
 }
 
 /* Legs far away first, so that those nearby, which are the surest, come last. */

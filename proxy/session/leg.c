@@ -4,6 +4,13 @@
 
 #include "proxy/session/leg_state.h"
 
+/*
+ * So many bytes on their way count as taken: less than any peer's kernel takes at once, and more
+ * than what a delayed acknowledgement (RFC 1122 4.2.3.2) leaves open. What only our own kernel
+ * holds, megabytes perhaps, does not.
+ */
+#define IN_FLIGHT_MAX (16 * 1024)
+
 /* ---- closing ---- */
 
 static void leg_tell(struct leg *leg, enum leg_event_kind kind, const struct reply *reply)
@@ -241,12 +248,13 @@ bool leg_has_room(const struct leg *leg)
 
 bool leg_has_taken_all(const struct leg *leg)
 {
-    return leg->upstream == NULL || upstream_unsent(leg->upstream) == 0;
+    return leg->upstream == NULL || (upstream_unsent(leg->upstream) == 0 &&
+                                     upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX);
 }
 
 static uint64_t leg_taken(const struct leg *leg)
 {
-    return leg->written - upstream_unsent(leg->upstream);
+    return leg->written - upstream_unsent(leg->upstream) - upstream_in_flight(leg->upstream);
 }
 
 /* An upstream that takes nothing for as long as `data` is lost. */
@@ -373,7 +381,6 @@ void leg_on_upstream(void *owner, const struct upstream_event *event)
         break;
     case UPSTREAM_ROOM:
         if (leg->state == LEG_IS_TAKING) {
-            timer_stop(&world_of(leg)->timers, &leg->timer);
             leg_tell(leg, LEG_ROOM, NULL);
         }
         break;

@@ -163,6 +163,7 @@ void transaction_settle(struct transaction *tx)
                         : reply_is(&tx->outcome, 4) ? STAT_TRANSACTIONS_DEFERRED
                                                     : STAT_TRANSACTIONS_REJECTED;
     timer_stop(&tx->world->timers, &tx->timer);
+    timer_stop(&tx->world->timers, &tx->recheck);
     tx->state = TRANSACTION_IS_SETTLED;
     stats_add(tx->world->stats, stat, 1);
     stats_add(tx->world->stats, STAT_BYTES, tx->scanner.size);
@@ -428,6 +429,8 @@ struct transaction *transaction_new(struct world *world, const struct client_vie
     tx->begun_at = world->now;
     tx->timer.on_due = commit_is_late;
     tx->timer.owner = tx;
+    tx->recheck.on_due = commit_recheck;
+    tx->recheck.owner = tx;
     tx->deferred.free = transaction_release;
     struct text id = TEXT(tx->id);
     text_printf(&id, "%s-%u", client->session_id, number);
@@ -445,6 +448,7 @@ void transaction_free(struct transaction *tx)
         transaction_settle(tx);
     }
     timer_stop(&tx->world->timers, &tx->timer);
+    timer_stop(&tx->world->timers, &tx->recheck);
     transaction_abandon(tx);
     tx->state = TRANSACTION_IS_SETTLED;
     world_defer(tx->world, &tx->deferred);

@@ -51,6 +51,7 @@ struct transaction {
     bool stopped; /* a leg was lost before its turn: no other commit begins; `outcome` says why */
     uint64_t commit_by;
     struct timer timer;
+    struct timer recheck; /* of the barrier: no event tells that a peer has acknowledged */
     struct reply outcome;
     struct reply joint; /* the words of the legs that have accepted */
     struct deferred deferred;
@@ -74,6 +75,8 @@ void commit_answered(struct transaction *tx, struct leg *leg, const struct reply
 void commit_lost(struct transaction *tx, const struct leg *leg, const struct reply *reply);
 /* `end-of-data` is over, for all legs together: the transaction's timer. */
 void commit_is_late(void *owner);
+/* The barrier's timer. */
+void commit_recheck(void *owner);
 /* One of several upstreams decided for all: its words, and whose they are. */
 void commit_joint_refusal(const struct transaction *tx, const struct leg *leg,
                           const struct reply *its, struct reply *out);

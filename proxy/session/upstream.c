@@ -401,6 +401,11 @@ void upstream_body(struct upstream *up, struct span bytes)
     upstream_say(up, bytes);
 }
 
+size_t upstream_in_flight(const struct upstream *up)
+{
+    return up->conn != NULL ? up->conn->ops->in_flight(up->conn) : 0;
+}
+
 size_t upstream_unsent(const struct upstream *up)
 {
     return up->conn != NULL ? up->conn->ops->unsent(up->conn) : 0;

@@ -79,6 +79,7 @@ void upstream_data(struct upstream *upstream);
 /* Bytes of the message, after 354. The last must end a line. */
 void upstream_body(struct upstream *upstream, struct span bytes);
 size_t upstream_unsent(const struct upstream *upstream);
+size_t upstream_in_flight(const struct upstream *upstream); /* sent, and not acknowledged */
 
 /* End-of-data. False, and nothing is sent, when the upstream has spoken or ended out of turn: reset
  * it. */

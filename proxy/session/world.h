@@ -49,6 +49,8 @@ struct conn_ops {
     void (*write)(struct conn *conn, struct span bytes);
     /* Bytes queued that the kernel, asked now, does not take. */
     size_t (*unsent)(struct conn *conn);
+    /* Bytes that the kernel has taken and the peer's has not acknowledged. */
+    size_t (*in_flight)(struct conn *conn);
     /* Whether bytes (or an end) have arrived that peek does not show yet: asks the kernel, no
      * waiting. */
     bool (*pending)(struct conn *conn);

@@ -355,7 +355,6 @@ def test_the_slowest_upstream_sets_the_pace(start_split):
     assert_no_copy(split.local)
 
 
-@pytest.mark.xfail(strict=True, reason="a leg counts as having the body once our own kernel has it: up to a send buffer, 4 MB, too early")
 def test_bytes_that_only_our_kernel_holds_are_not_taken(split):
     """B reads nothing, but all of the body fits into send buffers here: A may not be committed before B has it."""
     go = threading.Event()

@@ -87,6 +87,11 @@ static size_t sim_unsent(struct conn *conn)
     return link_unsent((const struct link *)(void *)conn);
 }
 
+static size_t sim_in_flight(struct conn *conn)
+{
+    return ((const struct link *)(void *)conn)->out.flight.len;
+}
+
 static bool sim_pending(struct conn *conn)
 {
     const struct link *link = (const struct link *)(const void *)conn;
@@ -122,6 +127,7 @@ static const struct conn_ops ops = {
     .consume = sim_consume,
     .write = sim_write,
     .unsent = sim_unsent,
+    .in_flight = sim_in_flight,
     .pending = sim_pending,
     .close = sim_close,
 };
