@@ -40,9 +40,9 @@ proxy/daemon  := control control_ask daemon log notify prepare privileges readab
                  status worker
 proxy/cli     := ask check explain healthcheck import options quote reload route run status
 tests/sim     := buffer client fate main message net oracle server setup sim world
-unit_tests    := address body command config control diag dns dns_cache dns_message explain header \
+unit_tests    := address body client command config control diag dns dns_cache dns_message explain header \
                  hosts import log net_address nexthop privileges quota received record relay reply \
-                 resolver route sorter source span table text timers yaml
+                 resolver route server sorter source span table text timers yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli

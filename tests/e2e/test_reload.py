@@ -284,3 +284,19 @@ def test_killed_and_started_again_it_serves(start_split):
     split.daemon._expect_failure = False
     split.daemon.start()
     assert split.daemon.send(message(), USER) == 250
+
+
+# Sockets of the service manager
+
+
+def test_a_restart_with_passed_sockets_refuses_nobody(start_split):
+    split = start_split()
+    daemon = split.daemon
+    daemon.stop()
+    with socket.create_server(("127.0.0.1", daemon.port)) as listening:
+        daemon.start(listen_socket=listening)
+        assert daemon.send(message(), USER) == 250
+        daemon.stop()
+        with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as early:  # nobody runs: it waits in the socket
+            daemon.start(listen_socket=listening)
+            assert early.recv(100).startswith(b"220 ")

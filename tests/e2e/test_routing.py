@@ -233,3 +233,15 @@ def test_a_name_that_cannot_be_resolved_is_451(start_daemon, start_upstream, dns
     king, user = ask(daemon, "king@example.com", "user@example.com")
     assert king.lines[0].startswith(expected), king
     assert user == 250
+
+
+# Loops
+
+
+def test_a_next_hop_that_turns_out_to_be_splitmx_itself_is_451_4_4_6(start_daemon):
+    daemon = start_daemon(relays={"local": {"next-hop": "smtp:[localhost]:1"}})
+    daemon.write_config(relays={"local": {"next-hop": f"smtp:[localhost]:{daemon.port}", "identity": "none"}})
+    assert daemon.reload().status == 0  # only the name's address tells
+    with daemon.client() as client:
+        client.mail()
+        assert client.rcpt("user@example.com") == "451 4.4.6"

@@ -185,8 +185,8 @@ class Daemon:
 
     # life
 
-    def start(self, listen_sockets=None):
-        """Starts it and returns when it says READY=1."""
+    def start(self, listen_socket=None):
+        """Starts it and returns when it says READY=1. A listening socket is passed as a service manager does."""
         self.lines = []
         self.exit_status = None
         notify_path = self.folder.path / "notify"
@@ -195,7 +195,11 @@ class Daemon:
             notify.bind(str(notify_path))
             notify_path.chmod(0o777)
             environment = {**os.environ, **self.environment, "NOTIFY_SOCKET": str(notify_path)}
-            self.process = subprocess.Popen([*self.wrapper, str(BINARY), "run", "-c", str(self.config)], env=environment,
+            command, passed = [*self.wrapper, str(BINARY), "run", "-c", str(self.config)], ()
+            if listen_socket is not None:  # the shell becomes splitmx: its pid is LISTEN_PID
+                passed = (listen_socket.fileno(),)
+                command = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{passed[0]}', "bash", *command]
+            self.process = subprocess.Popen(command, env=environment, pass_fds=passed,
                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
             self._reader.start()
