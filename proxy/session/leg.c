@@ -94,8 +94,7 @@ void leg_translate(struct reply *reply, enum upstream_command command)
 
 /* ---- the envelope ---- */
 
-/* A connection is ready: does what is wanted next, after a replay if there is something to repeat.
- */
+/* A connection is ready: a replay first, where there is something to repeat. */
 void leg_go_on(struct leg *leg)
 {
     if (!leg->begun) {
@@ -132,8 +131,7 @@ static void leg_start_clock(struct leg *leg)
     timer_set(&world_of(leg)->timers, &leg->timer, leg->deadline);
 }
 
-/* The connection is gone before 354 (section 6, "Further"): once more at the same relay, or lost.
- */
+/* The connection is gone before 354 (section 6): once more at the same relay, or lost. */
 static void leg_reopen(struct leg *leg, bool stale, const char *why)
 {
     leg->upstream = NULL;
@@ -297,6 +295,9 @@ static void leg_settled(struct leg *leg, const struct upstream_event *event)
 
 void leg_abandon(struct leg *leg)
 {
+    if (leg->state != LEG_IS_CLOSED) { /* for who asks it again, with `split: defer` */
+        reply_set(&leg->failure, 452, "4.5.3", "Send this recipient separately");
+    }
     leg_close(leg);
     leg->asked = NULL;
 }

@@ -80,6 +80,16 @@ static bool relay_is_by_domain(const struct relay *relay)
     return relay->one_domain || relay->hops[0].kind == NEXTHOP_DOMAIN;
 }
 
+/* With `split: defer` a leg that no recipient was accepted by must not keep others away. */
+static void abandon_empty_legs(struct transaction *tx)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_recipient_count(tx->legs[i]) == 0) {
+            leg_abandon(tx->legs[i]);
+        }
+    }
+}
+
 static bool holds_open_leg(const struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
@@ -94,9 +104,13 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, s
 {
     struct span leg_domain = relay_is_by_domain(relay) ? domain : (struct span){0};
     struct leg *leg = leg_for(tx, relay, leg_domain);
+    bool defers = tx->policy->config->split == SPLIT_DEFER;
+    if (defers && leg == NULL) {
+        abandon_empty_legs(tx);
+    }
     bool alone = !holds_open_leg(tx);
     if (leg == NULL) {
-        if (tx->leg_count == LEGS_MAX || (tx->policy->config->split == SPLIT_DEFER && !alone)) {
+        if (tx->leg_count == LEGS_MAX || (defers && !alone)) {
             recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
             return;
         }

@@ -563,6 +563,19 @@ def test_defer_takes_one_leg_and_puts_the_others_off(start_split):
     assert split.kingmailer.only_message().recipients == [KING]
 
 
+def test_defer_a_leg_without_recipients_keeps_nobody_away(start_split):
+    split = start_split(split="defer")
+    split.local.on("rcpt", reply("550 5.1.1 unknown"))
+    with split.client() as client:
+        client.mail()
+        assert client.rcpt(LOCAL) == "550 5.1.1"
+        assert client.rcpt(KING) == 250
+        assert client.rcpt(LOCAL) != 250
+        assert client.data() == 354
+        assert client.body(message()) == 250
+    assert split.kingmailer.only_message().recipients == [KING]
+
+
 # Lost before the body
 
 

@@ -42,6 +42,7 @@ struct rcpt {
 /* A leg as it has to be. */
 struct message_leg {
     bool made, open;
+    bool let_go; /* no recipient was accepted, and another leg was wanted, with `split: defer` */
     unsigned accepted; /* recipients */
     enum fate data, end;
     struct link *link; /* that carries the message; NULL before DATA and after the end */

@@ -58,12 +58,24 @@ static bool holds_open_leg(const struct message *message)
     return false;
 }
 
+static void let_go_of_empty_legs(struct message *message)
+{
+    for (unsigned i = 0; i < SIM_LEGS; i++) {
+        struct message_leg *leg = &message->legs[i];
+        leg->let_go = leg->let_go || (leg->open && leg->accepted == 0);
+        leg->open = leg->open && !leg->let_go;
+    }
+}
+
 /* The leg of a recipient, made on first need; false where the answer is the proxy's own. */
 static bool expect_leg(struct message *message, struct message_leg *leg, unsigned number,
                        const struct relay *relay, struct span reply)
 {
     bool defer = message->sim->settings->split == SPLIT_DEFER;
-    if (!leg->made && defer && holds_open_leg(message)) {
+    if (!leg->made && defer) {
+        let_go_of_empty_legs(message);
+    }
+    if (leg->let_go || (!leg->made && defer && holds_open_leg(message))) {
         expect(message, "RCPT", reply, SPAN("452 4.5.3 Send this recipient separately\r\n"));
         return false;
     }
