@@ -12,6 +12,7 @@
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/log.h"
 #include "proxy/daemon/notify.h"
+#include "proxy/daemon/pid_file.h"
 #include "proxy/daemon/privileges.h"
 #include "proxy/daemon/reload.h"
 #include "proxy/daemon/status.h"
@@ -446,6 +447,9 @@ static bool start(struct daemon *d)
         fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
         return false;
     }
+    if (!pid_file_write(config->state_directory.text)) {
+        log_event(d->log, LOG_WARNING, "pid-file-not-written", "why", strerror(errno), NULL);
+    }
     let_bury(d);
     d->started = time(NULL);
     d->outcome = (struct status_reload){.at = d->started, .ok = true};
@@ -459,6 +463,7 @@ static void release(struct daemon *d)
         worker_free(d->workers[i]);
     }
     sockets_free(d->sockets);
+    pid_file_remove(d->prepared->config->state_directory.text);
     policy_unref(&d->prepared->policy);
     free_list(atomic_exchange(&d->buried, NULL));
     shared_release(&d->shared);

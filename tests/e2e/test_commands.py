@@ -404,3 +404,12 @@ def test_yaml_of_the_tests_is_yaml_for_the_program(folder):
                 "relays": {"local": {"next-hop": "smtp:[192.0.2.1]", "identity": "none"}}}
     folder.write("splitmx.yaml", yaml(settings))
     assert run(folder, "check").status == 0
+
+
+def test_the_pid_file_is_there_while_it_runs(start_split):
+    daemon = start_split().daemon
+    pid_file = daemon.folder.path / "state" / "splitmx.pid"
+    assert int(pid_file.read_text()) == daemon.process.pid
+    assert pid_file.stat().st_mode & 0o777 == 0o600
+    daemon.stop()
+    assert not pid_file.exists()
