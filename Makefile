@@ -29,7 +29,7 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 config        := config diag hostname keys net_address scalar schema span text yaml
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation gmail \
-                 hosts import import_map import_yaml intern nexthop relay resolver route sorter \
+                 hosts import import_map import_yaml intern nexthop own relay resolver route sorter \
                  source table table_build
 tls           := policy
 proxy/wire    := body client command header received record reply server

@@ -35,8 +35,9 @@ static void text_release(struct config_text *text)
 
 static void texts_release(struct config_texts *texts)
 {
-    for (size_t i = 0; i < texts->count; i++)
+    for (size_t i = 0; i < texts->count; i++) {
         text_release(&texts->items[i]);
+    }
     free(texts->items);
 }
 
@@ -49,8 +50,9 @@ static void relay_release(struct config_relay *relay)
     text_release(&relay->unknown_recipient);
     text_release(&relay->tls_name);
     text_release(&relay->ca_file);
-    for (size_t i = 0; i < relay->host_count; i++)
+    for (size_t i = 0; i < relay->host_count; i++) {
         text_release(&relay->hosts[i].host);
+    }
     free(relay->hosts);
 }
 
@@ -74,8 +76,9 @@ static void config_free(struct config *config)
         text_release(&config->certificates[i].minimum_version);
     }
     free(config->certificates);
-    for (size_t i = 0; i < config->relay_count; i++)
+    for (size_t i = 0; i < config->relay_count; i++) {
         relay_release(&config->relays[i]);
+    }
     free(config->relays);
     texts_release(&config->dns_servers);
     text_release(&config->admin_listen);
@@ -92,8 +95,9 @@ struct config *config_ref(struct config *config)
 void config_unref(struct config *config)
 {
     struct counted_config *counted = (struct counted_config *)config;
-    if (config && atomic_fetch_sub_explicit(&counted->references, 1, memory_order_acq_rel) == 1)
+    if (config && atomic_fetch_sub_explicit(&counted->references, 1, memory_order_acq_rel) == 1) {
         config_free(config);
+    }
 }
 
 struct diag_place config_place(const struct config *config, const struct config_text *text)
@@ -105,8 +109,9 @@ struct diag_place config_place(const struct config *config, const struct config_
 static struct config *config_new(void)
 {
     struct counted_config *counted = calloc(1, sizeof(*counted));
-    if (!counted)
+    if (!counted) {
         return NULL;
+    }
     atomic_init(&counted->references, 1);
     struct config *config = &counted->config;
     config->split = SPLIT_TOGETHER;
@@ -139,44 +144,51 @@ static char *folder_of(const char *path)
     size_t slash = span_rfind(whole, '/');
     char *spelt = slash == whole.len ? span_dup(SPAN("."))
                                      : span_dup(span_first(whole, slash > 0 ? slash : 1));
-    if (!spelt)
+    if (!spelt) {
         return NULL;
+    }
     char *resolved = realpath(spelt, NULL);
-    if (!resolved)
+    if (!resolved) {
         return spelt;
+    }
     free(spelt);
     return resolved;
 }
 
 static void default_text(struct loader *loader, struct config_text *text, const char *value)
 {
-    if (!text->text)
+    if (!text->text) {
         loader_text(loader, text, span_of(value), (struct diag_place){NULL, 0, 0});
+    }
 }
 
 static void default_routes(struct loader *loader)
 {
     struct config_texts *routes = &loader->config->routes;
     void *items = routes->items;
-    if (routes->count > 0)
+    if (routes->count > 0) {
         return;
+    }
     struct config_text *item = loader_add(loader, &items, &routes->count, sizeof(*item));
     routes->items = items;
-    if (item)
+    if (item) {
         loader_path(loader, item, SPAN(DEFAULT_ROUTES), (struct diag_place){NULL, 0, 0});
+    }
 }
 
 static void default_listeners(struct loader *loader)
 {
     struct config *config = loader->config;
     void *items = config->listeners;
-    if (config->listener_count > 0)
+    if (config->listener_count > 0) {
         return;
+    }
     struct config_listener *listener =
         loader_add(loader, &items, &config->listener_count, sizeof(*listener));
     config->listeners = items;
-    if (listener)
+    if (listener) {
         default_text(loader, &listener->address, DEFAULT_LISTEN);
+    }
 }
 
 static void default_all(struct loader *loader)
@@ -188,11 +200,13 @@ static void default_all(struct loader *loader)
     default_listeners(loader);
     for (size_t i = 0; i < config->listener_count; i++) {
         struct config_listener *listener = &config->listeners[i];
-        if (!listener->tls_given)
+        if (!listener->tls_given) {
             listener->tls = config->certificate_count > 0 ? LISTEN_TLS_MAY : LISTEN_TLS_NONE;
+        }
     }
-    for (size_t i = 0; i < config->certificate_count; i++)
+    for (size_t i = 0; i < config->certificate_count; i++) {
         default_text(loader, &config->certificates[i].minimum_version, "1.2");
+    }
 }
 
 static void check_hostname(struct loader *loader, bool given)
@@ -200,15 +214,17 @@ static void check_hostname(struct loader *loader, bool given)
     struct config *config = loader->config;
     char machine[HOSTNAME_MAX];
     if (config->hostname.text) {
-        if (!strchr(config->hostname.text, '.'))
+        if (!strchr(config->hostname.text, '.')) {
             diag_warning(loader->diags, config_place(config, &config->hostname),
                          "`hostname: %s` has no dot; other mail servers expect a full name, such "
                          "as mx.example.com",
                          config->hostname.text);
+        }
         return;
     }
-    if (given) /* and refused */
+    if (given) { /* and refused */
         return;
+    }
     struct diag_place file = {config->path, 0, 0};
     if (!hostname_of_machine(machine, sizeof(machine))) {
         diag_error(loader->diags, file,
@@ -216,11 +232,12 @@ static void check_hostname(struct loader *loader, bool given)
                    "mx.example.com` with this host's full name");
         return;
     }
-    if (!strchr(machine, '.'))
+    if (!strchr(machine, '.')) {
         diag_warning(loader->diags, file,
                      "`hostname` is absent and this machine's name, `%s`, has no dot; write "
                      "`hostname: mx.example.com` with this host's full name",
                      machine);
+    }
     default_text(loader, &config->hostname, machine);
 }
 
@@ -248,24 +265,28 @@ static void check_all(struct loader *loader, bool hostname_given)
     const struct config *config = loader->config;
     check_hostname(loader, hostname_given);
     check_listeners(loader);
-    if (config->timeouts.end_of_data >= CLIENT_WAIT)
+    if (config->timeouts.end_of_data >= CLIENT_WAIT) {
         diag_warning(loader->diags, (struct diag_place){config->path, 0, 0},
                      "`end-of-data` should be less than 10m: clients wait no longer, and send the "
                      "message again");
+    }
 }
 
 /* Reads the open file into the configuration; errors are in the diagnostics. */
 static void read_file(struct loader *loader)
 {
     struct yaml_event root = loader_next(loader);
-    if (root.kind != YAML_MAP)
+    if (root.kind != YAML_MAP) {
         return;
+    }
     unsigned long long seen =
         schema_read(loader, &keys_of_file, root.place, keys_of_file.what, loader->config);
-    if (!loader->broken)
+    if (!loader->broken) {
         loader_next(loader); /* what follows the mapping */
-    if (loader->broken)
+    }
+    if (loader->broken) {
         return;
+    }
     default_all(loader);
     check_all(loader, schema_has(&keys_of_file, seen, "hostname"));
 }
@@ -276,20 +297,24 @@ static struct config *load(const char *path, struct diag_list *diags)
     size_t errors = diag_errors(diags);
     struct loader loader = {.diags = diags, .later = keys_later};
     loader.config = config_new();
-    if (!loader.config)
+    if (!loader.config) {
         goto no_memory;
+    }
     loader.config->path = span_dup(span_of(path));
     loader.config->folder = folder_of(path);
     loader.reader = yaml_open(path, diags);
-    if (!loader.config->path || !loader.config->folder || !loader.reader)
+    if (!loader.config->path || !loader.config->folder || !loader.reader) {
         goto no_memory;
+    }
     read_file(&loader);
     yaml_close(loader.reader);
     loader.reader = NULL;
-    if (loader.no_memory)
+    if (loader.no_memory) {
         goto no_memory;
-    if (diag_errors(diags) == errors)
+    }
+    if (diag_errors(diags) == errors) {
         return loader.config;
+    }
     config_unref(loader.config);
     return NULL;
 no_memory:
@@ -302,8 +327,9 @@ no_memory:
 struct config *config_load(const char *path, struct diag_list *diags)
 {
     struct diag_list *own = diags ? NULL : diag_list_new();
-    if (!diags && !own)
+    if (!diags && !own) {
         return NULL;
+    }
     struct config *config = load(path, diags ? diags : own);
     diag_list_free(own);
     return config;
@@ -312,17 +338,20 @@ struct config *config_load(const char *path, struct diag_list *diags)
 struct config *config_defaults(const char *hostname)
 {
     struct loader loader = {.config = config_new()};
-    if (!loader.config)
+    if (!loader.config) {
         return NULL;
+    }
     loader.config->path = span_dup(SPAN("(defaults)"));
     loader.config->folder = folder_of("./");
-    if (!loader.config->path || !loader.config->folder)
+    if (!loader.config->path || !loader.config->folder) {
         loader.no_memory = true;
-    else
+    } else {
         default_all(&loader);
+    }
     default_text(&loader, &loader.config->hostname, hostname);
-    if (!loader.no_memory)
+    if (!loader.no_memory) {
         return loader.config;
+    }
     config_unref(loader.config);
     return NULL;
 }

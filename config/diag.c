@@ -25,8 +25,9 @@ struct diag_list *diag_list_new(void)
 
 void diag_list_free(struct diag_list *list)
 {
-    if (!list)
+    if (!list) {
         return;
+    }
     for (size_t i = 0; i < list->count; i++) {
         free(list->items[i].file);
         free(list->items[i].text);
@@ -43,17 +44,20 @@ static size_t utf8_length(struct span s)
                     : first >= 0xe0 && first <= 0xef ? 3
                     : first >= 0xc2 && first <= 0xdf ? 2
                                                      : 0;
-    if (length == 0 || s.len < length)
+    if (length == 0 || s.len < length) {
         return 0;
+    }
     for (size_t i = 1; i < length; i++) {
-        if (((unsigned char)s.ptr[i] & 0xc0) != 0x80)
+        if (((unsigned char)s.ptr[i] & 0xc0) != 0x80) {
             return 0;
+        }
     }
     unsigned char second = (unsigned char)s.ptr[1];
     if ((first == 0xc2 && second < 0xa0) || (first == 0xe0 && second < 0xa0) ||
         (first == 0xed && second >= 0xa0) || (first == 0xf0 && second < 0x90) ||
-        (first == 0xf4 && second >= 0x90))
+        (first == 0xf4 && second >= 0x90)) {
         return 0;
+    }
     return length;
 }
 
@@ -86,15 +90,18 @@ static char *escaped_copy(struct span s)
 
 static bool list_grow(struct diag_list *list)
 {
-    if (list->count < list->room)
+    if (list->count < list->room) {
         return true;
-    if (list->count >= DIAG_MAX)
+    }
+    if (list->count >= DIAG_MAX) {
         return false;
+    }
     size_t room = list->room ? list->room * 2 : 8;
     room = room < DIAG_MAX ? room : DIAG_MAX;
     struct diag *items = realloc(list->items, room * sizeof(*items));
-    if (!items)
+    if (!items) {
         return false;
+    }
     list->items = items;
     list->room = room;
     return true;
@@ -107,16 +114,19 @@ __attribute__((format(printf, 4, 0))) static void list_add(struct diag_list *lis
 {
     char message[MESSAGE_MAX];
     struct diag diag = {.level = level, .line = place.line, .column = place.column};
-    if (!list)
+    if (!list) {
         return;
-    if (level == DIAG_ERROR)
+    }
+    if (level == DIAG_ERROR) {
         list->errors++;
+    }
     if (!list_grow(list)) {
         list->more++;
         return;
     }
-    if (vsnprintf(message, sizeof(message), format, args) < 0)
+    if (vsnprintf(message, sizeof(message), format, args) < 0) {
         message[0] = '\0';
+    }
     diag.text = escaped_copy(span_of(message));
     diag.file = place.file ? span_dup(span_of(place.file)) : NULL;
     if (!diag.text || (place.file && !diag.file)) {
@@ -164,14 +174,17 @@ size_t diag_format(const struct diag *diag, char *out, size_t cap)
     struct text text = text_over(out, cap);
     if (diag->file) {
         put_escaped(&text, span_of(diag->file));
-        if (diag->line > 0)
+        if (diag->line > 0) {
             text_printf(&text, ":%u", diag->line);
-        if (diag->line > 0 && diag->column > 0)
+        }
+        if (diag->line > 0 && diag->column > 0) {
             text_printf(&text, ":%u", diag->column);
+        }
         text_puts(&text, ": ");
     }
-    if (diag->level == DIAG_WARNING)
+    if (diag->level == DIAG_WARNING) {
         text_puts(&text, "warning: ");
+    }
     text_puts(&text, diag->text);
     return text.len;
 }
@@ -179,14 +192,16 @@ size_t diag_format(const struct diag *diag, char *out, size_t cap)
 void diag_print(const struct diag_list *list, FILE *out)
 {
     char line[MESSAGE_MAX * 6];
-    if (!list)
+    if (!list) {
         return;
+    }
     for (size_t i = 0; i < list->count; i++) {
         diag_format(&list->items[i], line, sizeof(line));
         fprintf(out, "%s\n", line);
     }
-    if (list->more > 0)
+    if (list->more > 0) {
         fprintf(out, "… and %zu more\n", list->more);
+    }
 }
 
 static size_t least(size_t a, size_t b, size_t c)
@@ -200,16 +215,18 @@ static size_t edits(struct span a, struct span b)
 {
     size_t rows[3][WORD_MAX + 1];
     size_t *before = rows[0], *last = rows[1], *now = rows[2];
-    for (size_t j = 0; j <= b.len; j++)
+    for (size_t j = 0; j <= b.len; j++) {
         last[j] = j;
+    }
     for (size_t i = 1; i <= a.len; i++) {
         now[0] = i;
         for (size_t j = 1; j <= b.len; j++) {
             char x = ascii_lower(a.ptr[i - 1]), y = ascii_lower(b.ptr[j - 1]);
             now[j] = least(last[j] + 1, now[j - 1] + 1, last[j - 1] + (x == y ? 0 : 1));
             if (i > 1 && j > 1 && x == ascii_lower(b.ptr[j - 2]) &&
-                ascii_lower(a.ptr[i - 2]) == y && before[j - 2] + 1 < now[j])
+                ascii_lower(a.ptr[i - 2]) == y && before[j - 2] + 1 < now[j]) {
                 now[j] = before[j - 2] + 1;
+            }
         }
         size_t *spare = before;
         before = last;
@@ -224,12 +241,14 @@ const char *diag_nearest(const char *word, const char *const *candidates)
     const char *nearest = NULL;
     struct span w = span_of(word);
     size_t best = 3;
-    if (w.len > WORD_MAX)
+    if (w.len > WORD_MAX) {
         return NULL;
+    }
     for (; *candidates; candidates++) {
         struct span candidate = span_of(*candidates);
-        if (candidate.len > WORD_MAX)
+        if (candidate.len > WORD_MAX) {
             continue;
+        }
         size_t distance = edits(w, candidate);
         if (distance < best && distance * 2 < w.len) {
             best = distance;

@@ -10,11 +10,13 @@
 static struct span next_word(struct span *rest)
 {
     size_t start = 0, end;
-    while (start < rest->len && strchr(" \t\r\n", rest->ptr[start]))
+    while (start < rest->len && strchr(" \t\r\n", rest->ptr[start])) {
         start++;
+    }
     end = start;
-    while (end < rest->len && !strchr(" \t\r\n#", rest->ptr[end]))
+    while (end < rest->len && !strchr(" \t\r\n#", rest->ptr[end])) {
         end++;
+    }
     struct span word = span_make(rest->ptr + start, end - start);
     *rest = span_skip(*rest, end);
     return word;
@@ -36,8 +38,9 @@ static struct span line_name(struct span line, struct span bare)
         bool begins =
             name.len > bare.len && span_starts_fold(name, bare) && name.ptr[bare.len] == '.';
         mentioned = mentioned || begins || span_equal_fold(name, bare);
-        if ((first || begins) && found.len == 0 && is_dotted_name(name))
+        if ((first || begins) && found.len == 0 && is_dotted_name(name)) {
             found = name;
+        }
         first = false;
     }
     return mentioned ? found : SPAN("");
@@ -50,8 +53,9 @@ bool hostname_canonical(FILE *hosts, struct span bare, char *out, size_t cap)
         struct span name = line_name(span_of(line), bare);
         struct text text = text_over(out, cap);
         text_put(&text, name);
-        if (name.len > 0 && !text.full)
+        if (name.len > 0 && !text.full) {
             return true;
+        }
     }
     return false;
 }
@@ -60,13 +64,16 @@ bool hostname_of_machine(char *out, size_t cap)
 {
     char name[HOSTNAME_MAX + 1] = "";
     struct text text = text_over(out, cap);
-    if (gethostname(name, sizeof(name) - 1) != 0 || !host_name_valid(span_of(name)))
+    if (gethostname(name, sizeof(name) - 1) != 0 || !host_name_valid(span_of(name))) {
         return false;
+    }
     text_puts(&text, name);
-    if (text.full)
+    if (text.full) {
         return false;
-    if (strchr(name, '.'))
+    }
+    if (strchr(name, '.')) {
         return true;
+    }
     FILE *hosts = fopen("/etc/hosts", "re");
     if (hosts) {
         if (!hostname_canonical(hosts, span_of(name), out, cap)) {

@@ -75,8 +75,9 @@ static bool is_host_or_address(struct span text)
 /* An address literal, RFC 5321 4.1.3: [192.0.2.1] or [IPv6:2001:db8::1]. */
 static bool is_literal(struct span text)
 {
-    if (text.len < 2 || text.ptr[0] != '[' || text.ptr[text.len - 1] != ']')
+    if (text.len < 2 || text.ptr[0] != '[' || text.ptr[text.len - 1] != ']') {
         return false;
+    }
     struct span inside = span_make(text.ptr + 1, text.len - 2);
     bool six = span_starts_fold(inside, SPAN("IPv6:"));
     inside = span_skip(inside, six ? 5 : 0);
@@ -102,8 +103,9 @@ static void read_domains(struct loader *loader, const struct field *field, struc
     struct config *config = base;
     read_texts(loader, field, value, base);
     for (size_t i = 0; i < config->domains.count; i++) {
-        for (char *c = config->domains.items[i].text; *c; c++)
+        for (char *c = config->domains.items[i].text; *c; c++) {
             *c = ascii_lower(*c);
+        }
     }
 }
 
@@ -149,8 +151,9 @@ static bool is_reserved(const char *name)
 {
     static const char *const words[] = {"smtp", "error", "retry", "discard", "relay"};
     for (size_t i = 0; i < COUNT(words); i++) {
-        if (span_equal_fold(span_of(name), span_of(words[i])))
+        if (span_equal_fold(span_of(name), span_of(words[i]))) {
             return true;
+        }
     }
     return false;
 }
@@ -160,8 +163,9 @@ static bool is_relay_name(struct span name)
     for (size_t i = 0; i < name.len; i++) {
         char lower = ascii_lower(name.ptr[i]);
         if (!((lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') || lower == '-' ||
-              lower == '_'))
+              lower == '_')) {
             return false;
+        }
     }
     return name.len > 0 && name.len <= RELAY_NAME_MAX;
 }
@@ -169,13 +173,14 @@ static bool is_relay_name(struct span name)
 static void check_relay_name(struct loader *loader, const struct config_text *name)
 {
     struct diag_place place = config_place(loader->config, name);
-    if (!is_relay_name(span_of(name->text)))
+    if (!is_relay_name(span_of(name->text))) {
         diag_error(loader->diags, place,
                    "`%s` cannot be a relay's name; use letters, digits, `-` and `_`, at most %d",
                    name->text, RELAY_NAME_MAX);
-    else if (is_reserved(name->text))
+    } else if (is_reserved(name->text)) {
         diag_error(loader->diags, place,
                    "`%s` cannot be a relay's name; it means something else in routes", name->text);
+    }
 }
 
 /* What is asked of a relay depends on whether it is the built-in one. */
@@ -183,15 +188,17 @@ static void check_relay(struct loader *loader, const struct config_relay *relay,
 {
     struct diag_place place = config_place(loader->config, &relay->name);
     bool gmail = strcmp(relay->name.text, "gmail") == 0;
-    if (!gmail && (relay->hosts || relay->port > 0))
+    if (!gmail && (relay->hosts || relay->port > 0)) {
         diag_error(loader->diags, place,
                    "`hosts` and `port` are for the relay `gmail` only; relay `%s` says where it is "
                    "with `next-hop`",
                    relay->name.text);
-    if (!gmail && !next_hop)
+    }
+    if (!gmail && !next_hop) {
         diag_error(loader->diags, place,
                    "relay `%s` needs `next-hop`: where it is, such as smtp:[127.0.0.1]:10025",
                    relay->name.text);
+    }
 }
 
 #define RELAY(member) offsetof(struct config_relay, member)
@@ -214,8 +221,9 @@ static void read_identity(struct loader *loader, const struct field *field, stru
     text_put(&copy, value.value);
     word.offset = 0;
     read_word(loader, &word, value, &read);
-    if (read.word == UINT32_MAX)
+    if (read.word == UINT32_MAX) {
         return;
+    }
     relay->identity = (enum config_identity)(read.word + IDENTITY_NONE);
     loader_text(loader, &relay->identity_place, text_span(&copy), value.place);
 }
@@ -295,8 +303,9 @@ static struct config_relay *add_relay(struct loader *loader, struct yaml_event k
     struct config_relay *relay =
         loader_add(loader, &items, &config->relay_count, sizeof(*config->relays));
     config->relays = items;
-    if (!relay)
+    if (!relay) {
         return NULL;
+    }
     relay->max_connections = RELAY_CONNECTIONS;
     relay->tls = RELAY_TLS_MAY;
     if (!loader_text(loader, &relay->name, key.value, key.place)) {
@@ -325,8 +334,9 @@ static void read_relay(struct loader *loader, struct yaml_event key)
     }
     unsigned long long seen =
         schema_read(loader, &relay_schema, key_place, relay_schema.what, relay);
-    if (!loader->broken)
+    if (!loader->broken) {
         check_relay(loader, relay, schema_has(&relay_schema, seen, "next-hop"));
+    }
     loader_refuse_later(loader, "relays", relay->name.text, NULL, key_place, key_place);
 }
 
@@ -335,16 +345,18 @@ static void read_relays(struct loader *loader, const struct field *field, struct
 {
     (void)base;
     if (value.kind == YAML_SCALAR_VALUE && !value.refused &&
-        scalar_is_null(value.value, value.plain))
+        scalar_is_null(value.value, value.plain)) {
         return; /* all of them commented out */
+    }
     if (value.kind != YAML_MAP) {
         loader_expected(loader, field, value, field->expected);
         yaml_skip(loader->reader, value);
         return;
     }
     for (struct yaml_event key = loader_next(loader);
-         key.kind == YAML_SCALAR_VALUE && !loader->broken; key = loader_next(loader))
+         key.kind == YAML_SCALAR_VALUE && !loader->broken; key = loader_next(loader)) {
         read_relay(loader, key);
+    }
 }
 
 /* The tables. */

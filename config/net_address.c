@@ -37,25 +37,29 @@ bool net_address_parse(struct span text, uint16_t port, struct net_address *out)
     struct in_addr four;
     struct in6_addr six;
     struct text copy = TEXT(literal);
-    if (text.len == 0 || memchr(text.ptr, '\0', text.len))
+    if (text.len == 0 || memchr(text.ptr, '\0', text.len)) {
         return false;
+    }
     text_put(&copy, text);
-    if (copy.full)
+    if (copy.full) {
         return false;
-    if (inet_pton(AF_INET, literal, &four) == 1)
+    }
+    if (inet_pton(AF_INET, literal, &four) == 1) {
         set_in4(out, four, htons(port));
-    else if (inet_pton(AF_INET6, literal, &six) == 1)
+    } else if (inet_pton(AF_INET6, literal, &six) == 1) {
         set_in6(out, &six, htons(port));
-    else
+    } else {
         return false;
+    }
     return true;
 }
 
 bool net_address_unix(struct span path, struct net_address *out)
 {
     if (path.len == 0 || path.len >= sizeof(out->local.sun_path) ||
-        memchr(path.ptr, '\0', path.len))
+        memchr(path.ptr, '\0', path.len)) {
         return false;
+    }
     memset(out, 0, sizeof(*out));
     out->local.sun_family = AF_UNIX;
     memcpy(out->local.sun_path, path.ptr, path.len);
@@ -74,8 +78,9 @@ bool net_address_from(const struct sockaddr *sa, struct net_address *out)
         struct sockaddr_in6 six;
         memcpy(&six, sa, sizeof(six));
         set_in6(out, &six.sin6_addr, six.sin6_port);
-        if (out->any.sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&six.sin6_addr))
+        if (out->any.sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&six.sin6_addr)) {
             out->in6.sin6_scope_id = six.sin6_scope_id; /* without it nobody can answer */
+        }
         return true;
     }
     return false;
@@ -83,29 +88,34 @@ bool net_address_from(const struct sockaddr *sa, struct net_address *out)
 
 socklen_t net_address_length(const struct net_address *address)
 {
-    if (address->any.sa_family == AF_INET)
+    if (address->any.sa_family == AF_INET) {
         return sizeof(address->in4);
-    if (address->any.sa_family == AF_INET6)
+    }
+    if (address->any.sa_family == AF_INET6) {
         return sizeof(address->in6);
+    }
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
                        strnlen(address->local.sun_path, sizeof(address->local.sun_path) - 1) + 1);
 }
 
 uint16_t net_address_port(const struct net_address *address)
 {
-    if (address->any.sa_family == AF_INET)
+    if (address->any.sa_family == AF_INET) {
         return ntohs(address->in4.sin_port);
-    if (address->any.sa_family == AF_INET6)
+    }
+    if (address->any.sa_family == AF_INET6) {
         return ntohs(address->in6.sin6_port);
+    }
     return 0;
 }
 
 void net_address_set_port(struct net_address *address, uint16_t port)
 {
-    if (address->any.sa_family == AF_INET)
+    if (address->any.sa_family == AF_INET) {
         address->in4.sin_port = htons(port);
-    else if (address->any.sa_family == AF_INET6)
+    } else if (address->any.sa_family == AF_INET6) {
         address->in6.sin6_port = htons(port);
+    }
 }
 
 bool net_address_equal(const struct net_address *a, const struct net_address *b)
@@ -115,15 +125,17 @@ bool net_address_equal(const struct net_address *a, const struct net_address *b)
 
 bool net_address_is_local(const struct net_address *address)
 {
-    if (address->any.sa_family == AF_UNIX)
+    if (address->any.sa_family == AF_UNIX) {
         return true;
+    }
     if (address->any.sa_family == AF_INET6) {
         const struct in6_addr *six = &address->in6.sin6_addr;
         return IN6_IS_ADDR_LOOPBACK(six) || IN6_IS_ADDR_LINKLOCAL(six) ||
                (six->s6_addr[0] & 0xfe) == 0xfc; /* fc00::/7, RFC 4193 */
     }
-    if (address->any.sa_family != AF_INET)
+    if (address->any.sa_family != AF_INET) {
         return false;
+    }
     uint32_t four = ntohl(address->in4.sin_addr.s_addr);
     return four >> 24 == 127 || four >> 24 == 10 || four >> 20 == 0xac1 || /* 172.16.0.0/12 */
            four >> 16 == 0xc0a8 || four >> 16 == 0xa9fe;
@@ -142,8 +154,9 @@ bool net_address_is_special(const struct net_address *address)
         return IN6_IS_ADDR_LOOPBACK(six) || IN6_IS_ADDR_UNSPECIFIED(six) ||
                IN6_IS_ADDR_MULTICAST(six);
     }
-    if (address->any.sa_family != AF_INET)
+    if (address->any.sa_family != AF_INET) {
         return true;
+    }
     uint32_t four = ntohl(address->in4.sin_addr.s_addr);
     /* 0.0.0.0/8 is "this network" (RFC 1122), which Linux takes for the host itself; 224.0.0.0/4
      * is multicast, 240.0.0.0/4 with the broadcast address behind it reserved. */
@@ -161,10 +174,11 @@ void net_address_text(const struct net_address *address, char *out, size_t cap)
                            strnlen(address->local.sun_path, sizeof(address->local.sun_path))));
         return;
     }
-    if (address->any.sa_family == AF_INET)
+    if (address->any.sa_family == AF_INET) {
         inet_ntop(AF_INET, &address->in4.sin_addr, literal, sizeof(literal));
-    else if (address->any.sa_family == AF_INET6)
+    } else if (address->any.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &address->in6.sin6_addr, literal, sizeof(literal));
+    }
     text_puts(&text, literal);
 }
 
@@ -173,21 +187,23 @@ void net_address_text_port(const struct net_address *address, char *out, size_t 
     char literal[NET_ADDRESS_TEXT];
     struct text text = text_over(out, cap);
     net_address_text(address, literal, sizeof(literal));
-    if (address->any.sa_family == AF_INET6)
+    if (address->any.sa_family == AF_INET6) {
         text_printf(&text, "[%s]:%u", literal, net_address_port(address));
-    else if (address->any.sa_family == AF_INET)
+    } else if (address->any.sa_family == AF_INET) {
         text_printf(&text, "%s:%u", literal, net_address_port(address));
-    else
+    } else {
         text_puts(&text, literal);
+    }
 }
 
-static bool ends_in_number(struct span name)
+bool host_name_is_numeric(struct span name)
 {
     size_t dot = span_rfind(name, '.');
     struct span label = dot < name.len ? span_skip(name, dot + 1) : name;
     for (size_t i = 0; i < label.len; i++) {
-        if (label.ptr[i] < '0' || label.ptr[i] > '9')
+        if (label.ptr[i] < '0' || label.ptr[i] > '9') {
             return false;
+        }
     }
     return true;
 }
@@ -198,18 +214,21 @@ bool host_port_split(struct span text, struct span *host, uint16_t *port)
     unsigned long long number;
     size_t colon = span_rfind(text, ':');
     if (colon == text.len || !span_number(span_skip(text, colon + 1), 65535, &number) ||
-        number == 0)
+        number == 0) {
         return false;
+    }
     struct span name = span_first(text, colon);
     if (name.len > 0 && name.ptr[0] == '[') {
-        if (name.ptr[name.len - 1] != ']')
+        if (name.ptr[name.len - 1] != ']') {
             return false;
+        }
         name = span_make(name.ptr + 1, name.len - 2);
-        if (span_find(name, ':') == name.len || !net_address_parse(name, 0, &literal))
+        if (span_find(name, ':') == name.len || !net_address_parse(name, 0, &literal)) {
             return false;
+        }
     } else if (!host_name_valid(name)) {
         return false;
-    } else if (ends_in_number(name) && !net_address_parse(name, 0, &literal)) {
+    } else if (host_name_is_numeric(name) && !net_address_parse(name, 0, &literal)) {
         return false; /* 300.1.1.1 and 1.2.3 are no names, they are mistyped addresses */
     }
     *host = name;
@@ -225,19 +244,23 @@ static bool is_host_letter(char c)
 
 bool host_name_valid(struct span text)
 {
-    if (text.len == 0 || text.len > 253)
+    if (text.len == 0 || text.len > 253) {
         return false;
+    }
     while (true) {
         struct span label = span_first(text, span_find(text, '.'));
         if (label.len == 0 || label.len > 63 || label.ptr[0] == '-' ||
-            label.ptr[label.len - 1] == '-')
+            label.ptr[label.len - 1] == '-') {
             return false;
-        for (size_t i = 0; i < label.len; i++) {
-            if (!is_host_letter(label.ptr[i]))
-                return false;
         }
-        if (label.len == text.len)
+        for (size_t i = 0; i < label.len; i++) {
+            if (!is_host_letter(label.ptr[i])) {
+                return false;
+            }
+        }
+        if (label.len == text.len) {
             return true;
+        }
         text = span_skip(text, label.len + 1);
     }
 }
@@ -259,18 +282,22 @@ bool net_prefix_parse(struct span text, struct net_prefix *out)
     unsigned long long bits;
     size_t slash = span_find(text, '/');
     struct span literal = span_first(text, slash);
-    if (!net_address_parse(literal, 0, &out->address))
+    if (!net_address_parse(literal, 0, &out->address)) {
         return false;
+    }
     address_bytes(&out->address, &whole);
     out->bits = whole;
-    if (slash == text.len)
+    if (slash == text.len) {
         return true;
+    }
     /* ::ffff:a.b.c.d/n has become IPv4, so its n counts from the 96 bits that went. */
     bool mapped = whole == 32 && span_find(literal, ':') < literal.len;
-    if (!span_number(span_skip(text, slash + 1), mapped ? 128 : whole, &bits))
+    if (!span_number(span_skip(text, slash + 1), mapped ? 128 : whole, &bits)) {
         return false;
-    if (mapped && bits < 96)
+    }
+    if (mapped && bits < 96) {
         return false;
+    }
     out->bits = (unsigned)bits - (mapped ? 96 : 0);
     return true;
 }
@@ -279,13 +306,15 @@ bool net_prefix_holds(const struct net_prefix *prefix, const struct net_address 
 {
     unsigned whole;
     if (prefix->address.any.sa_family != address->any.sa_family ||
-        (address->any.sa_family != AF_INET && address->any.sa_family != AF_INET6))
+        (address->any.sa_family != AF_INET && address->any.sa_family != AF_INET6)) {
         return false;
+    }
     const unsigned char *a = address_bytes(&prefix->address, &whole);
     const unsigned char *b = address_bytes(address, &whole);
     size_t bytes = prefix->bits / 8;
     unsigned rest = prefix->bits % 8;
-    if (memcmp(a, b, bytes) != 0)
+    if (memcmp(a, b, bytes) != 0) {
         return false;
+    }
     return rest == 0 || ((a[bytes] ^ b[bytes]) >> (8 - rest)) == 0;
 }

@@ -54,6 +54,8 @@ bool host_port_split(struct span text, struct span *host, uint16_t *port);
 
 /* A DNS host name: letters, digits, dot, hyphen (and underscore), labels of 1..63, at most 253. */
 bool host_name_valid(struct span text);
+/* A name whose last label is all digits is a mistyped address, never a host (RFC 1123 2.1). */
+bool host_name_is_numeric(struct span name);
 
 /* Networks as a.b.c.d/n, v6/n or a single address. */
 struct net_prefix {

@@ -18,16 +18,18 @@ static const struct unit time_units[] = {
 static size_t digits(struct span text)
 {
     size_t n = 0;
-    while (n < text.len && text.ptr[n] >= '0' && text.ptr[n] <= '9')
+    while (n < text.len && text.ptr[n] >= '0' && text.ptr[n] <= '9') {
         n++;
+    }
     return n;
 }
 
 static bool multiply(struct span number, uint64_t factor, uint64_t *out)
 {
     unsigned long long value;
-    if (!span_number(number, UINT64_MAX / factor, &value))
+    if (!span_number(number, UINT64_MAX / factor, &value)) {
         return false;
+    }
     *out = value * factor;
     return true;
 }
@@ -36,11 +38,13 @@ bool scalar_size(struct span text, uint64_t *bytes)
 {
     size_t n = digits(text);
     struct span unit = span_skip(text, n);
-    if (unit.len == 0)
+    if (unit.len == 0) {
         return multiply(text, 1, bytes);
+    }
     for (size_t i = 0; i < COUNT(size_units); i++) {
-        if (span_equal_fold(unit, span_of(size_units[i].name)))
+        if (span_equal_fold(unit, span_of(size_units[i].name))) {
             return multiply(span_first(text, n), size_units[i].factor, bytes);
+        }
     }
     return false;
 }
@@ -54,8 +58,9 @@ bool scalar_time(struct span text, uint64_t *milliseconds)
         return true;
     }
     for (size_t i = 0; i < COUNT(time_units); i++) { /* case matters: 5M is no time */
-        if (span_equal(unit, span_of(time_units[i].name)))
+        if (span_equal(unit, span_of(time_units[i].name))) {
             return multiply(span_first(text, n), time_units[i].factor, milliseconds);
+        }
     }
     return false;
 }

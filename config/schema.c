@@ -12,8 +12,9 @@
 struct yaml_event loader_next(struct loader *loader)
 {
     struct yaml_event event = yaml_next(loader->reader);
-    if (event.kind == YAML_BAD)
+    if (event.kind == YAML_BAD) {
         loader->broken = true;
+    }
     return event;
 }
 
@@ -55,17 +56,18 @@ void *loader_add(struct loader *loader, void **items, size_t *count, size_t size
 /* What stands there, for "must be …, not FOUND". */
 static void describe(struct yaml_event value, struct text *out)
 {
-    if (value.kind == YAML_LIST)
+    if (value.kind == YAML_LIST) {
         text_puts(out, "a list (text that begins with `[` needs quotes around the whole of it)");
-    else if (value.kind == YAML_MAP)
+    } else if (value.kind == YAML_MAP) {
         text_puts(out, "a mapping");
-    else if (scalar_is_null(value.value, value.plain))
+    } else if (scalar_is_null(value.value, value.plain)) {
         text_puts(out, "nothing");
-    else if (value.value.len == 0)
+    } else if (value.value.len == 0) {
         text_puts(out, "`\"\"`");
-    else
+    } else {
         text_printf(out, "`%.*s%s`", SPAN_ARGS(span_first(value.value, QUOTED_MAX)),
                     value.value.len > QUOTED_MAX ? "…" : "");
+    }
 }
 
 void loader_expected(struct loader *loader, const struct field *field, struct yaml_event value,
@@ -73,8 +75,9 @@ void loader_expected(struct loader *loader, const struct field *field, struct ya
 {
     char found[PHRASE_MAX];
     struct text text = TEXT(found);
-    if (value.refused || value.kind == YAML_BAD)
+    if (value.refused || value.kind == YAML_BAD) {
         return;
+    }
     describe(value, &text);
     diag_error(loader->diags, value.place, "%s`%s` must be %s, not %s",
                loader->in_list ? "each entry of " : "", field->key, expected, found);
@@ -98,10 +101,12 @@ static bool scalar_of(struct loader *loader, const struct field *field, struct y
 static bool checked_text(struct loader *loader, const struct field *field, struct yaml_event value,
                          struct span *out)
 {
-    if (!scalar_of(loader, field, value, field->expected, out))
+    if (!scalar_of(loader, field, value, field->expected, out)) {
         return false;
-    if (field->check ? field->check(*out) : out->len > 0)
+    }
+    if (field->check ? field->check(*out) : out->len > 0) {
         return true;
+    }
     loader_expected(loader, field, value, field->expected);
     return false;
 }
@@ -110,9 +115,10 @@ void read_text(struct loader *loader, const struct field *field, struct yaml_eve
                void *base)
 {
     struct span text;
-    if (checked_text(loader, field, value, &text))
+    if (checked_text(loader, field, value, &text)) {
         loader_text(loader, (struct config_text *)((char *)base + field->offset), text,
                     value.place);
+    }
 }
 
 bool loader_path(struct loader *loader, struct config_text *out, struct span path,
@@ -120,8 +126,9 @@ bool loader_path(struct loader *loader, struct config_text *out, struct span pat
 {
     char *joined = NULL;
     const char *folder = loader->config->folder;
-    if (path.len > 0 && path.ptr[0] == '/')
+    if (path.len > 0 && path.ptr[0] == '/') {
         return loader_text(loader, out, path, place);
+    }
     folder = strcmp(folder, "/") == 0 ? "" : folder;
     if (asprintf(&joined, "%s/%.*s", folder, SPAN_ARGS(path)) < 0) {
         loader->no_memory = true;
@@ -136,26 +143,30 @@ void read_path(struct loader *loader, const struct field *field, struct yaml_eve
                void *base)
 {
     struct span path;
-    if (checked_text(loader, field, value, &path))
+    if (checked_text(loader, field, value, &path)) {
         loader_path(loader, (struct config_text *)((char *)base + field->offset), path,
                     value.place);
+    }
 }
 
 static void add_text(struct loader *loader, const struct field *field, struct yaml_event value,
                      struct config_texts *texts, bool path)
 {
     struct span text;
-    if (!checked_text(loader, field, value, &text))
+    if (!checked_text(loader, field, value, &text)) {
         return;
+    }
     void *items = texts->items;
     struct config_text *item = loader_add(loader, &items, &texts->count, sizeof(*item));
     texts->items = items;
-    if (!item)
+    if (!item) {
         return;
+    }
     bool fine = path ? loader_path(loader, item, text, value.place)
                      : loader_text(loader, item, text, value.place);
-    if (!fine)
+    if (!fine) {
         texts->count--;
+    }
 }
 
 static void read_list(struct loader *loader, const struct field *field, struct yaml_event value,
@@ -182,10 +193,11 @@ static void read_list(struct loader *loader, const struct field *field, struct y
         add_text(loader, field, item, texts, path);
         loader->in_list = false;
     }
-    if (empty && !loader->broken)
+    if (empty && !loader->broken) {
         diag_error(loader->diags, value.place,
                    "`%s` is an empty list; write at least one entry (%s), or leave the key out",
                    field->key, field->expected);
+    }
 }
 
 void read_texts(struct loader *loader, const struct field *field, struct yaml_event value,
@@ -208,15 +220,17 @@ void read_unsigned(struct loader *loader, const struct field *field, struct yaml
     struct span text;
     unsigned long long number;
     text_printf(&phrase, "a whole number from %llu to %llu", field->min, field->max);
-    if (!scalar_of(loader, field, value, expected, &text))
+    if (!scalar_of(loader, field, value, expected, &text)) {
         return;
-    if (!value.plain)
+    }
+    if (!value.plain) {
         diag_error(loader->diags, value.place, "`%s` must be %s, without quotes", field->key,
                    expected);
-    else if (!span_number(text, field->max, &number) || number < field->min)
+    } else if (!span_number(text, field->max, &number) || number < field->min) {
         loader_expected(loader, field, value, expected);
-    else
+    } else {
         *(unsigned *)((char *)base + field->offset) = (unsigned)number;
+    }
 }
 
 void read_size(struct loader *loader, const struct field *field, struct yaml_event value,
@@ -229,12 +243,14 @@ void read_size(struct loader *loader, const struct field *field, struct yaml_eve
     scalar_size_text(field->min, least, sizeof(least));
     scalar_size_text(field->max, most, sizeof(most));
     text_printf(&phrase, "a size from %s to %s, such as 50M (bytes, or with K, M, G)", least, most);
-    if (!scalar_of(loader, field, value, expected, &text))
+    if (!scalar_of(loader, field, value, expected, &text)) {
         return;
-    if (!scalar_size(text, &bytes) || bytes < field->min || bytes > field->max)
+    }
+    if (!scalar_size(text, &bytes) || bytes < field->min || bytes > field->max) {
         loader_expected(loader, field, value, expected);
-    else
+    } else {
         *(uint64_t *)((char *)base + field->offset) = bytes;
+    }
 }
 
 void read_time(struct loader *loader, const struct field *field, struct yaml_event value,
@@ -248,25 +264,28 @@ void read_time(struct loader *loader, const struct field *field, struct yaml_eve
     scalar_time_text(field->min, least, sizeof(least));
     scalar_time_text(field->max, most, sizeof(most));
     text_printf(&phrase, "a time from %s to %s, such as 30s (units ms, s, m, h, d)", least, most);
-    if (!scalar_of(loader, field, value, expected, &text))
+    if (!scalar_of(loader, field, value, expected, &text)) {
         return;
+    }
     bool parsed = scalar_time(text, &milliseconds);
-    if (!parsed && span_number(text, UINT64_MAX, &bare))
+    if (!parsed && span_number(text, UINT64_MAX, &bare)) {
         diag_error(loader->diags, value.place,
                    "`%s: %llu` has no unit; write %llus for seconds (units ms, s, m, h, d)",
                    field->key, bare, bare);
-    else if (!parsed || milliseconds < field->min || milliseconds > field->max)
+    } else if (!parsed || milliseconds < field->min || milliseconds > field->max) {
         loader_expected(loader, field, value, expected);
-    else
+    } else {
         *(uint64_t *)((char *)base + field->offset) = milliseconds;
+    }
 }
 
 /* "none, may, encrypt or implicit" */
 static void put_words(struct text *out, const char *const *words)
 {
     for (size_t i = 0; words[i]; i++) {
-        if (i > 0)
+        if (i > 0) {
             text_puts(out, words[i + 1] ? ", " : " or ");
+        }
         text_puts(out, words[i]);
     }
 }
@@ -278,8 +297,9 @@ void read_word(struct loader *loader, const struct field *field, struct yaml_eve
     struct text phrase = TEXT(expected);
     struct span text;
     put_words(&phrase, field->words);
-    if (!scalar_of(loader, field, value, expected, &text))
+    if (!scalar_of(loader, field, value, expected, &text)) {
         return;
+    }
     for (unsigned i = 0; field->words[i]; i++) {
         if (span_equal(text, span_of(field->words[i]))) {
             *(unsigned *)((char *)base + field->offset) = i; /* an enum */
@@ -294,15 +314,17 @@ void read_bool(struct loader *loader, const struct field *field, struct yaml_eve
 {
     struct span text;
     const char *expected = "true or false";
-    if (!scalar_of(loader, field, value, expected, &text))
+    if (!scalar_of(loader, field, value, expected, &text)) {
         return;
+    }
     bool *target = (bool *)((char *)base + field->offset);
-    if (value.plain && span_equal(text, SPAN("true")))
+    if (value.plain && span_equal(text, SPAN("true"))) {
         *target = true;
-    else if (value.plain && span_equal(text, SPAN("false")))
+    } else if (value.plain && span_equal(text, SPAN("false"))) {
         *target = false;
-    else
+    } else {
         loader_expected(loader, field, value, expected);
+    }
 }
 
 /* A mapping's begin, or nothing at all ("limits:" with all its lines commented out). */
@@ -310,11 +332,13 @@ static bool map_begins(struct loader *loader, const struct field *field, struct 
 {
     char expected[PHRASE_MAX];
     struct text phrase = TEXT(expected);
-    if (value.kind == YAML_MAP)
+    if (value.kind == YAML_MAP) {
         return true;
+    }
     if (value.kind == YAML_SCALAR_VALUE && !value.refused &&
-        scalar_is_null(value.value, value.plain) && !field->schema->size)
+        scalar_is_null(value.value, value.plain) && !field->schema->size) {
         return false;
+    }
     text_printf(&phrase, "a mapping (`key: value` lines, indented) with keys such as `%s`",
                 field->schema->fields[0].key);
     loader_expected(loader, field, value, expected);
@@ -324,8 +348,9 @@ static bool map_begins(struct loader *loader, const struct field *field, struct 
 
 void read_map(struct loader *loader, const struct field *field, struct yaml_event value, void *base)
 {
-    if (map_begins(loader, field, value))
+    if (map_begins(loader, field, value)) {
         schema_read(loader, field->schema, value.place, field->schema->what, base);
+    }
 }
 
 static void add_map(struct loader *loader, const struct field *field, struct yaml_event value,
@@ -334,8 +359,9 @@ static void add_map(struct loader *loader, const struct field *field, struct yam
     const struct schema *schema = field->schema;
     void *items;
     size_t *count = (size_t *)((char *)base + field->count);
-    if (!map_begins(loader, field, value))
+    if (!map_begins(loader, field, value)) {
         return;
+    }
     memcpy(&items, (char *)base + field->offset, sizeof(items));
     void *item = loader_add(loader, &items, count, schema->size);
     memcpy((char *)base + field->offset, &items, sizeof(items));
@@ -343,8 +369,9 @@ static void add_map(struct loader *loader, const struct field *field, struct yam
         skip(loader, value);
         return;
     }
-    if (schema->init)
+    if (schema->init) {
         schema->init(item);
+    }
     schema_read(loader, schema, value.place, schema->what, item);
 }
 
@@ -366,17 +393,19 @@ void read_maps(struct loader *loader, const struct field *field, struct yaml_eve
         empty = false;
         add_map(loader, field, item, base);
     }
-    if (empty && !loader->broken)
+    if (empty && !loader->broken) {
         diag_error(loader->diags, value.place,
                    "`%s` is an empty list; write at least one entry, or leave the key out",
                    field->key);
+    }
 }
 
 static const struct field *schema_find(const struct schema *schema, struct span key)
 {
     for (size_t i = 0; i < schema->field_count; i++) {
-        if (span_equal(key, span_of(schema->fields[i].key)))
+        if (span_equal(key, span_of(schema->fields[i].key))) {
             return &schema->fields[i];
+        }
     }
     return NULL;
 }
@@ -387,8 +416,9 @@ static void tell_unknown(struct loader *loader, const struct schema *schema, str
     const char *names[KEYS_MAX + 1] = {NULL};
     char word[QUOTED_MAX + 1], known[1024];
     struct text copy = TEXT(word), list = TEXT(known);
-    for (size_t i = 0; i < schema->field_count && i < KEYS_MAX; i++)
+    for (size_t i = 0; i < schema->field_count && i < KEYS_MAX; i++) {
         names[i] = schema->fields[i].key;
+    }
     text_put(&copy, key.value);
     const char *nearest = copy.full ? NULL : diag_nearest(word, names);
     if (nearest) {
@@ -404,9 +434,10 @@ static void tell_missing(struct loader *loader, const struct schema *schema,
 {
     for (size_t i = 0; i < schema->field_count; i++) {
         const struct field *field = &schema->fields[i];
-        if (field->required && !(seen >> i & 1))
+        if (field->required && !(seen >> i & 1)) {
             diag_error(loader->diags, place, "%s needs `%s`: %s", what, field->key,
                        field->expected);
+        }
     }
 }
 
@@ -415,15 +446,17 @@ void loader_refuse_later(struct loader *loader, const char *schema, const char *
                          struct diag_place value_place)
 {
     for (const struct schema_later *later = loader->later; later->key; later++) {
-        if (strcmp(later->schema, schema) != 0 || strcmp(later->key, key) != 0)
+        if (strcmp(later->schema, schema) != 0 || strcmp(later->key, key) != 0) {
             continue;
-        if (!later->fine)
+        }
+        if (!later->fine) {
             diag_error(loader->diags, key_place,
                        "`%s` is not in this version of splitmx; remove it", key);
-        else if (!value || strcmp(value, later->fine) != 0)
+        } else if (!value || strcmp(value, later->fine) != 0) {
             diag_error(loader->diags, value_place,
                        "`%s: %s` is not in this version of splitmx; remove it or write `%s: %s`",
                        key, value ? value : "", key, later->fine);
+        }
         return;
     }
 }
@@ -438,11 +471,13 @@ static void read_field(struct loader *loader, const struct schema *schema,
     bool scalar = value.kind == YAML_SCALAR_VALUE;
     text_put(&copy, value.value);
     field->read(loader, field, value, base);
-    if (field->given)
+    if (field->given) {
         *((bool *)((char *)base + field->given)) = true;
-    if (diag_errors(loader->diags) == errors && !loader->broken)
+    }
+    if (diag_errors(loader->diags) == errors && !loader->broken) {
         loader_refuse_later(loader, schema->name, field->key, scalar ? word : NULL, key_place,
                             value.place);
+    }
 }
 
 bool schema_has(const struct schema *schema, unsigned long long seen, const char *key)
@@ -466,7 +501,8 @@ unsigned long long schema_read(struct loader *loader, const struct schema *schem
         seen |= 1ull << (field - schema->fields);
         read_field(loader, schema, field, key.place, base);
     }
-    if (!loader->broken)
+    if (!loader->broken) {
         tell_missing(loader, schema, place, what, seen);
+    }
     return seen;
 }

@@ -6,20 +6,23 @@
 struct text text_over(char *buffer, size_t cap)
 {
     struct text text = {.ptr = buffer, .cap = cap, .full = cap == 0};
-    if (cap > 0)
+    if (cap > 0) {
         buffer[0] = '\0';
+    }
     return text;
 }
 
 /* Once full, nothing more is taken: what is there stays a prefix of what was put. */
 void text_put(struct text *text, struct span s)
 {
-    if (text->full)
+    if (text->full) {
         return;
+    }
     size_t room = text->cap - text->len - 1;
     size_t taken = s.len < room ? s.len : room;
-    if (taken > 0)
+    if (taken > 0) {
         memcpy(text->ptr + text->len, s.ptr, taken);
+    }
     text->len += taken;
     text->ptr[text->len] = '\0';
     text->full = taken < s.len;
@@ -37,8 +40,9 @@ void text_putc(struct text *text, char c)
 
 void text_printf(struct text *text, const char *format, ...)
 {
-    if (text->full)
+    if (text->full) {
         return;
+    }
     size_t room = text->cap - text->len; /* with the NUL; at least 1 */
     va_list args;
     va_start(args, format);

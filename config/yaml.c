@@ -62,8 +62,9 @@ static int read_bytes(void *data, unsigned char *buffer, size_t size, size_t *go
 struct yaml_reader *yaml_open(const char *path, struct diag_list *diags)
 {
     struct yaml_reader *reader = calloc(1, sizeof(*reader));
-    if (!reader)
+    if (!reader) {
         return NULL;
+    }
     reader->diags = diags;
     reader->path = span_dup(span_of(path));
     if (!reader->path || !yaml_parser_initialize(&reader->parser)) {
@@ -72,8 +73,9 @@ struct yaml_reader *yaml_open(const char *path, struct diag_list *diags)
         return NULL;
     }
     reader->file = fopen(path, "rbe");
-    if (!reader->file)
+    if (!reader->file) {
         reader->open_errno = errno;
+    }
     yaml_parser_set_input(&reader->parser, read_bytes, reader);
     return reader;
 }
@@ -81,24 +83,29 @@ struct yaml_reader *yaml_open(const char *path, struct diag_list *diags)
 static void frame_forget_keys(struct frame *frame)
 {
     size_t held = frame->key_count < YAML_KEYS_CHECKED ? frame->key_count : YAML_KEYS_CHECKED;
-    if (!frame->keys)
+    if (!frame->keys) {
         return;
-    for (size_t i = 0; i < held; i++)
+    }
+    for (size_t i = 0; i < held; i++) {
         free(frame->keys[i].text);
+    }
     free(frame->keys);
     frame->keys = NULL;
 }
 
 void yaml_close(struct yaml_reader *reader)
 {
-    if (!reader)
+    if (!reader) {
         return;
-    for (size_t i = 0; i < reader->depth; i++)
+    }
+    for (size_t i = 0; i < reader->depth; i++) {
         frame_forget_keys(&reader->frames[i]);
+    }
     yaml_event_delete(&reader->raw);
     yaml_parser_delete(&reader->parser);
-    if (reader->file)
+    if (reader->file) {
         fclose(reader->file);
+    }
     free(reader->path);
     free(reader);
 }
@@ -126,12 +133,14 @@ static struct diag_place place_of_offset(struct yaml_reader *reader, size_t offs
 {
     struct diag_place place = {reader->path, 1, 1};
     int before = 0;
-    if (fseek(reader->file, 0, SEEK_SET) != 0)
+    if (fseek(reader->file, 0, SEEK_SET) != 0) {
         return place_of_file(reader);
+    }
     for (size_t i = 0; i < offset; i++) {
         int c = getc(reader->file);
-        if (c == EOF)
+        if (c == EOF) {
             break;
+        }
         if (c == '\n' && before == '\r') {
             before = c;
             continue; /* counted with its CR */
@@ -200,8 +209,9 @@ static const struct complaint *plain_english(const char *problem)
          "only one mapping is read, and it ended above; check the indentation", false},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        if (problem && strcmp(problem, table[i].theirs) == 0)
+        if (problem && strcmp(problem, table[i].theirs) == 0) {
             return &table[i];
+        }
     }
     return NULL;
 }
@@ -240,8 +250,9 @@ static struct yaml_event syntax_error(struct yaml_reader *reader)
     } else if (parser->error == YAML_READER_ERROR) {
         tell_reader_error(reader);
     } else if (complaint) {
-        if (complaint->at_begin && parser->context)
+        if (complaint->at_begin && parser->context) {
             place = place_at(reader, parser->context_mark);
+        }
         diag_error(reader->diags, place, "%s", complaint->ours);
     } else {
         diag_error(reader->diags, place, "not valid YAML: %s",
@@ -259,16 +270,18 @@ static struct frame *top_frame(struct yaml_reader *reader)
 static bool node_is_key(struct yaml_reader *reader)
 {
     struct frame *frame = top_frame(reader);
-    if (!frame || !frame->map)
+    if (!frame || !frame->map) {
         return false;
+    }
     frame->value_next = !frame->value_next;
     return frame->value_next;
 }
 
 static bool frame_push(struct yaml_reader *reader, bool map)
 {
-    if (reader->depth == YAML_DEPTH)
+    if (reader->depth == YAML_DEPTH) {
         return false;
+    }
     reader->frames[reader->depth++] = (struct frame){.map = map};
     return true;
 }
@@ -302,13 +315,15 @@ static enum key_seen key_remember(struct yaml_reader *reader, const struct yaml_
     if ((count & (count - 1)) == 0) { /* room doubles at each power of two */
         size_t room = count ? count * 2 : 1;
         struct key *keys = realloc(frame->keys, room * sizeof(*keys));
-        if (!keys)
+        if (!keys) {
             return KEY_NO_MEMORY;
+        }
         frame->keys = keys;
     }
     char *text = span_dup(event->value);
-    if (!text)
+    if (!text) {
         return KEY_NO_MEMORY;
+    }
     frame->keys[frame->key_count++] = (struct key){text, event->value.len, event->place.line};
     return KEY_NEW;
 }
@@ -318,11 +333,12 @@ static bool node_is_refused(struct yaml_reader *reader, const yaml_char_t *ancho
                             const yaml_char_t *tag)
 {
     struct diag_place place = place_at(reader, reader->raw.start_mark);
-    if (anchor)
+    if (anchor) {
         diag_error(reader->diags, place,
                    "anchors (`&%s`) are not accepted; write the value out, or put text that "
                    "begins with `&` in quotes",
                    (const char *)anchor);
+    }
     if (tag && strcmp((const char *)tag, YAML_STR_TAG) != 0) {
         diag_error(reader->diags, place,
                    "tags (`%s`) are not accepted; write the value out, or put text that begins "
@@ -351,8 +367,9 @@ static struct yaml_event make_scalar(struct yaml_reader *reader)
         diag_error(reader->diags, event.place, "text with a NUL (`\\0`) in it is not accepted");
         event.refused = true;
     }
-    if (event.refused)
+    if (event.refused) {
         event.value = SPAN("");
+    }
     return event;
 }
 
@@ -381,8 +398,9 @@ static bool scalar_is_nothing(const yaml_event_t *raw)
 static bool root_is_fine(struct yaml_reader *reader)
 {
     yaml_event_type_t type = reader->raw.type;
-    if (reader->depth > 0 || type == YAML_MAPPING_START_EVENT)
+    if (reader->depth > 0 || type == YAML_MAPPING_START_EVENT) {
         return true;
+    }
     diag_error(reader->diags, place_at(reader, reader->raw.start_mark),
                "expected `key: value` lines, found %s",
                type == YAML_SEQUENCE_START_EVENT ? "a list" : "text without a `key:`");
@@ -407,13 +425,16 @@ static bool take_scalar(struct yaml_reader *reader, struct yaml_event *out)
     bool alias = reader->raw.type == YAML_ALIAS_EVENT;
     bool key = node_is_key(reader);
     *out = alias ? make_alias(reader) : make_scalar(reader);
-    if (!key)
+    if (!key) {
         return true;
+    }
     enum key_seen seen = out->refused ? KEY_DUPLICATE : key_remember(reader, out);
-    if (seen == KEY_NO_MEMORY)
+    if (seen == KEY_NO_MEMORY) {
         *out = out_of_memory(reader);
-    if (seen != KEY_DUPLICATE)
+    }
+    if (seen != KEY_DUPLICATE) {
         return true;
+    }
     swallow_value(reader);
     return false;
 }
@@ -435,8 +456,9 @@ static bool take_collection(struct yaml_reader *reader, struct yaml_event *out)
         *out = end_with(reader, YAML_BAD, out->place);
         return true;
     }
-    if (!key)
+    if (!key) {
         return true;
+    }
     diag_error(reader->diags, out->place,
                "a key must be text, not a %s; put text that begins with `[` or `{` in quotes",
                map ? "mapping" : "list");
@@ -449,11 +471,13 @@ static bool take_collection(struct yaml_reader *reader, struct yaml_event *out)
 static struct yaml_event finish(struct yaml_reader *reader)
 {
     yaml_event_delete(&reader->raw);
-    if (!yaml_parser_parse(&reader->parser, &reader->raw))
+    if (!yaml_parser_parse(&reader->parser, &reader->raw)) {
         return syntax_error(reader);
+    }
     struct diag_place place = place_at(reader, reader->raw.start_mark);
-    if (reader->raw.type == YAML_STREAM_END_EVENT)
+    if (reader->raw.type == YAML_STREAM_END_EVENT) {
         return end_with(reader, YAML_END, place);
+    }
     diag_error(reader->diags, place, "a second document begins here; only one is read");
     return end_with(reader, YAML_BAD, place);
 }
@@ -503,11 +527,13 @@ static bool take_root(struct yaml_reader *reader, struct yaml_event *out)
         *out = (struct yaml_event){.kind = YAML_MAP, .value = SPAN(""), .place = place};
         return true;
     }
-    if (type == YAML_STREAM_START_EVENT || type == YAML_DOCUMENT_START_EVENT)
+    if (type == YAML_STREAM_START_EVENT || type == YAML_DOCUMENT_START_EVENT) {
         return false;
+    }
     reader->root = ROOT_READ;
-    if (root_is_fine(reader))
+    if (root_is_fine(reader)) {
         return take_event(reader, out);
+    }
     *out = end_with(reader, YAML_BAD, place);
     return true;
 }
@@ -522,26 +548,33 @@ static struct yaml_event open_error(struct yaml_reader *reader)
 struct yaml_event yaml_next(struct yaml_reader *reader)
 {
     struct yaml_event event;
-    if (reader->ended)
+    if (reader->ended) {
         return reader->last;
-    if (!reader->file)
+    }
+    if (!reader->file) {
         return open_error(reader);
+    }
     if (reader->root == ROOT_MADE_UP) {
         struct diag_place place = place_at(reader, reader->raw.end_mark);
         reader->root = ROOT_READ;
-        if (reader->raw.type == YAML_STREAM_END_EVENT)
+        if (reader->raw.type == YAML_STREAM_END_EVENT) {
             end_with(reader, YAML_END, place); /* for the next call: libyaml has no more */
+        }
         return (struct yaml_event){.kind = YAML_MAP_END, .value = SPAN(""), .place = place};
     }
     while (true) {
         yaml_event_delete(&reader->raw);
         reader->entry_bytes = 0;
-        if (!yaml_parser_parse(&reader->parser, &reader->raw))
+        if (!yaml_parser_parse(&reader->parser, &reader->raw)) {
             return syntax_error(reader);
-        if (reader->root == ROOT_EXPECTED ? take_root(reader, &event) : take_event(reader, &event))
+        }
+        if (reader->root == ROOT_EXPECTED ? take_root(reader, &event)
+                                          : take_event(reader, &event)) {
             return event;
-        if (reader->ended) /* behind a key that was refused */
+        }
+        if (reader->ended) { /* behind a key that was refused */
             return reader->last;
+        }
     }
 }
 
@@ -549,14 +582,16 @@ void yaml_skip(struct yaml_reader *reader, struct yaml_event event)
 {
     size_t depth = 0;
     while (true) {
-        if (event.kind == YAML_MAP || event.kind == YAML_LIST)
+        if (event.kind == YAML_MAP || event.kind == YAML_LIST) {
             depth++;
-        else if (event.kind == YAML_MAP_END || event.kind == YAML_LIST_END)
+        } else if (event.kind == YAML_MAP_END || event.kind == YAML_LIST_END) {
             depth--;
-        else if (event.kind == YAML_END || event.kind == YAML_BAD)
+        } else if (event.kind == YAML_END || event.kind == YAML_BAD) {
             return;
-        if (depth == 0)
+        }
+        if (depth == 0) {
             return;
+        }
         event = yaml_next(reader);
     }
 }

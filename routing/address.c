@@ -10,8 +10,9 @@
 static size_t utf8_sequence(struct span s)
 {
     const unsigned char *p = (const unsigned char *)s.ptr;
-    if (s.len >= 2 && p[0] >= 0xc2 && p[0] <= 0xdf && (p[1] & 0xc0) == 0x80)
+    if (s.len >= 2 && p[0] >= 0xc2 && p[0] <= 0xdf && (p[1] & 0xc0) == 0x80) {
         return p[0] == 0xc2 && p[1] < 0xa0 ? 0 : 2;
+    }
     if (s.len >= 3 && (p[0] & 0xf0) == 0xe0 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80) {
         bool overlong = p[0] == 0xe0 && p[1] < 0xa0;
         bool surrogate = p[0] == 0xed && p[1] >= 0xa0;
@@ -32,18 +33,22 @@ static enum address_error check_bytes(struct span s, bool utf8)
     bool high = false;
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
-        if (c < 0x20 || c == 0x7f)
+        if (c < 0x20 || c == 0x7f) {
             return ADDRESS_SYNTAX;
+        }
         high = high || c >= 0x80;
     }
-    if (!high)
+    if (!high) {
         return ADDRESS_OK;
-    if (!utf8)
+    }
+    if (!utf8) {
         return ADDRESS_UTF8;
+    }
     while (s.len > 0) {
         size_t step = (unsigned char)s.ptr[0] < 0x80 ? 1 : utf8_sequence(s);
-        if (step == 0)
+        if (step == 0) {
             return ADDRESS_SYNTAX;
+        }
         s = span_skip(s, step);
     }
     return ADDRESS_OK;
@@ -62,12 +67,13 @@ static size_t find_last_at(struct span s)
     bool quoted = false;
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
-        if (quoted && c == '\\')
+        if (quoted && c == '\\') {
             i++;
-        else if (c == '"')
+        } else if (c == '"') {
             quoted = !quoted;
-        else if (c == '@' && !quoted)
+        } else if (c == '@' && !quoted) {
             at = i;
+        }
     }
     return quoted ? s.len + 1 : at;
 }
@@ -76,13 +82,16 @@ static size_t find_last_at(struct span s)
  */
 static bool quoted_valid(struct span s)
 {
-    if (s.len < 3 || s.ptr[0] != '"') /* "" has no content and names nobody */
+    if (s.len < 3 || s.ptr[0] != '"') { /* "" has no content and names nobody */
         return false;
+    }
     for (size_t i = 1; i < s.len; i++) {
-        if (s.ptr[i] == '"')
+        if (s.ptr[i] == '"') {
             return i + 1 == s.len;
-        if (s.ptr[i] == '\\')
+        }
+        if (s.ptr[i] == '\\') {
             i++;
+        }
     }
     return false;
 }
@@ -91,8 +100,9 @@ static bool quoted_valid(struct span s)
 static bool unquoted_valid(struct span s)
 {
     for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] != '.' && s.ptr[i] != '@' && !is_atext((unsigned char)s.ptr[i]))
+        if (s.ptr[i] != '.' && s.ptr[i] != '@' && !is_atext((unsigned char)s.ptr[i])) {
             return false;
+        }
     }
     return s.len > 0;
 }
@@ -104,11 +114,13 @@ static bool utf8_domain_valid(struct span domain)
         unsigned char c = (unsigned char)domain.ptr[i];
         bool letter = c >= 0x80 || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                       (c >= '0' && c <= '9') || c == '-' || c == '_';
-        if (c == '.' ? label == 0 : !letter)
+        if (c == '.' ? label == 0 : !letter) {
             return false;
+        }
         label = c == '.' ? 0 : label + 1;
-        if (label > LABEL_MAX * 4) /* a U-label is longer than its 63 octets of A-label */
+        if (label > LABEL_MAX * 4) { /* a U-label is longer than its 63 octets of A-label */
             return false;
+        }
     }
     return label > 0;
 }
@@ -117,8 +129,9 @@ static bool utf8_domain_valid(struct span domain)
 static bool literal_valid(struct span domain)
 {
     struct net_address ignored;
-    if (domain.len < 3 || domain.ptr[domain.len - 1] != ']')
+    if (domain.len < 3 || domain.ptr[domain.len - 1] != ']') {
         return false;
+    }
     struct span inside = span_make(domain.ptr + 1, domain.len - 2);
     if (span_starts_fold(inside, SPAN("IPv6:"))) {
         inside = span_skip(inside, 5);
@@ -130,10 +143,12 @@ static bool literal_valid(struct span domain)
 static bool domain_valid(struct span domain, bool *literal)
 {
     *literal = domain.len > 0 && domain.ptr[0] == '[';
-    if (domain.len > DOMAIN_MAX)
+    if (domain.len > DOMAIN_MAX) {
         return false;
-    if (*literal)
+    }
+    if (*literal) {
         return literal_valid(domain);
+    }
     return host_name_valid(domain) || utf8_domain_valid(domain);
 }
 
@@ -141,24 +156,28 @@ static bool domain_valid(struct span domain, bool *literal)
 static bool strip_source_route(struct span *text)
 {
     bool literal;
-    if (text->len == 0 || text->ptr[0] != '@')
+    if (text->len == 0 || text->ptr[0] != '@') {
         return true;
+    }
     while (text->len > 0 && text->ptr[0] == '@') {
         size_t end = 1;
         bool bracket = false;
         while (end < text->len) {
             char c = text->ptr[end];
             bracket = c == '[' ? true : c == ']' ? false : bracket;
-            if (!bracket && (c == ',' || c == ':'))
+            if (!bracket && (c == ',' || c == ':')) {
                 break;
+            }
             end++;
         }
-        if (end == text->len || !domain_valid(span_make(text->ptr + 1, end - 1), &literal))
+        if (end == text->len || !domain_valid(span_make(text->ptr + 1, end - 1), &literal)) {
             return false;
+        }
         bool last = text->ptr[end] == ':';
         *text = span_skip(*text, end + 1);
-        if (last)
+        if (last) {
             return true;
+        }
     }
     return false;
 }
@@ -173,12 +192,15 @@ enum address_error address_parse(struct span text, bool routing_ok, bool utf8, s
 {
     *out = (struct address){.whole = span_first(text, 0)};
     enum address_error bytes = check_bytes(text, utf8);
-    if (bytes != ADDRESS_OK)
+    if (bytes != ADDRESS_OK) {
         return bytes;
-    if (!strip_source_route(&text) || text.len == 0)
+    }
+    if (!strip_source_route(&text) || text.len == 0) {
         return ADDRESS_SYNTAX;
-    if (text.len > ADDRESS_MAX)
+    }
+    if (text.len > ADDRESS_MAX) {
         return ADDRESS_TOO_LONG;
+    }
     out->whole = text;
     size_t at = find_last_at(text);
     if (at >= text.len) {
@@ -188,28 +210,33 @@ enum address_error address_parse(struct span text, bool routing_ok, bool utf8, s
     out->local = span_first(text, at);
     out->domain = span_skip(text, at + 1);
     out->quoted = at > 0 && text.ptr[0] == '"';
-    if (out->quoted ? !quoted_valid(out->local) : !unquoted_valid(out->local))
+    if (out->quoted ? !quoted_valid(out->local) : !unquoted_valid(out->local)) {
         return ADDRESS_SYNTAX;
-    if (!domain_valid(out->domain, &out->literal))
+    }
+    if (!domain_valid(out->domain, &out->literal)) {
         return ADDRESS_SYNTAX;
-    if (!routing_ok)
+    }
+    if (!routing_ok) {
         return has_routing(out->local) ? ADDRESS_ROUTING : ADDRESS_OK;
+    }
     bool bare_at = !out->quoted && span_find(out->local, '@') < out->local.len;
     return bare_at ? ADDRESS_SYNTAX : ADDRESS_OK;
 }
 
 struct span address_fold(struct span s, char *out)
 {
-    for (size_t i = 0; i < s.len; i++)
+    for (size_t i = 0; i < s.len; i++) {
         out[i] = ascii_lower(s.ptr[i]);
+    }
     return span_make(out, s.len);
 }
 
 struct span address_without_extension(const struct address *address, char delimiter)
 {
     struct span none = span_first(address->local, 0);
-    if (delimiter == '\0' || address->quoted || address->local.len < 2)
+    if (delimiter == '\0' || address->quoted || address->local.len < 2) {
         return none;
+    }
     struct span tail = span_skip(address->local, 1);
     size_t found = span_find(tail, delimiter);
     return found < tail.len ? span_first(address->local, found + 1) : none;

@@ -33,14 +33,16 @@ struct span destination_pack(const struct import_route *route, char *out)
 
 static bool unpack(struct span packed, struct unpacked *out)
 {
-    if (packed.len == 0)
+    if (packed.len == 0) {
         return false;
+    }
     out->dialect = packed.ptr[0] == 'm' ? TRANSPORT_MAP : TRANSPORT_YAML;
     packed = span_skip(packed, 1);
     for (int i = 0; i < DESTINATION_PARTS; i++) {
         size_t end = span_find(packed, '\0');
-        if (end == packed.len)
+        if (end == packed.len) {
             return false;
+        }
         out->part[i] = packed.ptr;
         packed = span_skip(packed, end + 1);
     }
@@ -50,27 +52,32 @@ static bool unpack(struct span packed, struct unpacked *out)
 struct destinations *destinations_new(uint32_t count)
 {
     struct destinations *d = calloc(1, sizeof(*d));
-    if (!d)
+    if (!d) {
         return NULL;
+    }
     d->count = count;
     d->items = calloc((size_t)count + 1, sizeof(*d->items));
     d->transports = calloc((size_t)count + 1, sizeof(*d->transports));
     d->relays = calloc((size_t)count + 1, sizeof(struct relay *));
-    if (d->items && d->transports && d->relays)
+    if (d->items && d->transports && d->relays) {
         return d;
+    }
     destinations_free(d);
     return NULL;
 }
 
 void destinations_free(struct destinations *d)
 {
-    if (!d)
+    if (!d) {
         return;
+    }
     for (uint32_t i = 0; i < d->count; i++) {
-        if (d->transports)
+        if (d->transports) {
             transport_release(&d->transports[i]);
-        if (d->relays)
+        }
+        if (d->relays) {
             relay_free(d->relays[i]);
+        }
     }
     free(d->items);
     free(d->transports);
@@ -96,12 +103,13 @@ static bool in_this_version(const struct relay *relay, enum destination_part par
                             struct diag_place place, struct diag_list *diags)
 {
     static const char *const words[] = {"", "fallback", "unknown-recipient"};
-    if (part != DESTINATION_TO)
+    if (part != DESTINATION_TO) {
         diag_error(diags, place, "`%s:` is not in this version", words[part]);
-    else if (span_equal(span_of(relay->name), SPAN(GMAIL_NAME)))
+    } else if (span_equal(span_of(relay->name), SPAN(GMAIL_NAME))) {
         diag_error(diags, place, "`" GMAIL_NAME "` is not in this version");
-    else
+    } else {
         return true;
+    }
     return false;
 }
 
@@ -109,10 +117,11 @@ static const struct relay *find_relay(const struct destination_context *context,
                                       enum destination_part part, struct diag_place place)
 {
     const struct relay *relay = relay_find(context->relays, span_of(name));
-    if (!relay)
+    if (!relay) {
         relay_report_unknown(context->relays, name, place, context->diags);
-    else if (!in_this_version(relay, part, place, context->diags))
+    } else if (!in_this_version(relay, part, place, context->diags)) {
         relay = NULL;
+    }
     return relay;
 }
 
@@ -122,8 +131,9 @@ static bool compile_direct(struct destinations *d, uint32_t number, const char *
     struct transport *transport = &d->transports[number];
     char name[NEXTHOP_TEXT];
     for (size_t i = 0; i < transport->hop_count; i++) {
-        if (!relay_hop_is_own(context->config, &transport->hops[i]))
+        if (!relay_hop_is_own(context->config, &transport->hops[i])) {
             continue;
+        }
         nexthop_text(&transport->hops[i], name, sizeof(name));
         diag_error(context->diags, place,
                    "next hop %s is one of our own listeners: mail would go round in a loop", name);
@@ -131,8 +141,9 @@ static bool compile_direct(struct destinations *d, uint32_t number, const char *
     }
     d->relays[number] = relay_direct(transport, span_of(text));
     d->items[number].relay = d->relays[number];
-    if (!d->relays[number])
+    if (!d->relays[number]) {
         diag_error(context->diags, place, "out of memory");
+    }
     return d->relays[number] != NULL;
 }
 

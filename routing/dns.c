@@ -42,17 +42,20 @@ struct dns {
 struct dns *dns_new(uv_loop_t *loop, const char *const *servers, size_t count, uint64_t seed)
 {
     struct dns *dns = calloc(1, sizeof(*dns));
-    if (dns == NULL)
+    if (dns == NULL) {
         return NULL;
+    }
     dns->loop = loop;
     dns->seed = seed;
     ring_init(&dns->jobs);
     ring_init(&dns->late);
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < BUCKETS; i++) {
         ring_init(&dns->buckets[i]);
+    }
     dns->cache = dns_cache_new(CACHE_ENTRIES, CACHE_BYTES, seed);
-    if (dns->cache != NULL)
+    if (dns->cache != NULL) {
         dns->channel = dns_channel_new(loop, servers, count);
+    }
     if (dns->channel == NULL) {
         dns_cache_free(dns->cache);
         free(dns);
@@ -73,8 +76,9 @@ static void channels_of_close(struct dns *dns, const struct ring *jobs)
 {
     while (!ring_empty(jobs)) {
         struct dns_channel *channel = RING_OF(jobs->next, struct job, link)->channel;
-        if (channel == dns->channel)
+        if (channel == dns->channel) {
             dns->channel = NULL;
+        }
         dns_channel_close(channel);
     }
 }
@@ -83,8 +87,9 @@ void dns_close(struct dns *dns)
 {
     channels_of_close(dns, &dns->jobs);
     channels_of_close(dns, &dns->late);
-    if (dns->channel != NULL)
+    if (dns->channel != NULL) {
         dns_channel_close(dns->channel);
+    }
     dns_cache_free(dns->cache);
     uv_close((uv_handle_t *)&dns->timer, on_closed);
 }
@@ -92,8 +97,9 @@ void dns_close(struct dns *dns)
 bool dns_configure(struct dns *dns, const char *const *servers, size_t count)
 {
     struct dns_channel *channel = dns_channel_new(dns->loop, servers, count);
-    if (channel == NULL)
+    if (channel == NULL) {
         return false;
+    }
     dns_channel_retire(dns->channel);
     dns->channel = channel;
     dns_cache_clear(dns->cache);
@@ -129,8 +135,9 @@ static void job_tell(struct job *job, const struct dns_answer *answer)
     struct dns *dns = job->dns;
     /* What servers say that are configured no more is for those who asked them, not for the cache.
      */
-    if (job->channel == dns->channel)
+    if (job->channel == dns->channel) {
         dns_cache_put(dns->cache, job->name, job->type, answer, uv_now(dns->loop));
+    }
     while (!ring_empty(&job->waits)) {
         struct dns_wait *wait = RING_OF(job->waits.next, struct dns_wait, link);
         ring_unlink(&wait->link);
@@ -146,8 +153,9 @@ static void on_timer(uv_timer_t *timer)
     uint64_t now = uv_now(dns->loop);
     while (!ring_empty(&dns->jobs)) {
         struct job *job = RING_OF(dns->jobs.next, struct job, link);
-        if (job->deadline > now)
+        if (job->deadline > now) {
             break;
+        }
         ring_unlink(&job->link);
         ring_unlink(&job->bucket);
         ring_append(&dns->late, &job->link);
@@ -165,10 +173,12 @@ static const struct dns_answer *answer_read(const struct job *job, int status,
     case ARES_SUCCESS:
     case ARES_ENODATA:
     case ARES_ENOTFOUND:
-        if (bytes != NULL && len > 0)
+        if (bytes != NULL && len > 0) {
             return dns_message_parse(bytes, (size_t)len, job->name, job->type);
-        if (status == ARES_ENOTFOUND)
+        }
+        if (status == ARES_ENOTFOUND) {
             return dns_answer_failure(DNS_NXDOMAIN, "no such name in DNS");
+        }
         return dns_answer_failure(DNS_FAIL, "empty DNS answer");
     case ARES_ESERVFAIL:
         return dns_answer_failure(DNS_FAIL, "DNS server failure (SERVFAIL)");
@@ -195,8 +205,9 @@ static void on_answer(void *context, int status, int timeouts, unsigned char *by
     ring_unlink(&job->bucket);
     dns->job_count--;
     if (status == ARES_EDESTRUCTION || status == ARES_ECANCELLED) {
-        while (!ring_empty(&job->waits))
+        while (!ring_empty(&job->waits)) {
             ring_unlink(job->waits.next);
+        }
     } else {
         timer_set(dns);
         const struct dns_answer *answer = answer_read(job, status, bytes, len);
@@ -212,8 +223,9 @@ static struct job *job_find(const struct dns *dns, const struct ring *bucket, co
 {
     for (struct ring *link = bucket->next; link != bucket; link = link->next) {
         struct job *job = RING_OF(link, struct job, bucket);
-        if (job->type == type && job->channel == dns->channel && strcmp(job->name, name) == 0)
+        if (job->type == type && job->channel == dns->channel && strcmp(job->name, name) == 0) {
             return job;
+        }
     }
     return NULL;
 }
@@ -221,12 +233,14 @@ static struct job *job_find(const struct dns *dns, const struct ring *bucket, co
 static struct job *job_new(struct dns *dns, struct ring *bucket, const char *name,
                            enum dns_type type)
 {
-    if (dns->job_count >= (type == DNS_PTR ? JOBS_PTR : JOBS_MAX))
+    if (dns->job_count >= (type == DNS_PTR ? JOBS_PTR : JOBS_MAX)) {
         return NULL;
+    }
     size_t name_bytes = strlen(name) + 1;
     struct job *job = malloc(sizeof(*job) + name_bytes);
-    if (job == NULL)
+    if (job == NULL) {
         return NULL;
+    }
     job->dns = dns;
     job->channel = dns->channel;
     job->deadline = uv_now(dns->loop) + DNS_DEADLINE_MS;

@@ -41,14 +41,16 @@ uint64_t dns_name_hash(uint64_t seed, const char *name, enum dns_type type)
 struct dns_cache *dns_cache_new(size_t entries_max, size_t bytes_max, uint64_t seed)
 {
     struct dns_cache *cache = calloc(1, sizeof(*cache));
-    if (cache == NULL)
+    if (cache == NULL) {
         return NULL;
+    }
     cache->entries_max = entries_max;
     cache->bytes_max = bytes_max;
     cache->seed = seed;
     ring_init(&cache->age);
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < BUCKETS; i++) {
         ring_init(&cache->buckets[i]);
+    }
     return cache;
 }
 
@@ -64,14 +66,16 @@ static void entry_drop(struct dns_cache *cache, struct entry *entry)
 
 void dns_cache_clear(struct dns_cache *cache)
 {
-    while (!ring_empty(&cache->age))
+    while (!ring_empty(&cache->age)) {
         entry_drop(cache, RING_OF(cache->age.next, struct entry, age));
+    }
 }
 
 void dns_cache_free(struct dns_cache *cache)
 {
-    if (cache == NULL)
+    if (cache == NULL) {
         return;
+    }
     dns_cache_clear(cache);
     free(cache);
 }
@@ -91,8 +95,9 @@ static struct entry *entry_find(struct dns_cache *cache, const char *name, enum 
     const struct ring *bucket = bucket_of(cache, name, type);
     for (struct ring *link = bucket->next; link != bucket; link = link->next) {
         struct entry *entry = RING_OF(link, struct entry, bucket);
-        if (entry->type == type && strcmp(entry->name, name) == 0)
+        if (entry->type == type && strcmp(entry->name, name) == 0) {
             return entry;
+        }
     }
     return NULL;
 }
@@ -101,8 +106,9 @@ const struct dns_answer *dns_cache_get(struct dns_cache *cache, const char *name
                                        enum dns_type type, uint64_t now)
 {
     struct entry *entry = entry_find(cache, name, type);
-    if (entry == NULL)
+    if (entry == NULL) {
         return NULL;
+    }
     if (entry->expires <= now) {
         entry_drop(cache, entry);
         return NULL;
@@ -134,19 +140,23 @@ void dns_cache_put(struct dns_cache *cache, const char *name, enum dns_type type
                    const struct dns_answer *answer, uint64_t now)
 {
     struct entry *old = entry_find(cache, name, type);
-    if (old != NULL)
+    if (old != NULL) {
         entry_drop(cache, old);
+    }
 
     size_t name_bytes = strlen(name) + 1;
     size_t bytes = sizeof(struct entry) + name_bytes + answer->size;
-    if (bytes > cache->bytes_max || cache->entries_max == 0)
+    if (bytes > cache->bytes_max || cache->entries_max == 0) {
         return;
-    while (cache->count >= cache->entries_max || cache->bytes + bytes > cache->bytes_max)
+    }
+    while (cache->count >= cache->entries_max || cache->bytes + bytes > cache->bytes_max) {
         entry_drop(cache, RING_OF(cache->age.next, struct entry, age));
+    }
 
     struct entry *entry = malloc(sizeof(*entry) + name_bytes);
-    if (entry == NULL)
+    if (entry == NULL) {
         return;
+    }
     entry->answer = dns_answer_ref(answer);
     entry->expires = now + lifetime(answer);
     entry->bytes = bytes;

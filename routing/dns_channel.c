@@ -35,8 +35,9 @@ struct dns_channel {
 
 static void handle_closed(struct dns_channel *channel)
 {
-    if (--channel->handles == 0)
+    if (--channel->handles == 0) {
         free(channel);
+    }
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -57,8 +58,9 @@ static void on_timer(uv_timer_t *timer);
 /* After every call into c-ares that may have changed what it waits for. */
 static void channel_settle(struct dns_channel *channel)
 {
-    if (channel->closed)
+    if (channel->closed) {
         return;
+    }
     if (channel->retired && channel->pending == 0) {
         dns_channel_close(channel);
         return;
@@ -95,8 +97,9 @@ static struct watch *watch_find(const struct dns_channel *channel, ares_socket_t
 {
     for (struct ring *link = channel->watches.next; link != &channel->watches; link = link->next) {
         struct watch *watch = RING_OF(link, struct watch, link);
-        if (watch->fd == fd)
+        if (watch->fd == fd) {
             return watch;
+        }
     }
     return NULL;
 }
@@ -122,19 +125,22 @@ static void on_socket(void *context, ares_socket_t fd, int readable, int writabl
     struct dns_channel *channel = context;
     struct watch *watch = watch_find(channel, fd);
     if (!readable && !writable) {
-        if (watch == NULL)
+        if (watch == NULL) {
             return;
+        }
         /* c-ares closes the descriptor next: it must be out of the loop before. */
         ring_unlink(&watch->link);
         uv_poll_stop(&watch->poll);
         uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
         return;
     }
-    if (watch == NULL)
+    if (watch == NULL) {
         watch = watch_new(channel, fd);
-    if (watch != NULL)
+    }
+    if (watch != NULL) {
         uv_poll_start(&watch->poll, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0),
                       on_poll);
+    }
 }
 
 /* The servers as c-ares reads them, comma between. False when one is no address with a port. */
@@ -146,8 +152,9 @@ static bool servers_text(const char *const *servers, size_t count, struct text *
         struct net_address address;
         char one[NET_ADDRESS_TEXT];
         if (!host_port_split(span_of(servers[i]), &host, &port) ||
-            !net_address_parse(host, port, &address))
+            !net_address_parse(host, port, &address)) {
             return false;
+        }
         net_address_text_port(&address, one, sizeof(one));
         text_puts(out, i > 0 ? "," : "");
         text_puts(out, one);
@@ -180,10 +187,12 @@ static bool channel_start(struct dns_channel *channel, const char *const *server
     mask |= ARES_OPT_QUERY_CACHE;
     options.qcache_max_ttl = 0;
 #endif
-    if (!servers_text(servers, count, &text))
+    if (!servers_text(servers, count, &text)) {
         return false;
-    if (ares_init_options(&channel->ares, &options, mask) != ARES_SUCCESS)
+    }
+    if (ares_init_options(&channel->ares, &options, mask) != ARES_SUCCESS) {
         return false;
+    }
     if (count > 0 && ares_set_servers_ports_csv(channel->ares, list) != ARES_SUCCESS) {
         ares_destroy(channel->ares);
         return false;
@@ -194,8 +203,9 @@ static bool channel_start(struct dns_channel *channel, const char *const *server
 struct dns_channel *dns_channel_new(uv_loop_t *loop, const char *const *servers, size_t count)
 {
     struct dns_channel *channel = calloc(1, sizeof(*channel));
-    if (channel == NULL)
+    if (channel == NULL) {
         return NULL;
+    }
     channel->loop = loop;
     ring_init(&channel->watches);
     if (!channel_start(channel, servers, count)) {

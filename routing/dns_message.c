@@ -43,8 +43,9 @@ struct dns_answer *dns_answer_new(enum dns_status status, size_t count, size_t n
 {
     size_t size = sizeof(struct dns_answer) + count * sizeof(struct dns_record) + name_bytes;
     struct dns_answer *answer = calloc(1, size);
-    if (answer == NULL)
+    if (answer == NULL) {
         return NULL;
+    }
     answer->refs = 1;
     answer->status = status;
     answer->size = size;
@@ -55,8 +56,9 @@ struct dns_answer *dns_answer_new(enum dns_status status, size_t count, size_t n
 const struct dns_answer *dns_answer_failure(enum dns_status status, const char *why)
 {
     struct dns_answer *answer = dns_answer_new(status, 0, 0);
-    if (answer == NULL)
+    if (answer == NULL) {
         return &dns_answer_no_memory;
+    }
     answer->why = why;
     answer->ttl = NEGATIVE_TTL;
     return answer;
@@ -72,16 +74,18 @@ static struct dns_answer *counted(const struct dns_answer *answer)
 const struct dns_answer *dns_answer_ref(const struct dns_answer *answer)
 {
     struct dns_answer *own = counted(answer);
-    if (own != NULL)
+    if (own != NULL) {
         own->refs++;
+    }
     return answer;
 }
 
 void dns_answer_unref(const struct dns_answer *answer)
 {
     struct dns_answer *own = counted(answer);
-    if (own != NULL && --own->refs == 0)
+    if (own != NULL && --own->refs == 0) {
         free(own);
+    }
 }
 
 static uint16_t read_16(const struct message *m, size_t at)
@@ -104,13 +108,16 @@ static uint32_t read_ttl(const struct message *m, size_t at)
 static bool label_put(const uint8_t *label, size_t n, char *out, size_t *len, bool *plain)
 {
     size_t dot = *len > 0 ? 1 : 0;
-    if (*len + dot + n > DNS_NAME_MAX)
+    if (*len + dot + n > DNS_NAME_MAX) {
         return false;
-    if (dot > 0)
+    }
+    if (dot > 0) {
         out[(*len)++] = '.';
+    }
     for (size_t i = 0; i < n; i++) {
-        if (label[i] <= ' ' || label[i] >= 0x7f || label[i] == '.')
+        if (label[i] <= ' ' || label[i] >= 0x7f || label[i] == '.') {
             *plain = false; /* a dot inside a label would read as two labels */
+        }
         out[(*len)++] = ascii_lower((char)label[i]);
     }
     return true;
@@ -128,27 +135,33 @@ static bool name_read(const struct message *m, size_t *pos, char *out, bool *pla
     while (at < m->len) {
         size_t n = m->bytes[at];
         if ((n & 0xc0) == 0xc0) {
-            if (m->len - at < 2)
+            if (m->len - at < 2) {
                 return false;
+            }
             size_t target = read_16(m, at) & 0x3fff;
-            if (target >= run)
+            if (target >= run) {
                 return false;
-            if (!jumped)
+            }
+            if (!jumped) {
                 *pos = at + 2;
+            }
             jumped = true;
             run = at = target;
             continue;
         }
-        if ((n & 0xc0) != 0)
+        if ((n & 0xc0) != 0) {
             return false;
+        }
         if (n == 0) {
-            if (!jumped)
+            if (!jumped) {
                 *pos = at + 1;
+            }
             out[len] = '\0';
             return true;
         }
-        if (n > m->len - at - 1 || !label_put(m->bytes + at + 1, n, out, &len, plain))
+        if (n > m->len - at - 1 || !label_put(m->bytes + at + 1, n, out, &len, plain)) {
             return false;
+        }
         at += 1 + n;
     }
     return false;
@@ -156,15 +169,17 @@ static bool name_read(const struct message *m, size_t *pos, char *out, bool *pla
 
 static bool resource_read(const struct message *m, size_t *pos, struct resource *out)
 {
-    if (!name_read(m, pos, out->owner, &out->plain) || m->len - *pos < 10)
+    if (!name_read(m, pos, out->owner, &out->plain) || m->len - *pos < 10) {
         return false;
+    }
     out->type = read_16(m, *pos);
     out->class = read_16(m, *pos + 2);
     out->ttl = read_ttl(m, *pos + 4);
     out->data_len = read_16(m, *pos + 8);
     out->data = *pos + 10;
-    if (out->data_len > m->len - out->data)
+    if (out->data_len > m->len - out->data) {
         return false;
+    }
     *pos = out->data + out->data_len;
     return true;
 }
@@ -174,10 +189,12 @@ static bool data_name(const struct message *m, const struct resource *rr, size_t
 {
     size_t at = rr->data + skip;
     bool plain = true;
-    if (skip >= rr->data_len || !name_read(m, &at, out, &plain) || at != rr->data + rr->data_len)
+    if (skip >= rr->data_len || !name_read(m, &at, out, &plain) || at != rr->data + rr->data_len) {
         return false;
-    if (!plain)
+    }
+    if (!plain) {
         memcpy(out, "?", 2);
+    }
     return true;
 }
 
@@ -188,12 +205,15 @@ static bool found_room(struct found *found, enum dns_type type, uint16_t prefere
         *slot = found->count++;
         return true;
     }
-    if (type != DNS_MX)
+    if (type != DNS_MX) {
         return false;
+    }
     *slot = 0;
-    for (size_t i = 1; i < found->count; i++)
-        if (found->items[i].preference > found->items[*slot].preference)
+    for (size_t i = 1; i < found->count; i++) {
+        if (found->items[i].preference > found->items[*slot].preference) {
             *slot = i;
+        }
+    }
     return found->items[*slot].preference > preference;
 }
 
@@ -212,24 +232,29 @@ static bool found_add(const struct message *m, const struct resource *rr, enum d
         address_len = sizeof(struct in6_addr);
         break;
     case DNS_MX:
-        if (rr->data_len < 3 || !data_name(m, rr, 2, name))
+        if (rr->data_len < 3 || !data_name(m, rr, 2, name)) {
             return false;
+        }
         preference = read_16(m, rr->data);
         break;
     case DNS_PTR:
-        if (!data_name(m, rr, 0, name))
+        if (!data_name(m, rr, 0, name)) {
             return false;
+        }
         break;
     case DNS_CNAME:
     case DNS_SOA:
         return false;
     }
-    if (address_len > 0 && rr->data_len != address_len)
+    if (address_len > 0 && rr->data_len != address_len) {
         return false;
-    if (rr->ttl < found->ttl)
+    }
+    if (rr->ttl < found->ttl) {
         found->ttl = rr->ttl;
-    if (!found_room(found, type, preference, &slot))
+    }
+    if (!found_room(found, type, preference, &slot)) {
         return true;
+    }
     memcpy(found->items[slot].address, m->bytes + rr->data, address_len);
     memcpy(found->items[slot].name, name, sizeof(name));
     found->items[slot].preference = preference;
@@ -247,17 +272,22 @@ static bool answers_scan(const struct message *m, size_t *pos, size_t count, con
     struct resource rr;
     alias[0] = '\0';
     for (size_t i = 0; i < count; i++) {
-        if (!resource_read(m, pos, &rr))
+        if (!resource_read(m, pos, &rr)) {
             return false;
-        if (!rr.plain || rr.class != CLASS_IN || strcmp(rr.owner, owner) != 0)
+        }
+        if (!rr.plain || rr.class != CLASS_IN || strcmp(rr.owner, owner) != 0) {
             continue;
-        if (rr.type == type && !found_add(m, &rr, type, found))
+        }
+        if (rr.type == type && !found_add(m, &rr, type, found)) {
             return false;
+        }
         if (rr.type == DNS_CNAME && alias[0] == '\0') {
-            if (!data_name(m, &rr, 0, alias))
+            if (!data_name(m, &rr, 0, alias)) {
                 return false;
-            if (rr.ttl < found->ttl)
+            }
+            if (rr.ttl < found->ttl) {
                 found->ttl = rr.ttl;
+            }
         }
     }
     return true;
@@ -269,8 +299,9 @@ static uint32_t negative_ttl(const struct message *m, size_t pos, size_t count, 
     struct resource rr;
     uint32_t ttl = NEGATIVE_TTL;
     for (size_t i = 0; i < count && i < DNS_ANSWERS_MAX && resource_read(m, &pos, &rr); i++) {
-        if (rr.type != DNS_SOA || rr.class != CLASS_IN || rr.data_len < 22)
+        if (rr.type != DNS_SOA || rr.class != CLASS_IN || rr.data_len < 22) {
             continue;
+        }
         uint32_t minimum = read_ttl(m, rr.data + rr.data_len - 4);
         ttl = rr.ttl < minimum ? rr.ttl : minimum;
         break;
@@ -282,8 +313,9 @@ static const struct dns_answer *answer_negative(enum dns_status status, const ch
                                                 uint32_t ttl)
 {
     struct dns_answer *answer = dns_answer_new(status, 0, 0);
-    if (answer == NULL)
+    if (answer == NULL) {
         return &dns_answer_no_memory;
+    }
     answer->why = why;
     answer->ttl = ttl;
     return answer;
@@ -292,11 +324,13 @@ static const struct dns_answer *answer_negative(enum dns_status status, const ch
 static const struct dns_answer *answer_found(const struct found *found)
 {
     size_t name_bytes = 0;
-    for (size_t i = 0; i < found->count; i++)
+    for (size_t i = 0; i < found->count; i++) {
         name_bytes += strlen(found->items[i].name) + 1;
+    }
     struct dns_answer *answer = dns_answer_new(DNS_OK, found->count, name_bytes);
-    if (answer == NULL)
+    if (answer == NULL) {
         return &dns_answer_no_memory;
+    }
     answer->ttl = found->ttl;
     char *names = (char *)&answer->records[found->count];
     for (size_t i = 0; i < found->count; i++) {
@@ -316,17 +350,20 @@ static const struct dns_answer *answer_found(const struct found *found)
 static bool head_read(const struct message *m, size_t *pos)
 {
     enum { RESPONSE = 0x80, TRUNCATED = 0x02 };
-    if (m->len < HEADER_BYTES || (m->bytes[2] & RESPONSE) == 0 || (m->bytes[2] & TRUNCATED) != 0)
+    if (m->len < HEADER_BYTES || (m->bytes[2] & RESPONSE) == 0 || (m->bytes[2] & TRUNCATED) != 0) {
         return false;
+    }
     char name[DNS_NAME_MAX + 1];
     bool plain;
     *pos = HEADER_BYTES;
     size_t questions = read_16(m, 4);
-    if (questions > 1)
+    if (questions > 1) {
         return false;
+    }
     if (questions == 1) {
-        if (!name_read(m, pos, name, &plain) || m->len - *pos < 4)
+        if (!name_read(m, pos, name, &plain) || m->len - *pos < 4) {
             return false;
+        }
         *pos += 4;
     }
     return true;
@@ -339,29 +376,36 @@ const struct dns_answer *dns_message_parse(const uint8_t *bytes, size_t len, con
     struct found found = {.ttl = INT32_MAX};
     char owner[DNS_NAME_MAX + 1], alias[DNS_NAME_MAX + 1];
     size_t start, end = 0, links = 0;
-    if (strlen(name) > DNS_NAME_MAX || !head_read(&m, &start))
+    if (strlen(name) > DNS_NAME_MAX || !head_read(&m, &start)) {
         return dns_answer_failure(DNS_FAIL, "malformed DNS answer");
+    }
     memcpy(owner, name, strlen(name) + 1);
 
     unsigned code = bytes[3] & 0x0f;
-    if (code != 0 && code != RCODE_NXDOMAIN)
+    if (code != 0 && code != RCODE_NXDOMAIN) {
         return dns_answer_failure(DNS_FAIL, "the DNS server failed");
+    }
     size_t count = read_16(&m, 6);
     bool whole = count <= DNS_ANSWERS_MAX;
     for (;;) {
         end = start;
-        if (!answers_scan(&m, &end, whole ? count : DNS_ANSWERS_MAX, owner, type, &found, alias))
+        if (!answers_scan(&m, &end, whole ? count : DNS_ANSWERS_MAX, owner, type, &found, alias)) {
             return dns_answer_failure(DNS_FAIL, "malformed DNS answer");
-        if (found.count > 0 || alias[0] == '\0')
+        }
+        if (found.count > 0 || alias[0] == '\0') {
             break;
-        if (++links > DNS_CHAIN_MAX)
+        }
+        if (++links > DNS_CHAIN_MAX) {
             return dns_answer_failure(DNS_FAIL, "CNAME chain too long");
+        }
         memcpy(owner, alias, sizeof(owner));
     }
-    if (code == 0 && found.count > 0)
+    if (code == 0 && found.count > 0) {
         return answer_found(&found);
+    }
     uint32_t ttl = negative_ttl(&m, end, whole ? read_16(&m, 8) : 0, found.ttl);
-    if (code == RCODE_NXDOMAIN)
+    if (code == RCODE_NXDOMAIN) {
         return answer_negative(DNS_NXDOMAIN, "no such name in DNS", ttl);
+    }
     return answer_negative(DNS_NODATA, "no such record in DNS", ttl);
 }

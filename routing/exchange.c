@@ -31,8 +31,9 @@ static void sort(const struct dns_record **records, size_t count)
     for (size_t i = 1; i < count; i++) {
         const struct dns_record *moved = records[i];
         size_t at = i;
-        for (; at > 0 && records[at - 1]->preference > moved->preference; at--)
+        for (; at > 0 && records[at - 1]->preference > moved->preference; at--) {
             records[at] = records[at - 1];
+        }
         records[at] = moved;
     }
 }
@@ -41,9 +42,11 @@ size_t exchange_order(const struct dns_answer *mx, uint64_t *random, struct exch
 {
     const struct dns_record *records[DNS_RECORDS_MAX];
     size_t valid = 0, count = 0;
-    for (size_t i = 0; i < mx->count && i < DNS_RECORDS_MAX; i++)
-        if (host_name_valid(span_of(mx->records[i].name)))
+    for (size_t i = 0; i < mx->count && i < DNS_RECORDS_MAX; i++) {
+        if (host_name_valid(span_of(mx->records[i].name))) {
             records[valid++] = &mx->records[i];
+        }
+    }
     /* Shuffled first and sorted stably after: each run of equals keeps its shuffled order. */
     shuffle(records, valid, random);
     sort(records, valid);
@@ -61,8 +64,9 @@ bool exchange_record_address(const struct dns_record *record, enum dns_type type
     const struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_addr = record->in4};
     const struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = record->in6};
     const void *sa = type == DNS_A ? (const void *)&in4 : (const void *)&in6;
-    if (!net_address_from(sa, out))
+    if (!net_address_from(sa, out)) {
         return false;
+    }
     net_address_set_port(out, port);
     return true;
 }
@@ -80,8 +84,9 @@ static bool is_own(const struct exchange_own *own, const struct net_address *add
     for (size_t i = 0; i < own->count; i++) {
         uint16_t port = net_address_port(&own->addresses[i]);
         if ((port == 0 || port == net_address_port(address)) &&
-            exchange_same_host(&own->addresses[i], address))
+            exchange_same_host(&own->addresses[i], address)) {
             return true;
+        }
     }
     return false;
 }
@@ -90,10 +95,12 @@ static bool answer_has_own(const struct dns_answer *answer, enum dns_type type, 
                            const struct exchange_own *own)
 {
     struct net_address address;
-    for (size_t i = 0; i < answer->count; i++)
+    for (size_t i = 0; i < answer->count; i++) {
         if (exchange_record_address(&answer->records[i], type, port, &address) &&
-            is_own(own, &address))
+            is_own(own, &address)) {
             return true;
+        }
+    }
     return false;
 }
 
@@ -103,11 +110,13 @@ static size_t before_own(const struct exchange_host *hosts, size_t count, uint16
 {
     for (size_t i = 0; i < count; i++) {
         if (!answer_has_own(hosts[i].v4, DNS_A, port, own) &&
-            !answer_has_own(hosts[i].v6, DNS_AAAA, port, own))
+            !answer_has_own(hosts[i].v6, DNS_AAAA, port, own)) {
             continue;
+        }
         size_t first = i;
-        while (first > 0 && hosts[first - 1].preference == hosts[i].preference)
+        while (first > 0 && hosts[first - 1].preference == hosts[i].preference) {
             first--;
+        }
         return first;
     }
     return count;
@@ -128,8 +137,9 @@ static void fill_one(struct filling *filling, const struct exchange_host *host, 
     const struct dns_answer *answer = type == DNS_A ? host->v4 : host->v6;
     struct net_address address;
     if (index >= answer->count || filling->count == RESOLVER_ADDRESSES_MAX ||
-        !exchange_record_address(&answer->records[index], type, filling->port, &address))
+        !exchange_record_address(&answer->records[index], type, filling->port, &address)) {
         return;
+    }
     if (filling->strict && net_address_is_special(&address)) {
         filling->refused = true;
         return;
@@ -143,10 +153,12 @@ static void fill_one(struct filling *filling, const struct exchange_host *host, 
 static const char *first_failure(const struct exchange_host *hosts, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (hosts[i].v6->status == DNS_FAIL)
+        if (hosts[i].v6->status == DNS_FAIL) {
             return hosts[i].v6->why;
-        if (hosts[i].v4->status == DNS_FAIL)
+        }
+        if (hosts[i].v4->status == DNS_FAIL) {
             return hosts[i].v4->why;
+        }
     }
     return NULL;
 }
@@ -174,9 +186,10 @@ void exchange_addresses(const struct exchange_host *hosts, size_t count, uint16_
     } else {
         answer->status = RESOLVER_NONE;
         answer->why = "no address in DNS";
-        if (filling.refused)
+        if (filling.refused) {
             answer->why = "only addresses that DNS may not lead to (loopback and the like)";
-        else if (usable < count)
+        } else if (usable < count) {
             answer->why = "this host itself is the best MX (mail would loop)";
+        }
     }
 }

@@ -54,11 +54,13 @@ static uint64_t number_of(const char *name)
 {
     unsigned long long number;
     struct span s = span_of(name);
-    if (!has_prefix(s) || !span_ends(s, SPAN(NAME_SUFFIX)))
+    if (!has_prefix(s) || !span_ends(s, SPAN(NAME_SUFFIX))) {
         return 0;
+    }
     s = span_skip(s, strlen(NAME_PREFIX));
-    if (s.len <= strlen(NAME_SUFFIX))
+    if (s.len <= strlen(NAME_SUFFIX)) {
         return 0;
+    }
     s = span_first(s, s.len - strlen(NAME_SUFFIX));
     return span_number(s, UINT64_MAX / 2, &number) ? number : 0;
 }
@@ -67,8 +69,9 @@ uint64_t generation_newest(const char *folder)
 {
     uint64_t newest = 0;
     DIR *dir = opendir(folder);
-    if (!dir)
+    if (!dir) {
         return 0;
+    }
     for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
         uint64_t number = number_of(entry->d_name);
         newest = number > newest ? number : newest;
@@ -80,14 +83,16 @@ uint64_t generation_newest(const char *folder)
 void generation_clean(const char *folder, uint64_t keep, uint64_t keep_too)
 {
     DIR *dir = opendir(folder);
-    if (!dir)
+    if (!dir) {
         return;
+    }
     for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
         struct span name = span_of(entry->d_name);
         uint64_t number = number_of(entry->d_name);
         bool unfinished = has_prefix(name) && span_ends(name, SPAN(UNFINISHED));
-        if (unfinished || (number > 0 && number != keep && number != keep_too))
+        if (unfinished || (number > 0 && number != keep && number != keep_too)) {
             unlinkat(dirfd(dir), entry->d_name, 0);
+        }
     }
     closedir(dir);
 }
@@ -96,17 +101,22 @@ static int begin(struct generation_writer *writer, uint64_t bytes)
 {
     uint64_t map = MAP_LEAST + bytes * MAP_FACTOR;
     int rc = mdb_env_create(&writer->env);
-    if (rc == 0)
+    if (rc == 0) {
         rc = mdb_env_set_maxdbs(writer->env, GENERATION_DBS);
-    if (rc == 0)
+    }
+    if (rc == 0) {
         rc = mdb_env_set_mapsize(writer->env, (size_t)map & ~(size_t)0xffff);
-    if (rc == 0) /* synced once, at the end; no reader knows the file before */
+    }
+    if (rc == 0) { /* synced once, at the end; no reader knows the file before */
         rc = mdb_env_open(writer->env, writer->unfinished,
                           MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS | MDB_NOSYNC, 0600);
-    if (rc == 0)
+    }
+    if (rc == 0) {
         rc = mdb_txn_begin(writer->env, NULL, 0, &writer->txn);
-    if (rc == 0)
+    }
+    if (rc == 0) {
         rc = generation_open_dbs(writer->txn, MDB_CREATE, writer->dbis);
+    }
     return rc;
 }
 
@@ -132,8 +142,9 @@ struct generation_writer *generation_create(const char *path, uint64_t bytes,
         unlink(writer->unfinished); /* of a build that died */
         rc = begin(writer, bytes);
     }
-    if (rc == 0)
+    if (rc == 0) {
         return writer;
+    }
     report(writer, rc, diags);
     generation_abort(writer);
     return NULL;
@@ -152,11 +163,13 @@ bool generation_put(struct generation_writer *writer, enum generation_db db, str
 {
     MDB_val k = {key.len, (void *)(uintptr_t)key.ptr};
     MDB_val v = {value.len, (void *)(uintptr_t)value.ptr};
-    if (writer->error == 0 && writer->puts == BATCH)
+    if (writer->error == 0 && writer->puts == BATCH) {
         writer->error = next_batch(writer);
-    if (writer->error == 0)
+    }
+    if (writer->error == 0) {
         writer->error =
             mdb_put(writer->txn, writer->dbis[db], &k, &v, db == GENERATION_META ? 0 : MDB_APPEND);
+    }
     writer->puts++;
     return writer->error == 0;
 }
@@ -166,11 +179,13 @@ static int sync_folder(const char *path)
     char folder[GENERATION_PATH];
     size_t slash = span_rfind(span_of(path), '/');
     int n = snprintf(folder, sizeof(folder), "%.*s", (int)slash, path);
-    if (n < 0 || path[slash] != '/')
+    if (n < 0 || path[slash] != '/') {
         return EINVAL;
+    }
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return errno;
+    }
     int rc = fsync(fd) == 0 ? 0 : errno;
     close(fd);
     return rc;
@@ -183,27 +198,35 @@ bool generation_commit(struct generation_writer *writer, struct diag_list *diags
         rc = mdb_txn_commit(writer->txn);
         writer->txn = NULL;
     }
-    if (rc == 0)
+    if (rc == 0) {
         rc = mdb_env_sync(writer->env, 1);
-    if (rc == 0 && rename(writer->unfinished, writer->path) != 0)
+    }
+    if (rc == 0 && rename(writer->unfinished, writer->path) != 0) {
         rc = errno;
-    if (rc == 0)
+    }
+    if (rc == 0) {
         rc = sync_folder(writer->path);
-    if (rc != 0)
+    }
+    if (rc != 0) {
         report(writer, rc, diags);
+    }
     generation_abort(writer); /* frees; there is no unfinished file left when all went well */
     return rc == 0;
 }
 
 void generation_abort(struct generation_writer *writer)
 {
-    if (!writer)
+    if (!writer) {
         return;
-    if (writer->txn)
+    }
+    if (writer->txn) {
         mdb_txn_abort(writer->txn);
-    if (writer->env)
+    }
+    if (writer->env) {
         mdb_env_close(writer->env);
-    if (writer->unfinished[0])
+    }
+    if (writer->unfinished[0]) {
         unlink(writer->unfinished);
+    }
     free(writer);
 }

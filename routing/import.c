@@ -30,11 +30,12 @@ static bool check_address_key(struct import_reader *reader, const struct import_
         diag_error(reader->diags, route->place, "`%.*s` is no address", SPAN_ARGS(key));
         return false;
     }
-    if (address_parse(key, false, true, &address) == ADDRESS_ROUTING)
+    if (address_parse(key, false, true, &address) == ADDRESS_ROUTING) {
         diag_warning(reader->diags, route->place,
                      "`%.*s` is never used: addresses with `%%`, `!` or `@` in the local part are "
                      "refused",
                      SPAN_ARGS(key));
+    }
     return true;
 }
 
@@ -48,15 +49,17 @@ static bool check_domain_key(struct import_reader *reader, const struct import_r
     text_puts(&text, "x@");
     text_put(&text, span_skip(route->key, dot ? 1 : 0));
     if (!text.full && address_parse(text_span(&text), true, true, &address) == ADDRESS_OK &&
-        !(dot && address.literal))
+        !(dot && address.literal)) {
         return true;
-    if (route->key.ptr[0] == '/')
+    }
+    if (route->key.ptr[0] == '/') {
         diag_error(reader->diags, route->place,
                    "regular expressions are not read here: expected an address or a domain");
-    else
+    } else {
         diag_error(reader->diags, route->place,
                    "`%.*s` is no pattern: expected user@domain, domain, .domain or *",
                    SPAN_ARGS(route->key));
+    }
     return false;
 }
 
@@ -71,8 +74,9 @@ static bool check_key(struct import_reader *reader, const struct import_route *r
         diag_error(reader->diags, route->place, "the pattern is longer than %d octets", KEY_MAX);
         return false;
     }
-    if (span_equal(key, SPAN("*")))
+    if (span_equal(key, SPAN("*"))) {
         return true;
+    }
     return span_find(key, '@') < key.len ? check_address_key(reader, route)
                                          : check_domain_key(reader, route);
 }
@@ -89,11 +93,13 @@ static bool check_destination(struct import_reader *reader, const struct import_
         diag_error(reader->diags, place, "%s", why);
         return false;
     }
-    for (size_t i = 0; ok && i < transport.hop_count; i++)
+    for (size_t i = 0; ok && i < transport.hop_count; i++) {
         ok = transport.hops[i].kind != NEXTHOP_DOMAIN || !span_equal(route->key, SPAN("*"));
-    if (!ok)
+    }
+    if (!ok) {
         diag_error(reader->diags, route->to_place,
                    "`smtp:` needs a next hop under `*`, or mail would go anywhere");
+    }
     transport_release(&transport);
     return ok;
 }
@@ -103,8 +109,9 @@ bool import_give(struct import_reader *reader, struct import_route route)
     char folded[KEY_MAX];
     bool key_ok = check_key(reader, &route);
     bool to_ok = check_destination(reader, &route);
-    if (!key_ok || !to_ok)
+    if (!key_ok || !to_ok) {
         return true;
+    }
     route.key = address_fold(route.key, folded);
     reader->stopped = !reader->sink(reader->context, &route);
     return !reader->stopped;
@@ -120,10 +127,11 @@ bool import_is_yaml(const char *path)
 void import_read(const char *path, import_sink *sink, void *context, struct diag_list *diags)
 {
     struct import_reader reader = {.path = path, .sink = sink, .context = context, .diags = diags};
-    if (import_is_yaml(path))
+    if (import_is_yaml(path)) {
         import_read_yaml(&reader);
-    else
+    } else {
         import_read_map(&reader);
+    }
 }
 
 /* `splitmx import`. */
@@ -139,15 +147,17 @@ static bool is_plain(struct span s)
 {
     static const char *const words[] = {"null", "true", "false", "yes", "no", "on", "off"};
     for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
-        if (span_equal_fold(s, span_of(words[i])))
+        if (span_equal_fold(s, span_of(words[i]))) {
             return false;
+        }
     }
     for (size_t i = 0; i < s.len; i++) {
         char c = ascii_lower(s.ptr[i]);
         bool letter = c >= 'a' && c <= 'z';
         bool inside = (c >= '0' && c <= '9') || (c != '\0' && strchr(".@+-_:[]/,", c));
-        if (!letter && (i == 0 || !inside))
+        if (!letter && (i == 0 || !inside)) {
             return false;
+        }
     }
     return s.len > 0 && s.ptr[s.len - 1] != ':';
 }
@@ -162,8 +172,9 @@ static void write_scalar(FILE *out, struct span s)
     }
     fputc('"', out);
     for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"' || s.ptr[i] == '\\')
+        if (s.ptr[i] == '"' || s.ptr[i] == '\\') {
             fputc('\\', out);
+        }
         fputc(s.ptr[i], out);
     }
     fputc('"', out);
@@ -193,8 +204,9 @@ static bool convert(void *context, const struct import_route *route)
     uint32_t number;
     switch (intern_add(conversion->keys, route->key, &number)) {
     case INTERN_NEW:
-        if (conversion->out)
+        if (conversion->out) {
             write_route(conversion->out, route);
+        }
         return true;
     case INTERN_KNOWN:
         diag_warning(conversion->diags, route->place,
@@ -210,8 +222,9 @@ static bool convert(void *context, const struct import_route *route)
 static void write_header(FILE *out, const char *path)
 {
     fputs("# Made by `splitmx import` from ", out);
-    for (const char *p = path; *p; p++)
+    for (const char *p = path; *p; p++) {
         fputc((unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p, out);
+    }
     fputc('\n', out);
 }
 
@@ -219,11 +232,13 @@ static bool pass(const char *path, FILE *out, struct diag_list *diags)
 {
     struct conversion conversion = {.out = out, .keys = intern_new(), .diags = diags};
     conversion.no_memory = !conversion.keys;
-    if (conversion.keys)
+    if (conversion.keys) {
         import_read(path, convert, &conversion, diags);
+    }
     intern_free(conversion.keys);
-    if (conversion.no_memory)
+    if (conversion.no_memory) {
         diag_error(diags, (struct diag_place){.file = path}, "out of memory");
+    }
     return !conversion.no_memory;
 }
 
@@ -231,13 +246,16 @@ static bool pass(const char *path, FILE *out, struct diag_list *diags)
 bool import_to_yaml(const char *path, FILE *out, struct diag_list *diags)
 {
     size_t before = diag_errors(diags);
-    if (!pass(path, NULL, diags) || diag_errors(diags) > before)
+    if (!pass(path, NULL, diags) || diag_errors(diags) > before) {
         return false;
+    }
     write_header(out, path);
-    if (!pass(path, out, NULL))
+    if (!pass(path, out, NULL)) {
         return false;
-    if (fflush(out) == 0 && !ferror(out))
+    }
+    if (fflush(out) == 0 && !ferror(out)) {
         return true;
+    }
     diag_error(diags, (struct diag_place){0}, "the output cannot be written");
     return false;
 }

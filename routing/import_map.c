@@ -39,17 +39,21 @@ static enum physical read_physical(struct map_reader *reader, struct span *out)
     int c;
     reader->line++;
     while ((c = getc_unlocked(reader->file)) != EOF && c != '\n') {
-        if (c == '\0')
+        if (c == '\0') {
             return PHYSICAL_BINARY;
-        if (len < sizeof(reader->physical) - 1)
+        }
+        if (len < sizeof(reader->physical) - 1) {
             reader->physical[len++] = c == '\t' ? ' ' : (char)c;
-        else
+        } else {
             too_long = true;
+        }
     }
-    if (c == EOF && len == 0)
+    if (c == EOF && len == 0) {
         return PHYSICAL_END;
-    while (len > 0 && is_blank(reader->physical[len - 1]))
+    }
+    while (len > 0 && is_blank(reader->physical[len - 1])) {
         len--;
+    }
     *out = span_make(reader->physical, len);
     return too_long ? PHYSICAL_LONG : PHYSICAL_LINE;
 }
@@ -58,8 +62,9 @@ static enum physical read_physical(struct map_reader *reader, struct span *out)
 static struct diag_place place_at(const struct map_reader *reader, size_t offset)
 {
     size_t i = reader->segment_count - 1;
-    while (i > 0 && reader->segments[i].offset > offset)
+    while (i > 0 && reader->segments[i].offset > offset) {
         i--;
+    }
     return (struct diag_place){.file = reader->import->path,
                                .line = reader->segments[i].line,
                                .column = (unsigned)(offset - reader->segments[i].offset) + 1};
@@ -71,10 +76,11 @@ static size_t key_length(struct span line)
     bool quoted = false;
     size_t i = 0;
     for (; i < line.len && (quoted || !is_blank(line.ptr[i])); i++) {
-        if (line.ptr[i] == '\\' && quoted && i + 1 < line.len)
+        if (line.ptr[i] == '\\' && quoted && i + 1 < line.len) {
             i++;
-        else if (line.ptr[i] == '"')
+        } else if (line.ptr[i] == '"') {
             quoted = !quoted;
+        }
     }
     return i;
 }
@@ -82,12 +88,14 @@ static size_t key_length(struct span line)
 static void give_logical(struct map_reader *reader)
 {
     struct span line = text_span(&reader->text);
-    if (reader->segment_count == 0 || reader->spoilt)
+    if (reader->segment_count == 0 || reader->spoilt) {
         return;
+    }
     size_t at = key_length(line);
     struct span key = span_first(line, at);
-    while (at < line.len && is_blank(line.ptr[at]))
+    while (at < line.len && is_blank(line.ptr[at])) {
         at++;
+    }
     struct span to = span_skip(line, at);
     if (to.len == 0) {
         diag_error(reader->import->diags, place_at(reader, 0), "no destination for `%.*s`",
@@ -103,8 +111,9 @@ static void give_logical(struct map_reader *reader)
         .place = place_at(reader, 0),
         .to_place = place_at(reader, at),
     };
-    if (!import_give(reader->import, route))
+    if (!import_give(reader->import, route)) {
         reader->failed = true;
+    }
 }
 
 static void begin_logical(struct map_reader *reader, struct span line)
@@ -119,8 +128,9 @@ static void begin_logical(struct map_reader *reader, struct span line)
 static void spoil(struct map_reader *reader, const char *why)
 {
     struct diag_place place = {.file = reader->import->path, .line = reader->line};
-    if (!reader->spoilt)
+    if (!reader->spoilt) {
         diag_error(reader->import->diags, place, "%s", why);
+    }
     reader->spoilt = true;
 }
 
@@ -131,27 +141,31 @@ static void continue_logical(struct map_reader *reader, struct span line)
         spoil(reader, "the line begins with a blank but there is no line that it continues");
         return;
     }
-    if (reader->segment_count < SEGMENTS_MAX)
+    if (reader->segment_count < SEGMENTS_MAX) {
         reader->segments[reader->segment_count++] =
             (struct segment){reader->text.len, reader->line};
+    }
     text_put(&reader->text, line);
 }
 
 static void take_physical(struct map_reader *reader, struct span line, bool too_long)
 {
     size_t first = 0;
-    while (first < line.len && is_blank(line.ptr[first]))
+    while (first < line.len && is_blank(line.ptr[first])) {
         first++;
-    if (first == line.len || line.ptr[first] == '#') /* neither ends the logical line */
+    }
+    if (first == line.len || line.ptr[first] == '#') { /* neither ends the logical line */
         return;
+    }
     if (first > 0) {
         continue_logical(reader, line);
     } else {
         give_logical(reader);
         begin_logical(reader, line);
     }
-    if (too_long || reader->text.full)
+    if (too_long || reader->text.full) {
         spoil(reader, "the line is too long");
+    }
 }
 
 static void read_all(struct map_reader *reader)
@@ -170,10 +184,11 @@ static void read_all(struct map_reader *reader)
                        "this is no text; give the text that the map is made from");
             return;
         case PHYSICAL_END:
-            if (ferror(reader->file))
+            if (ferror(reader->file)) {
                 diag_error(reader->import->diags, file, "cannot be read: %s", strerror(errno));
-            else
+            } else {
                 give_logical(reader);
+            }
             return;
         }
     }

@@ -32,11 +32,13 @@ static void keep(struct kept *kept, const struct yaml_event *event)
 static bool is_null(const struct yaml_event *event)
 {
     static const char *const words[] = {"", "~", "null", "Null", "NULL"};
-    if (!event->plain)
+    if (!event->plain) {
         return event->value.len == 0;
+    }
     for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
-        if (span_equal(event->value, span_of(words[i])))
+        if (span_equal(event->value, span_of(words[i]))) {
             return true;
+        }
     }
     return false;
 }
@@ -47,33 +49,37 @@ static bool take_scalar(struct route_reader *reader, struct yaml_event event, co
 {
     struct diag_list *diags = reader->import->diags;
     if (event.kind != YAML_SCALAR_VALUE) {
-        if (!event.refused)
+        if (!event.refused) {
             diag_error(diags, event.place, "expected %s", expected);
+        }
         yaml_skip(reader->yaml, event);
         return false;
     }
-    if (event.refused)
+    if (event.refused) {
         return false;
+    }
     if (is_null(&event)) {
         diag_error(diags, event.place, "nothing is here: expected %s", expected);
         return false;
     }
     keep(kept, &event);
-    if (!event.plain)
+    if (!event.plain) {
         kept->place.column += kept->place.column > 0; /* past the quote */
+    }
     return true;
 }
 
 static void report_unknown_key(struct route_reader *reader, const struct yaml_event *key)
 {
     const char *nearest = diag_nearest(key->value.ptr, part_keys);
-    if (nearest)
+    if (nearest) {
         diag_error(reader->import->diags, key->place, "unknown key `%.*s`; did you mean `%s`?",
                    SPAN_ARGS(key->value), nearest);
-    else
+    } else {
         diag_error(reader->import->diags, key->place,
                    "unknown key `%.*s`: expected to, fallback, unknown-recipient",
                    SPAN_ARGS(key->value));
+    }
 }
 
 /* {to:, fallback:, unknown-recipient:}, behind its YAML_MAP. False when it is not fit to be used.
@@ -86,8 +92,9 @@ static bool take_long_form(struct route_reader *reader, struct diag_place place)
     struct yaml_event event = yaml_next(reader->yaml);
     for (; event.kind == YAML_SCALAR_VALUE; event = yaml_next(reader->yaml)) {
         int part = 0;
-        while (part < PART_COUNT && !span_equal(event.value, span_of(part_keys[part])))
+        while (part < PART_COUNT && !span_equal(event.value, span_of(part_keys[part]))) {
             part++;
+        }
         if (part == PART_COUNT) {
             report_unknown_key(reader, &event);
             yaml_skip(reader->yaml, yaml_next(reader->yaml));
@@ -97,8 +104,9 @@ static bool take_long_form(struct route_reader *reader, struct diag_place place)
             ok = false;
         }
     }
-    if (event.kind == YAML_BAD)
+    if (event.kind == YAML_BAD) {
         return false;
+    }
     if (ok && reader->parts[PART_TO].value.len == 0) {
         diag_error(reader->import->diags, place, "no `to:` here: expected a destination");
         ok = false;
@@ -109,8 +117,9 @@ static bool take_long_form(struct route_reader *reader, struct diag_place place)
 /* The value of a key. False when there is no route to give. */
 static bool take_value(struct route_reader *reader, struct yaml_event event)
 {
-    if (event.kind == YAML_MAP && !event.refused)
+    if (event.kind == YAML_MAP && !event.refused) {
         return take_long_form(reader, event.place);
+    }
     return take_scalar(reader, event, "a destination, or {to:, fallback:, unknown-recipient:}",
                        &reader->parts[PART_TO]);
 }
@@ -141,14 +150,17 @@ void import_read_yaml(struct import_reader *import)
         return;
     }
     struct yaml_event event = yaml_next(reader.yaml);
-    if (event.kind == YAML_MAP)
+    if (event.kind == YAML_MAP) {
         event = yaml_next(reader.yaml);
+    }
     for (; event.kind == YAML_SCALAR_VALUE; event = yaml_next(reader.yaml)) {
         keep(&reader.key, &event);
-        for (int i = 0; i < PART_COUNT; i++)
+        for (int i = 0; i < PART_COUNT; i++) {
             reader.parts[i].value = nothing;
-        if (take_value(&reader, yaml_next(reader.yaml)) && !give(&reader))
+        }
+        if (take_value(&reader, yaml_next(reader.yaml)) && !give(&reader)) {
             break;
+        }
     }
     yaml_close(reader.yaml);
 }

@@ -15,8 +15,9 @@ struct intern {
 static uint64_t hash_of(struct span bytes) /* FNV-1a */
 {
     uint64_t hash = 0xcbf29ce484222325U;
-    for (size_t i = 0; i < bytes.len; i++)
+    for (size_t i = 0; i < bytes.len; i++) {
         hash = (hash ^ (unsigned char)bytes.ptr[i]) * 0x100000001b3U;
+    }
     return hash ^ hash >> 32;
 }
 
@@ -25,33 +26,40 @@ static uint32_t *find_slot(const struct intern *intern, struct span bytes)
 {
     uint32_t mask = intern->slot_count - 1;
     uint32_t at = (uint32_t)hash_of(bytes) & mask;
-    while (intern->slots[at] != EMPTY && !span_equal(intern->items[intern->slots[at]], bytes))
+    while (intern->slots[at] != EMPTY && !span_equal(intern->items[intern->slots[at]], bytes)) {
         at = (at + 1) & mask;
+    }
     return &intern->slots[at];
 }
 
 static bool grow(struct intern *intern)
 {
-    if (intern->count < intern->room)
+    if (intern->count < intern->room) {
         return true;
-    if (intern->room > UINT32_MAX / 8)
+    }
+    if (intern->room > UINT32_MAX / 8) {
         return false;
+    }
     uint32_t room = intern->room ? intern->room * 2 : 16;
     struct span *items = realloc(intern->items, room * sizeof(*items));
-    if (!items)
+    if (!items) {
         return false;
+    }
     intern->items = items;
     uint32_t *slots = malloc((size_t)room * 2 * sizeof(*slots));
-    if (!slots)
+    if (!slots) {
         return false;
+    }
     free(intern->slots);
     intern->slots = slots;
     intern->slot_count = room * 2;
     intern->room = room;
-    for (uint32_t i = 0; i < intern->slot_count; i++)
+    for (uint32_t i = 0; i < intern->slot_count; i++) {
         slots[i] = EMPTY;
-    for (uint32_t i = 0; i < intern->count; i++)
+    }
+    for (uint32_t i = 0; i < intern->count; i++) {
         *find_slot(intern, items[i]) = i;
+    }
     return true;
 }
 
@@ -62,10 +70,12 @@ struct intern *intern_new(void)
 
 void intern_free(struct intern *intern)
 {
-    if (!intern)
+    if (!intern) {
         return;
-    for (uint32_t i = 0; i < intern->count; i++)
+    }
+    for (uint32_t i = 0; i < intern->count; i++) {
         free((char *)(uintptr_t)intern->items[i].ptr);
+    }
     free(intern->items);
     free(intern->slots);
     free(intern);
@@ -73,16 +83,18 @@ void intern_free(struct intern *intern)
 
 enum intern_result intern_add(struct intern *intern, struct span bytes, uint32_t *number)
 {
-    if (!grow(intern))
+    if (!grow(intern)) {
         return INTERN_NO_MEMORY;
+    }
     uint32_t *slot = find_slot(intern, bytes);
     if (*slot != EMPTY) {
         *number = *slot;
         return INTERN_KNOWN;
     }
     const char *copy = span_dup(bytes);
-    if (!copy)
+    if (!copy) {
         return INTERN_NO_MEMORY;
+    }
     intern->items[intern->count] = span_make(copy, bytes.len);
     *slot = intern->count;
     *number = intern->count++;

@@ -25,8 +25,9 @@ __attribute__((format(printf, 3, 4))) static bool fail(struct parser *parser, co
     va_list args;
     *parser->where = (size_t)(at - parser->text.ptr);
     va_start(args, format);
-    if (vsnprintf(parser->why, parser->why_cap, format, args) < 0 && parser->why_cap > 0)
+    if (vsnprintf(parser->why, parser->why_cap, format, args) < 0 && parser->why_cap > 0) {
         parser->why[0] = '\0';
+    }
     va_end(args);
     return false;
 }
@@ -34,31 +35,22 @@ __attribute__((format(printf, 3, 4))) static bool fail(struct parser *parser, co
 static bool parse_port(struct parser *parser, struct span text, uint16_t *port)
 {
     unsigned long long number;
-    if (!span_number(text, UINT16_MAX, &number) || number == 0)
+    if (!span_number(text, UINT16_MAX, &number) || number == 0) {
         return fail(parser, text.ptr, "`%.*s` is no port: expected a number from 1 to 65535",
                     SPAN_ARGS(text));
-    *port = (uint16_t)number;
-    return true;
-}
-
-/* A name whose last label is all digits is a mistyped address, never a host (RFC 1123 2.1). */
-static bool looks_numeric(struct span host)
-{
-    size_t dot = span_rfind(host, '.');
-    struct span last = dot < host.len ? span_skip(host, dot + 1) : host;
-    for (size_t i = 0; i < last.len; i++) {
-        if (last.ptr[i] < '0' || last.ptr[i] > '9')
-            return false;
     }
+    *port = (uint16_t)number;
     return true;
 }
 
 static bool set_host(struct parser *parser, struct span host, struct nexthop *hop)
 {
-    if (host.len > NEXTHOP_HOST_MAX || !host_name_valid(host) || looks_numeric(host))
+    if (host.len > NEXTHOP_HOST_MAX || !host_name_valid(host) || host_name_is_numeric(host)) {
         return fail(parser, host.ptr, "`%.*s` is no host name and no IP address", SPAN_ARGS(host));
-    for (size_t i = 0; i < host.len; i++)
+    }
+    for (size_t i = 0; i < host.len; i++) {
         hop->host[i] = ascii_lower(host.ptr[i]);
+    }
     hop->host[host.len] = '\0';
     return true;
 }
@@ -74,11 +66,13 @@ static void set_address(struct nexthop *hop)
 
 static bool parse_unix(struct parser *parser, struct span path, bool has_port, struct nexthop *hop)
 {
-    if (path.len == 0 || path.ptr[0] != '/' || !net_address_unix(path, &hop->address))
+    if (path.len == 0 || path.ptr[0] != '/' || !net_address_unix(path, &hop->address)) {
         return fail(parser, path.ptr,
                     "expected the absolute path of a socket (at most 107 bytes) after `unix:`");
-    if (has_port)
+    }
+    if (has_port) {
         return fail(parser, path.ptr, "a unix socket has no port");
+    }
     hop->port = 0;
     set_address(hop);
     return true;
@@ -88,20 +82,25 @@ static bool parse_unix(struct parser *parser, struct span path, bool has_port, s
 static bool parse_bracketed(struct parser *parser, struct span text, struct nexthop *hop)
 {
     size_t close = span_find(text, ']');
-    if (close == text.len)
+    if (close == text.len) {
         return fail(parser, text.ptr, "`[` without `]`");
+    }
     struct span inside = span_make(text.ptr + 1, close - 1);
     struct span behind = span_skip(text, close + 1);
-    if (behind.len > 0 && behind.ptr[0] != ':')
+    if (behind.len > 0 && behind.ptr[0] != ':') {
         return fail(parser, behind.ptr, "expected `:port` or nothing after `]`");
+    }
     hop->port = SMTP_PORT;
-    if (behind.len > 0 && !parse_port(parser, span_skip(behind, 1), &hop->port))
+    if (behind.len > 0 && !parse_port(parser, span_skip(behind, 1), &hop->port)) {
         return false;
-    if (inside.len == 0)
+    }
+    if (inside.len == 0) {
         return fail(parser, text.ptr,
                     "nothing between the brackets: expected a host or an address");
-    if (span_starts_fold(inside, SPAN("unix:")))
+    }
+    if (span_starts_fold(inside, SPAN("unix:"))) {
         return parse_unix(parser, span_skip(inside, 5), behind.len > 0, hop);
+    }
     bool tagged = span_starts_fold(inside, SPAN("IPv6:"));
     struct span literal = tagged ? span_skip(inside, 5) : inside;
     bool colons = span_find(literal, ':') < literal.len;
@@ -109,8 +108,9 @@ static bool parse_bracketed(struct parser *parser, struct span text, struct next
         set_address(hop);
         return true;
     }
-    if (colons || tagged)
+    if (colons || tagged) {
         return fail(parser, inside.ptr, "`%.*s` is no IPv6 address", SPAN_ARGS(inside));
+    }
     hop->kind = NEXTHOP_HOST;
     return set_host(parser, inside, hop);
 }
@@ -119,18 +119,23 @@ static bool parse_hop(struct parser *parser, struct span text, struct nexthop *h
 {
     struct net_address literal;
     *hop = (struct nexthop){.kind = NEXTHOP_MX, .port = SMTP_PORT};
-    if (text.len == 0)
+    if (text.len == 0) {
         return fail(parser, text.ptr, "a next hop is missing beside a comma");
-    if (text.ptr[0] == '[')
+    }
+    if (text.ptr[0] == '[') {
         return parse_bracketed(parser, text, hop);
-    if (net_address_parse(text, 0, &literal))
+    }
+    if (net_address_parse(text, 0, &literal)) {
         return fail(parser, text.ptr, "an address is written in brackets: [%.*s]", SPAN_ARGS(text));
+    }
     size_t colon = span_find(text, ':');
     struct span host = span_first(text, colon);
-    if (colon < text.len && !parse_port(parser, span_skip(text, colon + 1), &hop->port))
+    if (colon < text.len && !parse_port(parser, span_skip(text, colon + 1), &hop->port)) {
         return false;
-    if (net_address_parse(host, 0, &literal))
+    }
+    if (net_address_parse(host, 0, &literal)) {
         return fail(parser, text.ptr, "an address is written in brackets: [%.*s]", SPAN_ARGS(host));
+    }
     return set_host(parser, host, hop);
 }
 
@@ -151,21 +156,25 @@ static bool parse_hops(struct parser *parser, struct span rest, struct transport
     struct nexthop hops[NEXTHOPS_MAX];
     size_t count = 0;
     bool more = span_trim(rest).len > 0;
-    if (!more)
+    if (!more) {
         hops[count++] = (struct nexthop){.kind = NEXTHOP_DOMAIN, .port = SMTP_PORT};
+    }
     while (more) {
         struct span element = next_element(rest);
-        if (count == NEXTHOPS_MAX)
+        if (count == NEXTHOPS_MAX) {
             return fail(parser, rest.ptr, "more than %d next hops", NEXTHOPS_MAX);
-        if (!parse_hop(parser, span_trim(element), &hops[count]))
+        }
+        if (!parse_hop(parser, span_trim(element), &hops[count])) {
             return false;
+        }
         count++;
         more = element.len < rest.len;
         rest = span_skip(rest, element.len + 1);
     }
     out->hops = malloc(count * sizeof(*hops));
-    if (!out->hops)
+    if (!out->hops) {
         return fail(parser, parser->text.ptr, "out of memory");
+    }
     memcpy(out->hops, hops, count * sizeof(*hops));
     out->hop_count = count;
     return true;
@@ -181,11 +190,13 @@ static size_t enhanced_length(struct span s)
             i++;
             digits++;
         }
-        if (digits == 0 || digits > (part == 0 ? 1 : 3))
+        if (digits == 0 || digits > (part == 0 ? 1 : 3)) {
             return 0;
+        }
         if (part < 2) {
-            if (i == s.len || s.ptr[i] != '.')
+            if (i == s.len || s.ptr[i] != '.') {
                 return 0;
+            }
             i++;
         }
     }
@@ -201,19 +212,22 @@ static bool parse_reply(struct parser *parser, struct span rest, struct transpor
     char class = retry ? '4' : '5';
     if (status > 0) {
         class = words.ptr[0];
-        if (class != '4' && (class != '5' || retry))
+        if (class != '4' && (class != '5' || retry)) {
             return fail(parser, words.ptr, "a status for `%s:` begins with %s",
                         retry ? "retry" : "error", retry ? "4." : "4. or 5.");
+        }
         text_put(&enhanced, span_first(words, status));
         words = span_trim(span_skip(words, status));
     } else {
         text_printf(&enhanced, "%c.0.0", class);
     }
     out->code = class == '4' ? 450 : 550;
-    if (words.len == 0)
+    if (words.len == 0) {
         words = class == '4' ? SPAN("try again later") : SPAN("recipient refused");
-    if (words.len > REPLY_TEXT_MAX)
+    }
+    if (words.len > REPLY_TEXT_MAX) {
         return fail(parser, words.ptr, "the text is longer than %d bytes", REPLY_TEXT_MAX);
+    }
     out->text = span_dup(words);
     return out->text ? true : fail(parser, parser->text.ptr, "out of memory");
 }
@@ -224,18 +238,21 @@ static bool parse_relay(struct parser *parser, struct transport *out)
     static const char *const reserved[] = {"smtp", "error", "retry", "discard"};
     struct span name = parser->text;
     for (size_t i = 0; i < sizeof(reserved) / sizeof(*reserved); i++) {
-        if (span_equal_fold(name, span_of(reserved[i])))
+        if (span_equal_fold(name, span_of(reserved[i]))) {
             return fail(parser, name.ptr, "`%s` needs a colon: `%s:…`", reserved[i], reserved[i]);
+        }
     }
-    if (name.len > RELAY_NAME_MAX)
+    if (name.len > RELAY_NAME_MAX) {
         return fail(parser, name.ptr, "too long for a relay's name (at most %d bytes)",
                     RELAY_NAME_MAX);
+    }
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
-        if (c == ' ' || c == ',' || c == '[' || c == ']')
+        if (c == ' ' || c == ',' || c == '[' || c == ']') {
             return fail(parser, name.ptr + i,
                         "expected a relay's name, `smtp:` with next hops, `error:`, `retry:` or "
                         "`discard:`");
+        }
     }
     out->kind = TRANSPORT_RELAY;
     out->text = span_dup(name);
@@ -244,9 +261,10 @@ static bool parse_relay(struct parser *parser, struct transport *out)
 
 static bool fail_name(struct parser *parser, struct span name, enum transport_dialect dialect)
 {
-    if (name.len == 0)
+    if (name.len == 0) {
         return fail(parser, name.ptr,
                     "no transport in front of the colon: expected `smtp:[host]` or the like");
+    }
     return fail(parser, name.ptr, "transport `%.*s:` is not known here: expected %s",
                 SPAN_ARGS(name),
                 dialect == TRANSPORT_MAP ? "`smtp:`, `relay:`, `error:`, `retry:` or `discard:`"
@@ -259,17 +277,21 @@ static bool parse(struct parser *parser, enum transport_dialect dialect, struct 
     size_t colon = span_find(text, ':');
     struct span name = span_first(text, colon);
     struct span rest = span_skip(text, colon + 1);
-    if (text.len == 0)
+    if (text.len == 0) {
         return fail(parser, text.ptr, "no destination");
+    }
     for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] < 0x20 || text.ptr[i] > 0x7e)
+        if (text.ptr[i] < 0x20 || text.ptr[i] > 0x7e) {
             return fail(parser, text.ptr + i,
                         "a destination holds printable ASCII only (host names in their xn-- form)");
+        }
     }
-    if (text.ptr[0] == '[')
+    if (text.ptr[0] == '[') {
         return fail(parser, text.ptr, "a next hop is written with its transport: `smtp:[…]`");
-    if (colon == text.len)
+    }
+    if (colon == text.len) {
         return parse_relay(parser, out);
+    }
     if (span_equal_fold(name, SPAN("smtp")) ||
         (dialect == TRANSPORT_MAP && span_equal_fold(name, SPAN("relay")))) {
         out->kind = TRANSPORT_SMTP;
@@ -279,12 +301,13 @@ static bool parse(struct parser *parser, enum transport_dialect dialect, struct 
         out->kind = TRANSPORT_DISCARD;
         return true;
     }
-    if (span_equal_fold(name, SPAN("error")))
+    if (span_equal_fold(name, SPAN("error"))) {
         out->kind = TRANSPORT_ERROR;
-    else if (span_equal_fold(name, SPAN("retry")))
+    } else if (span_equal_fold(name, SPAN("retry"))) {
         out->kind = TRANSPORT_RETRY;
-    else
+    } else {
         return fail_name(parser, name, dialect);
+    }
     return parse_reply(parser, rest, out);
 }
 
@@ -294,8 +317,9 @@ bool transport_parse(struct span text, enum transport_dialect dialect, struct tr
     struct parser parser = {text, why, why_cap, where};
     *out = (struct transport){.kind = TRANSPORT_RELAY};
     *where = 0;
-    if (parse(&parser, dialect, out))
+    if (parse(&parser, dialect, out)) {
         return true;
+    }
     transport_release(out);
     return false;
 }
@@ -319,8 +343,9 @@ void nexthop_text(const struct nexthop *hop, char *out, size_t cap)
     case NEXTHOP_HOST:
     case NEXTHOP_ADDRESS:
         text_printf(&text, "[%s]", hop->host);
-        if (hop->port != 0)
+        if (hop->port != 0) {
             text_printf(&text, ":%u", hop->port);
+        }
         return;
     }
 }

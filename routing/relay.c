@@ -21,8 +21,9 @@ struct compiler {
 
 void relay_free(struct relay *relay)
 {
-    if (!relay)
+    if (!relay) {
         return;
+    }
     free(relay->name);
     free(relay->hops);
     free(relay->tls_name);
@@ -33,8 +34,9 @@ void relay_free(struct relay *relay)
 static struct relay *relay_new(struct span name)
 {
     struct relay *relay = calloc(1, sizeof(*relay));
-    if (!relay)
+    if (!relay) {
         return NULL;
+    }
     relay->identity = IDENTITY_UNSET;
     relay->tls = RELAY_TLS_MAY;
     relay->max_connections = RELAY_MAX_CONNECTIONS;
@@ -49,8 +51,9 @@ static struct relay *relay_new(struct span name)
 struct relay *relay_direct(struct transport *transport, struct span text)
 {
     struct relay *relay = relay_new(text);
-    if (!relay)
+    if (!relay) {
         return NULL;
+    }
     relay->direct = true;
     relay->hops = transport->hops;
     relay->hop_count = transport->hop_count;
@@ -61,16 +64,10 @@ struct relay *relay_direct(struct transport *transport, struct span text)
 
 static bool is_loopback(const struct net_address *address)
 {
-    if (address->any.sa_family == AF_INET)
+    if (address->any.sa_family == AF_INET) {
         return ntohl(address->in4.sin_addr.s_addr) >> 24 == 127;
+    }
     return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
-}
-
-static bool is_wildcard(const struct net_address *address)
-{
-    if (address->any.sa_family == AF_INET)
-        return address->in4.sin_addr.s_addr == INADDR_ANY;
-    return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr);
 }
 
 /* Connecting to a wildcard address reaches this host's loopback; a listener on [::] also takes
@@ -79,26 +76,30 @@ static bool reaches(const struct net_address *listener, const struct net_address
 {
     bool families =
         listener->any.sa_family == hop->any.sa_family || listener->any.sa_family == AF_INET6;
-    if (net_address_equal(listener, hop))
+    if (net_address_equal(listener, hop)) {
         return true;
-    if (is_wildcard(listener))
-        return families && (is_loopback(hop) || is_wildcard(hop));
-    return is_wildcard(hop) && is_loopback(listener) &&
+    }
+    if (net_address_is_wildcard(listener)) {
+        return families && (is_loopback(hop) || net_address_is_wildcard(hop));
+    }
+    return net_address_is_wildcard(hop) && is_loopback(listener) &&
            (listener->any.sa_family == hop->any.sa_family || hop->any.sa_family == AF_INET6);
 }
 
 bool relay_hop_is_own(const struct config *config, const struct nexthop *hop)
 {
-    if (hop->kind != NEXTHOP_ADDRESS || hop->port == 0)
+    if (hop->kind != NEXTHOP_ADDRESS || hop->port == 0) {
         return false;
+    }
     for (size_t i = 0; i < config->listener_count; i++) {
         struct net_address listener;
         struct span host;
         uint16_t port;
         const char *text = config->listeners[i].address.text;
         if (text && host_port_split(span_of(text), &host, &port) && port == hop->port &&
-            net_address_parse(host, port, &listener) && reaches(&listener, &hop->address))
+            net_address_parse(host, port, &listener) && reaches(&listener, &hop->address)) {
             return true;
+        }
     }
     return false;
 }
@@ -106,12 +107,14 @@ bool relay_hop_is_own(const struct config *config, const struct nexthop *hop)
 static bool set_add(struct relay_set *set, struct relay *relay, const struct config_relay *source)
 {
     struct relay **relays = realloc(set->relays, (set->count + 1) * sizeof(struct relay *));
-    if (relays)
+    if (relays) {
         set->relays = relays;
+    }
     const struct config_relay **sources =
         realloc(set->sources, (set->count + 1) * sizeof(const struct config_relay *));
-    if (sources)
+    if (sources) {
         set->sources = sources;
+    }
     if (!relays || !sources) {
         relay_free(relay);
         return false;
@@ -134,19 +137,22 @@ static void check_hops(struct compiler *compiler, const struct relay *relay,
     for (size_t i = 0; i < relay->hop_count; i++) {
         const struct nexthop *hop = &relay->hops[i];
         nexthop_text(hop, text, sizeof(text));
-        if (relay_hop_is_own(compiler->config, hop))
+        if (relay_hop_is_own(compiler->config, hop)) {
             diag_error(compiler->diags, config_place(compiler->config, place),
                        "next hop %s is one of our own listeners: mail would go round in a loop",
                        text);
-        if (hop->kind == NEXTHOP_DOMAIN)
+        }
+        if (hop->kind == NEXTHOP_DOMAIN) {
             diag_error(compiler->diags, config_place(compiler->config, place),
                        "a relay needs a next hop: expected `smtp:[host]` or the like");
+        }
         local = local || (hop->kind == NEXTHOP_ADDRESS && net_address_is_local(&hop->address));
     }
-    if (local && relay->identity == IDENTITY_UNSET)
+    if (local && relay->identity == IDENTITY_UNSET) {
         diag_warning(compiler->diags, config_place(compiler->config, place),
                      "without `identity:` the server behind will take this host for the client; "
                      "say `identity: none` if that is meant");
+    }
 }
 
 static void compile_next_hop(struct compiler *compiler, struct relay *relay,
@@ -176,8 +182,9 @@ static void compile_next_hop(struct compiler *compiler, struct relay *relay,
 
 static bool copy_text(char **out, const struct config_text *text)
 {
-    if (!text->text)
+    if (!text->text) {
         return true;
+    }
     *out = span_dup(span_of(text->text));
     return *out != NULL;
 }
@@ -193,8 +200,9 @@ static struct relay *compile_relay(struct compiler *compiler, const struct confi
     relay->identity = source->identity;
     relay->tls = source->tls;
     relay->max_connections = source->max_connections;
-    if (source->next_hop.text)
+    if (source->next_hop.text) {
         compile_next_hop(compiler, relay, source);
+    }
     return relay;
 }
 
@@ -204,10 +212,12 @@ static bool set_gmail_hop(struct nexthop *hop, struct span host, uint16_t port)
     struct text name = TEXT(hop->host);
     hop->port = port;
     hop->kind = net_address_parse(host, port, &hop->address) ? NEXTHOP_ADDRESS : NEXTHOP_HOST;
-    if (hop->kind == NEXTHOP_HOST && !host_name_valid(host))
+    if (hop->kind == NEXTHOP_HOST && !host_name_valid(host)) {
         return false;
-    for (size_t i = 0; i < host.len; i++)
+    }
+    for (size_t i = 0; i < host.len; i++) {
         text_putc(&name, ascii_lower(host.ptr[i]));
+    }
     return !name.full;
 }
 
@@ -225,30 +235,35 @@ static bool configured_hops(struct compiler *compiler, struct relay *relay,
     struct config_host sorted[NEXTHOPS_MAX];
     size_t count = source->host_count < NEXTHOPS_MAX ? source->host_count : NEXTHOPS_MAX;
     relay->hops = calloc(count, sizeof(*relay->hops));
-    if (!relay->hops)
+    if (!relay->hops) {
         return false;
+    }
     relay->hop_count = count;
     memcpy(sorted, source->hosts, count * sizeof(*sorted));
     qsort(sorted, count, sizeof(*sorted), compare_priority);
     for (size_t i = 0; i < count; i++) {
-        if (!set_gmail_hop(&relay->hops[i], span_of(sorted[i].host.text), port))
+        if (!set_gmail_hop(&relay->hops[i], span_of(sorted[i].host.text), port)) {
             diag_error(compiler->diags, config_place(compiler->config, &sorted[i].host),
                        "`%s` is no host name and no IP address", sorted[i].host.text);
+        }
     }
-    if (source->host_count > NEXTHOPS_MAX)
+    if (source->host_count > NEXTHOPS_MAX) {
         diag_error(compiler->diags, config_place(compiler->config, &source->name),
                    "more than %d hosts", NEXTHOPS_MAX);
+    }
     return true;
 }
 
 static bool built_in_hops(struct relay *relay, uint16_t port)
 {
     relay->hops = calloc(gmail_rule.host_count, sizeof(*relay->hops));
-    if (!relay->hops)
+    if (!relay->hops) {
         return false;
+    }
     relay->hop_count = gmail_rule.host_count;
-    for (size_t i = 0; i < gmail_rule.host_count; i++)
+    for (size_t i = 0; i < gmail_rule.host_count; i++) {
         set_gmail_hop(&relay->hops[i], span_of(gmail_rule.hosts[i].host), port);
+    }
     return true;
 }
 
@@ -256,20 +271,24 @@ static bool built_in_hops(struct relay *relay, uint16_t port)
 static struct relay *compile_gmail(struct compiler *compiler, const struct config_relay *source)
 {
     struct relay *relay = source ? compile_relay(compiler, source) : relay_new(SPAN(GMAIL_NAME));
-    if (!relay)
+    if (!relay) {
         return NULL;
+    }
     uint16_t port = (uint16_t)(source && source->port ? source->port : gmail_rule.port);
     bool ok = true;
-    if (source && source->host_count > 0 && relay->hop_count == 0)
+    if (source && source->host_count > 0 && relay->hop_count == 0) {
         ok = configured_hops(compiler, relay, source, port);
-    else if (relay->hop_count == 0)
+    } else if (relay->hop_count == 0) {
         ok = built_in_hops(relay, port);
-    if (!source || !source->tls_given)
+    }
+    if (!source || !source->tls_given) {
         relay->tls = gmail_rule.tls;
+    }
     relay->recipients_max = gmail_rule.recipients_max;
     relay->one_domain = gmail_rule.one_domain;
-    if (ok)
+    if (ok) {
         return relay;
+    }
     relay_free(relay);
     return NULL;
 }
@@ -283,11 +302,13 @@ static bool compile_all(struct compiler *compiler)
         struct relay *relay =
             is_gmail ? compile_gmail(compiler, source) : compile_relay(compiler, source);
         gmail = gmail || is_gmail;
-        if (!relay || !set_add(compiler->set, relay, source))
+        if (!relay || !set_add(compiler->set, relay, source)) {
             return false;
+        }
     }
-    if (gmail)
+    if (gmail) {
         return true;
+    }
     struct relay *relay = compile_gmail(compiler, NULL);
     return relay && set_add(compiler->set, relay, NULL);
 }
@@ -296,8 +317,9 @@ static const char *relay_nearest(const struct relay_set *set, const char *word)
 {
     const char *names[NEAREST_MAX + 1];
     size_t count = 0;
-    for (; count < set->count && count < NEAREST_MAX; count++)
+    for (; count < set->count && count < NEAREST_MAX; count++) {
         names[count] = set->relays[count]->name;
+    }
     names[count] = NULL;
     return diag_nearest(word, names);
 }
@@ -306,23 +328,26 @@ void relay_report_unknown(const struct relay_set *set, const char *word, struct 
                           struct diag_list *diags)
 {
     const char *nearest = relay_nearest(set, word);
-    if (nearest)
+    if (nearest) {
         diag_error(diags, place, "no relay is named `%s`; did you mean `%s`?", word, nearest);
-    else if (strchr(word, '.'))
+    } else if (strchr(word, '.')) {
         diag_error(diags, place, "no relay is named `%s`; a host is written `smtp:[%s]`", word,
                    word);
-    else
+    } else {
         diag_error(diags, place, "no relay is named `%s`", word);
+    }
 }
 
 static const struct relay *link_one(struct compiler *compiler, const struct config_text *name)
 {
-    if (!name->text)
+    if (!name->text) {
         return NULL;
+    }
     const struct relay *found = relay_find(compiler->set, span_of(name->text));
-    if (!found)
+    if (!found) {
         relay_report_unknown(compiler->set, name->text, config_place(compiler->config, name),
                              compiler->diags);
+    }
     return found;
 }
 
@@ -331,15 +356,19 @@ static const struct relay *link_one(struct compiler *compiler, const struct conf
 static bool leads_to(const struct relay_set *set, const struct relay *relay,
                      const struct relay *start, bool *seen)
 {
-    if (!relay)
+    if (!relay) {
         return false;
-    if (relay == start)
+    }
+    if (relay == start) {
         return true;
+    }
     for (size_t i = 0; i < set->count; i++) {
-        if (set->relays[i] != relay)
+        if (set->relays[i] != relay) {
             continue;
-        if (seen[i])
+        }
+        if (seen[i]) {
             return false;
+        }
         seen[i] = true;
     }
     return leads_to(set, relay->fallback, start, seen) ||
@@ -350,19 +379,22 @@ static bool check_cycles(struct compiler *compiler)
 {
     const struct relay_set *set = compiler->set;
     bool *seen = calloc(set->count, sizeof(*seen));
-    if (!seen)
+    if (!seen) {
         return false;
+    }
     for (size_t i = 0; i < set->count; i++) {
         const struct relay *relay = set->relays[i];
         memset(seen, 0, set->count * sizeof(*seen));
-        if (leads_to(set, relay->fallback, relay, seen))
+        if (leads_to(set, relay->fallback, relay, seen)) {
             diag_error(compiler->diags, config_place(compiler->config, &set->sources[i]->fallback),
                        "fallbacks from `%s` lead back to it", relay->name);
+        }
         memset(seen, 0, set->count * sizeof(*seen));
-        if (leads_to(set, relay->unknown_recipient, relay, seen))
+        if (leads_to(set, relay->unknown_recipient, relay, seen)) {
             diag_error(compiler->diags,
                        config_place(compiler->config, &set->sources[i]->unknown_recipient),
                        "unknown-recipient relays from `%s` lead back to it", relay->name);
+        }
     }
     free(seen);
     return true;
@@ -373,8 +405,9 @@ static bool link_relays(struct compiler *compiler)
     for (size_t i = 0; i < compiler->set->count; i++) {
         const struct config_relay *source = compiler->set->sources[i];
         struct relay *relay = compiler->set->relays[i];
-        if (!source)
+        if (!source) {
             continue;
+        }
         relay->fallback = link_one(compiler, &source->fallback);
         relay->unknown_recipient = link_one(compiler, &source->unknown_recipient);
     }
@@ -399,10 +432,12 @@ struct relay_set *relay_set_new(const struct config *config, struct diag_list *d
 
 void relay_set_free(struct relay_set *set)
 {
-    if (!set)
+    if (!set) {
         return;
-    for (size_t i = 0; i < set->count; i++)
+    }
+    for (size_t i = 0; i < set->count; i++) {
         relay_free(set->relays[i]);
+    }
     free(set->relays);
     free(set->sources);
     free(set);
@@ -411,8 +446,9 @@ void relay_set_free(struct relay_set *set)
 const struct relay *relay_find(const struct relay_set *set, struct span name)
 {
     for (size_t i = 0; i < set->count; i++) {
-        if (span_equal(span_of(set->relays[i]->name), name))
+        if (span_equal(span_of(set->relays[i]->name), name)) {
             return set->relays[i];
+        }
     }
     return NULL;
 }

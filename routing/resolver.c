@@ -89,10 +89,11 @@ static void query_free(struct resolver_query *query)
 static void query_deliver(struct resolver_query *query)
 {
     query->delivering = true;
-    if (query->ptr_callback != NULL)
+    if (query->ptr_callback != NULL) {
         query->ptr_callback(query->context, query->client_name);
-    else
+    } else {
         query->callback(query->context, &query->answer);
+    }
     query_free(query);
 }
 
@@ -105,10 +106,11 @@ static void on_turn(uv_timer_t *timer)
     while (!ring_empty(&batch)) {
         struct resolver_query *query = RING_OF(batch.next, struct resolver_query, link);
         ring_unlink(&query->link);
-        if (resolver->closing)
+        if (resolver->closing) {
             query_free(query);
-        else
+        } else {
             query_deliver(query);
+        }
     }
 }
 
@@ -133,8 +135,9 @@ static void query_advance(struct resolver_query *query);
 
 static void pending_less(struct resolver_query *query)
 {
-    if (--query->pending == 0)
+    if (--query->pending == 0) {
         query_advance(query);
+    }
 }
 
 static void on_dns(struct dns_wait *wait, const struct dns_answer *answer)
@@ -163,12 +166,14 @@ static void question_first(struct resolver_query *query, enum stage stage, const
 static const struct dns_answer *localhost_answer(enum dns_type type)
 {
     struct dns_answer *answer = dns_answer_new(DNS_OK, 1, 0);
-    if (answer == NULL)
+    if (answer == NULL) {
         return &dns_answer_no_memory;
-    if (type == DNS_A)
+    }
+    if (type == DNS_A) {
         answer->records[0].in4.s_addr = htonl(INADDR_LOOPBACK);
-    else
+    } else {
         answer->records[0].in6 = in6addr_loopback;
+    }
     return answer;
 }
 
@@ -181,13 +186,15 @@ static bool is_localhost(const char *name)
 static bool hosts_take(struct resolver_query *query, const struct exchange_host *hosts,
                        size_t count)
 {
-    if (count == 0)
+    if (count == 0) {
         return true;
+    }
     query->hosts = calloc(count, sizeof(*query->hosts));
     query->v4 = calloc(count, sizeof(*query->v4));
     query->v6 = calloc(count, sizeof(*query->v6));
-    if (query->hosts == NULL || query->v4 == NULL || query->v6 == NULL)
+    if (query->hosts == NULL || query->v4 == NULL || query->v6 == NULL) {
         return false;
+    }
     memcpy(query->hosts, hosts, count * sizeof(*hosts));
     for (size_t i = 0; i < count; i++) {
         dns_wait_init(&query->v4[i].wait);
@@ -223,8 +230,9 @@ static void hosts_ask(struct resolver_query *query, enum stage stage,
     }
     query->stage = stage;
     query->pending++;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         host_ask(query, i);
+    }
     pending_less(query);
 }
 
@@ -249,10 +257,11 @@ static void after_mx(struct resolver_query *query)
             return;
         }
         count = exchange_order(mx, &query->resolver->random, hosts);
-        if (count == 0)
+        if (count == 0) {
             query_end(query, RESOLVER_NONE, "no MX is a host name");
-        else
+        } else {
             hosts_ask(query, STAGE_ADDRESSES, hosts, count);
+        }
         return;
     case DNS_NXDOMAIN:
         if (!hosts_has(query->resolver->hosts, query->name)) {
@@ -301,8 +310,9 @@ static void after_ptr(struct resolver_query *query)
     size_t count = 0;
     for (size_t i = 0; i < ptr->count && count < PTR_NAMES_MAX; i++) {
         const char *name = ptr->records[i].name;
-        if (ptr_name_valid(name))
+        if (ptr_name_valid(name)) {
             memcpy(hosts[count++].name, name, strlen(name) + 1);
+        }
     }
     hosts_ask(query, STAGE_CONFIRM, hosts, count);
 }
@@ -311,19 +321,23 @@ static bool answer_holds(const struct dns_answer *answer, enum dns_type type,
                          const struct net_address *wanted)
 {
     struct net_address address;
-    for (size_t i = 0; i < answer->count; i++)
+    for (size_t i = 0; i < answer->count; i++) {
         if (exchange_record_address(&answer->records[i], type, 0, &address) &&
-            exchange_same_host(&address, wanted))
+            exchange_same_host(&address, wanted)) {
             return true;
+        }
+    }
     return false;
 }
 
 static void after_confirm(struct resolver_query *query)
 {
-    for (size_t i = 0; i < query->host_count && query->client_name == NULL; i++)
+    for (size_t i = 0; i < query->host_count && query->client_name == NULL; i++) {
         if (answer_holds(query->v4[i].answer, DNS_A, &query->client) ||
-            answer_holds(query->v6[i].answer, DNS_AAAA, &query->client))
+            answer_holds(query->v6[i].answer, DNS_AAAA, &query->client)) {
             query->client_name = query->hosts[i].name;
+        }
+    }
     query_ready(query);
 }
 
@@ -352,8 +366,9 @@ static void query_advance(struct resolver_query *query)
 static struct resolver_query *query_new(struct resolver *resolver, void *context)
 {
     struct resolver_query *query = calloc(1, sizeof(*query));
-    if (query == NULL)
+    if (query == NULL) {
         return NULL;
+    }
     query->resolver = resolver;
     query->context = context;
     dns_wait_init(&query->first.wait);
@@ -365,12 +380,15 @@ static struct resolver_query *query_new(struct resolver *resolver, void *context
 /* Folded, without a last dot. */
 static bool name_set(struct resolver_query *query, struct span name)
 {
-    if (name.len > 1 && name.ptr[name.len - 1] == '.')
+    if (name.len > 1 && name.ptr[name.len - 1] == '.') {
         name.len--;
-    if (!host_name_valid(name))
+    }
+    if (!host_name_valid(name)) {
         return false;
-    for (size_t i = 0; i < name.len; i++)
+    }
+    for (size_t i = 0; i < name.len; i++) {
         query->name[i] = ascii_lower(name.ptr[i]);
+    }
     query->name[name.len] = '\0';
     return true;
 }
@@ -393,21 +411,24 @@ static void address_only(struct resolver_query *query, const struct net_address 
 static bool literal_parse(struct span domain, uint16_t port, struct net_address *out)
 {
     const struct span tag = SPAN("IPv6:");
-    if (domain.len < 2 || domain.ptr[0] != '[' || domain.ptr[domain.len - 1] != ']')
+    if (domain.len < 2 || domain.ptr[0] != '[' || domain.ptr[domain.len - 1] != ']') {
         return false;
+    }
     struct span inside = span_make(domain.ptr + 1, domain.len - 2);
-    if (span_starts_fold(inside, tag))
+    if (span_starts_fold(inside, tag)) {
         inside = span_skip(inside, tag.len);
+    }
     return net_address_parse(inside, port, out);
 }
 
 static void mx_start(struct resolver_query *query, struct span domain)
 {
     query->strict = true;
-    if (name_set(query, domain))
+    if (name_set(query, domain)) {
         question_first(query, STAGE_MX, query->name, DNS_MX);
-    else
+    } else {
         query_end(query, RESOLVER_NONE, "not a host name");
+    }
 }
 
 struct resolver_query *resolver_nexthop(struct resolver *resolver, const struct nexthop *hop,
@@ -416,16 +437,18 @@ struct resolver_query *resolver_nexthop(struct resolver *resolver, const struct 
 {
     struct net_address literal;
     struct resolver_query *query = query_new(resolver, context);
-    if (query == NULL)
+    if (query == NULL) {
         return NULL;
+    }
     query->callback = callback;
     query->port = hop->port != 0 ? hop->port : SMTP_PORT;
     switch (hop->kind) {
     case NEXTHOP_HOST:
-        if (name_set(query, span_of(hop->host)))
+        if (name_set(query, span_of(hop->host))) {
             host_only(query);
-        else
+        } else {
             query_end(query, RESOLVER_NONE, "not a host name");
+        }
         break;
     case NEXTHOP_MX:
         mx_start(query, span_of(hop->host));
@@ -434,10 +457,11 @@ struct resolver_query *resolver_nexthop(struct resolver *resolver, const struct 
         address_only(query, &hop->address);
         break;
     case NEXTHOP_DOMAIN:
-        if (literal_parse(domain, query->port, &literal))
+        if (literal_parse(domain, query->port, &literal)) {
             address_only(query, &literal);
-        else
+        } else {
             mx_start(query, domain);
+        }
         break;
     }
     return query;
@@ -453,8 +477,9 @@ static bool ptr_question(const struct net_address *address, char *out, size_t ca
         text_printf(&text, "%u.%u.%u.%u.in-addr.arpa", bytes[3], bytes[2], bytes[1], bytes[0]);
     } else if (address->any.sa_family == AF_INET6) {
         const uint8_t *bytes = address->in6.sin6_addr.s6_addr;
-        for (size_t i = 16; i > 0; i--)
+        for (size_t i = 16; i > 0; i--) {
             text_printf(&text, "%x.%x.", bytes[i - 1] & 0xfu, (unsigned)bytes[i - 1] >> 4);
+        }
         text_puts(&text, "ip6.arpa");
     } else {
         return false;
@@ -466,8 +491,9 @@ struct resolver_query *resolver_ptr(struct resolver *resolver, const struct net_
                                     resolver_ptr_callback *callback, void *context)
 {
     struct resolver_query *query = query_new(resolver, context);
-    if (query == NULL)
+    if (query == NULL) {
         return NULL;
+    }
     query->ptr_callback = callback;
     query->client = *address;
     const char *known = hosts_name(resolver->hosts, address);
@@ -486,58 +512,24 @@ struct resolver_query *resolver_ptr(struct resolver *resolver, const struct net_
 void resolver_cancel(struct resolver_query *query)
 {
     /* From inside its own callback the query is over anyhow. */
-    if (!query->delivering)
+    if (!query->delivering) {
         query_free(query);
+    }
 }
 
 /* The resolver itself */
 
-/* Whether a wildcard that we listen on stands for an interface's address. */
-static bool wildcard_covers(const struct net_address *own, const struct net_address *address)
-{
-    if (own->any.sa_family == AF_INET6)
-        return IN6_IS_ADDR_UNSPECIFIED(&own->in6.sin6_addr);
-    return own->any.sa_family == AF_INET && own->in4.sin_addr.s_addr == htonl(INADDR_ANY) &&
-           address->any.sa_family == AF_INET;
-}
-
-/* The addresses as given and, for wildcards, those of the interfaces with the same port. */
-static struct net_address *own_list(const struct net_address *own, size_t own_count, size_t *count)
-{
-    uv_interface_address_t *interfaces = NULL;
-    int interface_count = 0;
-    *count = 0;
-    if (own_count == 0)
-        return NULL;
-    if (uv_interface_addresses(&interfaces, &interface_count) != 0)
-        interface_count = 0;
-    struct net_address *list =
-        calloc(own_count * (1 + (size_t)interface_count), sizeof(struct net_address));
-    for (size_t i = 0; list != NULL && i < own_count; i++) {
-        list[(*count)++] = own[i];
-        for (int k = 0; k < interface_count; k++) {
-            struct net_address address;
-            if (!net_address_from((const struct sockaddr *)&interfaces[k].address, &address) ||
-                !wildcard_covers(&own[i], &address))
-                continue;
-            net_address_set_port(&address, net_address_port(&own[i]));
-            list[(*count)++] = address;
-        }
-    }
-    if (interfaces != NULL)
-        uv_free_interface_addresses(interfaces, interface_count);
-    return list;
-}
-
 static void settings_take(struct resolver *resolver, const struct resolver_options *options)
 {
-    size_t count;
-    struct net_address *own = own_list(options->own, options->own_count, &count);
-    /* Without memory the addresses that we knew stay. */
-    if (own != NULL || options->own_count == 0) {
+    size_t size = options->own_count * sizeof *options->own;
+    struct net_address *own = size != 0 ? malloc(size) : NULL;
+    if (own != NULL) {
+        memcpy(own, options->own, size);
+    }
+    if (own != NULL || size == 0) { /* without memory the addresses that we knew stay */
         free(resolver->own);
         resolver->own = own;
-        resolver->own_count = count;
+        resolver->own_count = options->own_count;
     }
     struct resolver_hosts *before = resolver->hosts;
     resolver->hosts = resolver_hosts_ref(options->hosts);
@@ -547,8 +539,9 @@ static void settings_take(struct resolver *resolver, const struct resolver_optio
 struct resolver *resolver_new(uv_loop_t *loop, const struct resolver_options *options)
 {
     struct resolver *resolver = calloc(1, sizeof(*resolver));
-    if (resolver == NULL)
+    if (resolver == NULL) {
         return NULL;
+    }
     resolver->dns = dns_new(loop, options->servers, options->server_count, options->seed);
     if (resolver->dns == NULL) {
         free(resolver);
@@ -579,8 +572,9 @@ static void on_closed(uv_handle_t *handle)
 
 static void queries_drop(struct ring *queries)
 {
-    while (!ring_empty(queries))
+    while (!ring_empty(queries)) {
         query_free(RING_OF(queries->next, struct resolver_query, link));
+    }
 }
 
 void resolver_close(struct resolver *resolver)

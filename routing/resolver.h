@@ -26,8 +26,7 @@ struct resolver_options {
     size_t server_count;
     struct resolver_hosts *hosts; /* may be NULL; a reference is taken */
     /* Addresses we listen on: of an MX list that leads to one, that preference and all behind it
-     * are refused (RFC 5321 5.1). Port 0 is any port; a wildcard, the interfaces' addresses of now.
-     */
+     * are refused (RFC 5321 5.1). Port 0 is any port; no wildcards (own.h). */
     const struct net_address *own;
     size_t own_count;
     uint64_t seed; /* for shuffling */

@@ -91,10 +91,11 @@ static void decide_postmaster(const struct config *config, const struct relay_se
 {
     enum table_found found = table_find_postmaster(table, config->hostname.text, &decision->hit);
     const struct relay *local = relay_find(relays, SPAN("local"));
-    if (found == TABLE_MISS && local)
+    if (found == TABLE_MISS && local) {
         set_relay(decision, local, local->fallback, local->unknown_recipient);
-    else
+    } else {
         take_found(found, decision);
+    }
 }
 
 static void decide_mailbox(const struct config *config, const struct table *table,
@@ -120,10 +121,12 @@ void route_decide(const struct config *config, const struct relay_set *relays,
                   struct decision *decision)
 {
     *decision = (struct decision){.kind = DECISION_REPLY};
-    if (refuse_address(address_parse(text, false, config->smtputf8, address), decision))
+    if (refuse_address(address_parse(text, false, config->smtputf8, address), decision)) {
         return;
-    if (address->domain.len == 0)
+    }
+    if (address->domain.len == 0) {
         decide_postmaster(config, relays, table, decision);
-    else
+    } else {
         decide_mailbox(config, table, address, decision);
+    }
 }

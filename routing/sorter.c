@@ -47,8 +47,9 @@ struct sorter {
 struct sorter *sorter_new(const char *folder, size_t run_bytes)
 {
     struct sorter *sorter = calloc(1, sizeof(*sorter));
-    if (!sorter)
+    if (!sorter) {
         return NULL;
+    }
     sorter->fd = -1;
     sorter->run_bytes = run_bytes;
     sorter->folder = span_dup(span_of(folder));
@@ -61,12 +62,15 @@ struct sorter *sorter_new(const char *folder, size_t run_bytes)
 
 void sorter_free(struct sorter *sorter)
 {
-    if (!sorter)
+    if (!sorter) {
         return;
-    for (size_t i = 0; i < sorter->run_count; i++)
+    }
+    for (size_t i = 0; i < sorter->run_count; i++) {
         free(sorter->runs[i].buffer);
-    if (sorter->fd >= 0)
+    }
+    if (sorter->fd >= 0) {
         close(sorter->fd);
+    }
     free(sorter->runs);
     free(sorter->heap);
     free(sorter->records);
@@ -109,16 +113,18 @@ static bool sort_arena(struct sorter *sorter)
 {
     free(sorter->records);
     sorter->records = malloc((sorter->record_count + 1) * sizeof(*sorter->records));
-    if (!sorter->records)
+    if (!sorter->records) {
         return false;
+    }
     const char *at = sorter->arena;
     for (size_t i = 0; i < sorter->record_count; i++) {
         struct sorter_record record = record_at(at);
         sorter->records[i] = at;
         at += sizeof(struct head) + record.key.len + record.value.len;
     }
-    if (sorter->record_count > 1)
+    if (sorter->record_count > 1) {
         qsort(sorter->records, sorter->record_count, sizeof(*sorter->records), compare_records);
+    }
     return true;
 }
 
@@ -126,15 +132,17 @@ static int open_spill(const char *folder)
 {
     char path[PATH_BYTES];
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0)
+    if (fd >= 0) {
         return fd;
+    }
     if (snprintf(path, sizeof(path), "%s/routes-XXXXXX.tmp", folder) >= (int)sizeof(path)) {
         errno = ENAMETOOLONG;
         return -1;
     }
     fd = mkostemps(path, 4, O_CLOEXEC);
-    if (fd >= 0)
+    if (fd >= 0) {
         unlink(path);
+    }
     return fd;
 }
 
@@ -142,10 +150,12 @@ static bool write_all(struct sorter *sorter, const char *bytes, size_t len)
 {
     while (len > 0) {
         ssize_t n = pwrite(sorter->fd, bytes, len, sorter->file_end);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && errno == EINTR) {
             continue;
-        if (n <= 0)
+        }
+        if (n <= 0) {
             return false;
+        }
         bytes += n;
         len -= (size_t)n;
         sorter->file_end += n;
@@ -158,8 +168,9 @@ static bool write_records(struct sorter *sorter)
     size_t used = 0;
     bool ok = true;
     char *buffer = malloc(BUFFER_BYTES);
-    if (!buffer)
+    if (!buffer) {
         return false;
+    }
     for (size_t i = 0; ok && i < sorter->record_count; i++) {
         struct sorter_record record = record_at(sorter->records[i]);
         size_t size = sizeof(struct head) + record.key.len + record.value.len;
@@ -179,16 +190,20 @@ static bool write_records(struct sorter *sorter)
 static bool spill(struct sorter *sorter)
 {
     struct run *runs = realloc(sorter->runs, (sorter->run_count + 1) * sizeof(*runs));
-    if (!runs)
+    if (!runs) {
         return false;
+    }
     sorter->runs = runs;
-    if (sorter->fd < 0)
+    if (sorter->fd < 0) {
         sorter->fd = open_spill(sorter->folder);
-    if (sorter->fd < 0 || !sort_arena(sorter))
+    }
+    if (sorter->fd < 0 || !sort_arena(sorter)) {
         return false;
+    }
     off_t begin = sorter->file_end;
-    if (!write_records(sorter))
+    if (!write_records(sorter)) {
         return false;
+    }
     runs[sorter->run_count++] = (struct run){.at = begin, .end = sorter->file_end};
     free(sorter->records);
     sorter->records = NULL;
@@ -200,13 +215,16 @@ static bool spill(struct sorter *sorter)
 static bool arena_grow(struct sorter *sorter, size_t size)
 {
     size_t room = sorter->arena_room ? sorter->arena_room : ARENA_FIRST;
-    while (room < sorter->arena_used + size)
+    while (room < sorter->arena_used + size) {
         room *= 2;
-    if (room == sorter->arena_room)
+    }
+    if (room == sorter->arena_room) {
         return true;
+    }
     char *arena = realloc(sorter->arena, room);
-    if (!arena)
+    if (!arena) {
         return false;
+    }
     sorter->arena = arena;
     sorter->arena_room = room;
     return true;
@@ -222,16 +240,20 @@ enum sorter_status sorter_add(struct sorter *sorter, struct span key, struct spa
     }
     /* The pointers that sorting needs belong to the bound as well. */
     size_t needed = sorter->arena_used + size + (sorter->record_count + 1) * sizeof(char *);
-    if (needed > sorter->run_bytes && sorter->record_count > 0 && !spill(sorter))
+    if (needed > sorter->run_bytes && sorter->record_count > 0 && !spill(sorter)) {
         return SORTER_FAILED;
-    if (!arena_grow(sorter, size))
+    }
+    if (!arena_grow(sorter, size)) {
         return SORTER_FAILED;
+    }
     char *at = sorter->arena + sorter->arena_used;
     memcpy(at, &head, sizeof(head));
-    if (key.len > 0)
+    if (key.len > 0) {
         memcpy(at + sizeof(head), key.ptr, key.len);
-    if (value.len > 0)
+    }
+    if (value.len > 0) {
         memcpy(at + sizeof(head) + key.len, value.ptr, value.len);
+    }
     sorter->arena_used += size;
     sorter->record_count++;
     return SORTER_OK;
@@ -246,11 +268,13 @@ static bool run_fill(struct sorter *sorter, struct run *run)
     run->next = 0;
     while (run->used < BUFFER_BYTES && run->at < run->end) {
         size_t wanted = BUFFER_BYTES - run->used;
-        if ((off_t)wanted > run->end - run->at)
+        if ((off_t)wanted > run->end - run->at) {
             wanted = (size_t)(run->end - run->at);
+        }
         ssize_t n = pread(sorter->fd, run->buffer + run->used, wanted, run->at);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && errno == EINTR) {
             continue;
+        }
         if (n <= 0) {
             errno = n == 0 ? EIO : errno;
             return false;
@@ -264,10 +288,12 @@ static bool run_fill(struct sorter *sorter, struct run *run)
 static enum sorter_status run_next(struct sorter *sorter, struct run *run)
 {
     if (run->used - run->next < sizeof(struct head) + SORTER_RECORD_MAX && run->at < run->end &&
-        !run_fill(sorter, run))
+        !run_fill(sorter, run)) {
         return SORTER_FAILED;
-    if (run->next == run->used)
+    }
+    if (run->next == run->used) {
         return SORTER_END;
+    }
     run->record = record_at(run->buffer + run->next);
     run->next += sizeof(struct head) + run->record.key.len + run->record.value.len;
     return SORTER_OK;
@@ -284,11 +310,15 @@ static void heap_sink(struct sorter *sorter, size_t at)
 {
     while (true) {
         size_t least = at;
-        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < sorter->heap_count; child++)
-            if (run_before(sorter->heap[child], sorter->heap[least]))
+        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < sorter->heap_count;
+             child++) {
+            if (run_before(sorter->heap[child], sorter->heap[least])) {
                 least = child;
-        if (least == at)
+            }
+        }
+        if (least == at) {
             return;
+        }
         struct run *run = sorter->heap[at];
         sorter->heap[at] = sorter->heap[least];
         sorter->heap[least] = run;
@@ -298,21 +328,25 @@ static void heap_sink(struct sorter *sorter, size_t at)
 
 static bool begin_merge(struct sorter *sorter)
 {
-    if (sorter->record_count > 0 && !spill(sorter))
+    if (sorter->record_count > 0 && !spill(sorter)) {
         return false;
+    }
     free(sorter->arena); /* its room is what the runs' buffers take */
     sorter->arena = NULL;
     sorter->heap = malloc(sorter->run_count * sizeof(struct run *));
-    if (!sorter->heap)
+    if (!sorter->heap) {
         return false;
+    }
     for (size_t i = 0; i < sorter->run_count; i++) {
         sorter->runs[i].buffer = malloc(BUFFER_BYTES);
-        if (!sorter->runs[i].buffer || run_next(sorter, &sorter->runs[i]) != SORTER_OK)
+        if (!sorter->runs[i].buffer || run_next(sorter, &sorter->runs[i]) != SORTER_OK) {
             return false;
+        }
         sorter->heap[sorter->heap_count++] = &sorter->runs[i];
     }
-    for (size_t i = sorter->heap_count; i-- > 0;)
+    for (size_t i = sorter->heap_count; i-- > 0;) {
         heap_sink(sorter, i);
+    }
     return true;
 }
 
@@ -320,32 +354,39 @@ static bool begin_merge(struct sorter *sorter)
 static enum sorter_status next_merged(struct sorter *sorter, struct sorter_record *record)
 {
     if (!sorter->sorted) {
-        if (!begin_merge(sorter))
+        if (!begin_merge(sorter)) {
             return SORTER_FAILED;
+        }
         sorter->sorted = true;
     } else if (sorter->heap_count > 0) {
         enum sorter_status status = run_next(sorter, sorter->heap[0]);
-        if (status == SORTER_FAILED)
+        if (status == SORTER_FAILED) {
             return status;
-        if (status == SORTER_END)
+        }
+        if (status == SORTER_END) {
             sorter->heap[0] = sorter->heap[--sorter->heap_count];
+        }
         heap_sink(sorter, 0);
     }
-    if (sorter->heap_count == 0)
+    if (sorter->heap_count == 0) {
         return SORTER_END;
+    }
     *record = sorter->heap[0]->record;
     return SORTER_OK;
 }
 
 enum sorter_status sorter_next(struct sorter *sorter, struct sorter_record *record)
 {
-    if (sorter->run_count > 0)
+    if (sorter->run_count > 0) {
         return next_merged(sorter, record);
-    if (!sorter->sorted && !sort_arena(sorter))
+    }
+    if (!sorter->sorted && !sort_arena(sorter)) {
         return SORTER_FAILED;
+    }
     sorter->sorted = true;
-    if (sorter->record_next == sorter->record_count)
+    if (sorter->record_next == sorter->record_count) {
         return SORTER_END;
+    }
     *record = record_at(sorter->records[sorter->record_next++]);
     return SORTER_OK;
 }

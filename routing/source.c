@@ -39,16 +39,20 @@ static bool same_stat(const struct source_stamp *a, const struct source_stamp *b
 static bool digest_file(int fd, EVP_MD_CTX *context, unsigned char *digest)
 {
     unsigned char block[BLOCK];
-    if (EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1)
+    if (EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1) {
         return false;
+    }
     while (true) {
         ssize_t n = read(fd, block, sizeof(block));
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && errno == EINTR) {
             continue;
-        if (n < 0 || EVP_DigestUpdate(context, block, (size_t)n) != 1)
+        }
+        if (n < 0 || EVP_DigestUpdate(context, block, (size_t)n) != 1) {
             return false;
-        if (n == 0)
+        }
+        if (n == 0) {
             return EVP_DigestFinal_ex(context, digest, NULL) == 1;
+        }
     }
 }
 
@@ -65,8 +69,9 @@ bool source_read(const char *path, struct source_stamp *out)
     }
     int saved = errno;
     EVP_MD_CTX_free(context);
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
     errno = saved;
     return ok;
 }
@@ -75,8 +80,9 @@ bool source_untouched(const char *path, const struct source_stamp *stamp)
 {
     struct stat st;
     struct source_stamp now;
-    if (stat(path, &st) != 0)
+    if (stat(path, &st) != 0) {
         return false;
+    }
     stamp_from(&st, &now);
     return same_stat(&now, stamp);
 }
@@ -84,8 +90,9 @@ bool source_untouched(const char *path, const struct source_stamp *stamp)
 bool source_unchanged(const char *path, const struct source_stamp *stamp)
 {
     struct source_stamp now;
-    if (stamp->settled && source_untouched(path, stamp))
+    if (stamp->settled && source_untouched(path, stamp)) {
         return true;
+    }
     return source_read(path, &now) && memcmp(now.digest, stamp->digest, SOURCE_DIGEST) == 0;
 }
 
@@ -93,8 +100,9 @@ static bool digest_texts(EVP_MD_CTX *context, const struct config_texts *texts)
 {
     uint64_t count = texts->count;
     bool ok = EVP_DigestUpdate(context, &count, sizeof(count)) == 1;
-    for (size_t i = 0; ok && i < texts->count; i++)
+    for (size_t i = 0; ok && i < texts->count; i++) {
         ok = EVP_DigestUpdate(context, texts->items[i].text, strlen(texts->items[i].text) + 1) == 1;
+    }
     return ok;
 }
 

@@ -38,13 +38,16 @@ static void table_free(struct table *table)
 {
     for (size_t i = 0; i < SNAPSHOTS; i++) {
         MDB_txn *txn = atomic_load(&table->snapshots[i]);
-        if (txn)
+        if (txn) {
             mdb_txn_abort(txn);
+        }
     }
-    if (table->env)
+    if (table->env) {
         mdb_env_close(table->env);
-    for (uint32_t i = 0; table->files && i < table->header.file_count; i++)
+    }
+    for (uint32_t i = 0; table->files && i < table->header.file_count; i++) {
         free(table->files[i]);
+    }
     free(table->files);
     destinations_free(table->destinations);
     free(table->folder);
@@ -67,8 +70,9 @@ static bool get(const struct table *table, MDB_txn *txn, enum generation_db db, 
 {
     MDB_val k = {key.len, (void *)(uintptr_t)key.ptr};
     MDB_val v;
-    if (mdb_get(txn, table->dbis[db], &k, &v) != 0)
+    if (mdb_get(txn, table->dbis[db], &k, &v) != 0) {
         return false;
+    }
     *value = span_make(v.mv_data, v.mv_size);
     return true;
 }
@@ -83,23 +87,28 @@ static bool read_meta(struct table *table, MDB_txn *txn)
 {
     struct span header, stamps, path;
     if (!get(table, txn, GENERATION_META, SPAN("header"), &header) ||
-        header.len != sizeof(table->header))
+        header.len != sizeof(table->header)) {
         return false;
+    }
     memcpy(&table->header, header.ptr, sizeof(table->header));
     if (table->header.format != GENERATION_FORMAT ||
         !get(table, txn, GENERATION_META, SPAN("sources"), &stamps) ||
-        stamps.len != table->header.file_count * sizeof(struct source_stamp))
+        stamps.len != table->header.file_count * sizeof(struct source_stamp)) {
         return false;
+    }
     table->stamps = stamps.ptr;
     table->files = calloc((size_t)table->header.file_count + 1, sizeof(char *));
-    if (!table->files)
+    if (!table->files) {
         return false;
+    }
     for (uint32_t i = 0; i < table->header.file_count; i++) {
-        if (!get_number(table, txn, GENERATION_FILES, i, &path))
+        if (!get_number(table, txn, GENERATION_FILES, i, &path)) {
             return false;
+        }
         table->files[i] = span_dup(path);
-        if (!table->files[i])
+        if (!table->files[i]) {
             return false;
+        }
     }
     return true;
 }
@@ -110,25 +119,29 @@ static struct table *table_open(const char *path)
     MDB_txn *txn = NULL;
     struct table *table = calloc(1, sizeof(*table));
     struct text copy;
-    if (!table)
+    if (!table) {
         return NULL;
+    }
     atomic_init(&table->references, 1);
     copy = TEXT(table->path);
     text_puts(&copy, path);
-    if (copy.full || mdb_env_create(&table->env) != 0)
+    if (copy.full || mdb_env_create(&table->env) != 0) {
         goto fail;
+    }
     if (mdb_env_set_maxdbs(table->env, GENERATION_DBS) != 0 ||
         mdb_env_open(table->env, path, MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS, 0600) !=
             0 ||
-        !is_whole(table->env, path) || mdb_txn_begin(table->env, NULL, MDB_RDONLY, &txn) != 0)
+        !is_whole(table->env, path) || mdb_txn_begin(table->env, NULL, MDB_RDONLY, &txn) != 0) {
         goto fail;
+    }
     /* Only a commit makes the handles known to later transactions. */
     if (generation_open_dbs(txn, 0, table->dbis) != 0 || !read_meta(table, txn)) {
         mdb_txn_abort(txn);
         goto fail;
     }
-    if (mdb_txn_commit(txn) == 0)
+    if (mdb_txn_commit(txn) == 0) {
         return table;
+    }
 fail:
     table_free(table);
     return NULL;
@@ -162,8 +175,9 @@ static bool compile(struct table *table, const struct config *config,
         memcpy(&places, value.ptr, fixed);
         destinations_compile(table->destinations, i, span_skip(value, fixed), &places, &context);
     }
-    if (txn)
+    if (txn) {
         snapshot_give(table, txn);
+    }
     return ok;
 }
 
@@ -171,13 +185,15 @@ static bool sources_unchanged(const struct table *table, const struct config *co
 {
     unsigned char digest[SOURCE_DIGEST];
     if (!source_digest_config(config, GENERATION_FORMAT, digest) ||
-        memcmp(digest, table->header.config, SOURCE_DIGEST) != 0)
+        memcmp(digest, table->header.config, SOURCE_DIGEST) != 0) {
         return false;
+    }
     for (uint32_t i = 0; i < table->header.file_count; i++) {
         struct source_stamp stamp;
         memcpy(&stamp, table->stamps + i * sizeof(stamp), sizeof(stamp));
-        if (!source_unchanged(table->files[i], &stamp))
+        if (!source_unchanged(table->files[i], &stamp)) {
             return false;
+        }
     }
     return true;
 }
@@ -187,11 +203,12 @@ static void warn_postmaster(const struct table *table, const struct config *conf
 {
     struct table_hit hit;
     if (table_find_postmaster(table, config->hostname.text, &hit) == TABLE_MISS &&
-        !relay_find(relays, SPAN("local")))
+        !relay_find(relays, SPAN("local"))) {
         diag_warning(diags, (struct diag_place){.file = config->path},
                      "no destination for postmaster: neither a route for postmaster@%s nor a relay "
                      "named `local`",
                      config->hostname.text);
+    }
 }
 
 /* Compiles what was opened and says what is to be said of it; NULL on errors. */
@@ -219,14 +236,17 @@ static struct table *open_current(const struct config *config, const char *folde
     char path[GENERATION_PATH];
     uint64_t newest = generation_newest(folder);
     *stale = false;
-    if (newest == 0 || !generation_path(path, folder, newest))
+    if (newest == 0 || !generation_path(path, folder, newest)) {
         return NULL;
+    }
     struct table *table = table_open(path);
-    if (!table)
+    if (!table) {
         return NULL;
+    }
     *stale = !sources_unchanged(table, config);
-    if (!*stale && set_folder(table, folder))
+    if (!*stale && set_folder(table, folder)) {
         return table;
+    }
     table_free(table);
     return NULL;
 }
@@ -235,8 +255,9 @@ struct table *table_open_current(const struct config *config, const struct relay
                                  const char *directory, bool *stale, struct diag_list *diags)
 {
     *stale = false;
-    if (!directory)
+    if (!directory) {
         return NULL;
+    }
     struct table *table = open_current(config, directory, stale);
     return table ? finish(table, config, relays, diags) : NULL;
 }
@@ -256,11 +277,13 @@ static struct table *build_and_open(const struct config *config, const struct re
                                 .path = path,
                                 .generation = number,
                                 .run_bytes = SORTER_RUN_BYTES};
-    if (!table_build(&build, diags))
+    if (!table_build(&build, diags)) {
         return NULL;
+    }
     struct table *table = table_open(path);
-    if (!table)
+    if (!table) {
         diag_error(diags, (struct diag_place){.file = path}, "cannot be opened once written");
+    }
     return table;
 }
 
@@ -279,8 +302,9 @@ static struct table *load_private(const struct config *config, const struct rela
         return NULL;
     }
     struct table *table = build_and_open(config, relays, folder, 1, diags);
-    if (generation_path(path, folder, 1))
+    if (generation_path(path, folder, 1)) {
         unlink(path);
+    }
     rmdir(folder);
     return table ? finish(table, config, relays, diags) : NULL;
 }
@@ -289,8 +313,9 @@ struct table *table_load(const struct config *config, const struct relay_set *re
                          const char *directory, struct diag_list *diags)
 {
     bool stale;
-    if (!directory)
+    if (!directory) {
         return load_private(config, relays, diags);
+    }
     /* The newest may be in force in this process until the caller switches. */
     uint64_t newest = generation_newest(directory);
     struct table *table = open_current(config, directory, &stale);
@@ -302,10 +327,12 @@ struct table *table_load(const struct config *config, const struct relay_set *re
             return NULL;
         }
     }
-    if (table)
+    if (table) {
         table = finish(table, config, relays, diags);
-    if (table)
+    }
+    if (table) {
         generation_clean(directory, table->header.generation, newest);
+    }
     return table;
 }
 
@@ -319,12 +346,14 @@ struct table *table_ref(struct table *table)
 
 void table_unref(struct table *table)
 {
-    if (!table || atomic_fetch_sub_explicit(&table->references, 1, memory_order_acq_rel) != 1)
+    if (!table || atomic_fetch_sub_explicit(&table->references, 1, memory_order_acq_rel) != 1) {
         return;
+    }
     /* Without a newer one the file is in force again, opened by another table. */
     if (table->folder && atomic_load(&table->superseded) &&
-        generation_newest(table->folder) > table->header.generation)
+        generation_newest(table->folder) > table->header.generation) {
         unlink(table->path);
+    }
     table_free(table);
 }
 
@@ -353,11 +382,13 @@ static MDB_txn *snapshot_take(const struct table *table)
     MDB_txn *txn = NULL;
     for (size_t i = 0; i < SNAPSHOTS; i++) {
         size_t at = (i + (cpu > 0 ? (size_t)cpu : 0)) % SNAPSHOTS;
-        if (!atomic_load_explicit(&slots[at], memory_order_relaxed))
+        if (!atomic_load_explicit(&slots[at], memory_order_relaxed)) {
             continue;
+        }
         txn = atomic_exchange_explicit(&slots[at], NULL, memory_order_acquire);
-        if (txn)
+        if (txn) {
             return txn;
+        }
     }
     return mdb_txn_begin(table->env, NULL, MDB_RDONLY, &txn) == 0 ? txn : NULL;
 }
@@ -370,8 +401,9 @@ static void snapshot_give(const struct table *table, MDB_txn *txn)
         size_t at = (i + (cpu > 0 ? (size_t)cpu : 0)) % SNAPSHOTS;
         MDB_txn *empty = NULL;
         if (atomic_compare_exchange_strong_explicit(&slots[at], &empty, txn, memory_order_release,
-                                                    memory_order_relaxed))
+                                                    memory_order_relaxed)) {
             return;
+        }
     }
     mdb_txn_abort(txn);
 }
@@ -390,14 +422,17 @@ static enum table_found find_key(const struct search *search, struct span key)
     MDB_val v;
     struct text text = TEXT(search->hit->key);
     int rc = mdb_get(search->txn, table->dbis[GENERATION_ROUTES], &k, &v);
-    if (rc == MDB_NOTFOUND)
+    if (rc == MDB_NOTFOUND) {
         return TABLE_MISS;
-    if (rc != 0 || v.mv_size != sizeof(route))
+    }
+    if (rc != 0 || v.mv_size != sizeof(route)) {
         return TABLE_BROKEN;
+    }
     memcpy(&route, v.mv_data, sizeof(route));
     const struct destination *destination = destinations_at(table->destinations, route.destination);
-    if (!destination || route.file >= table->header.file_count)
+    if (!destination || route.file >= table->header.file_count) {
         return TABLE_BROKEN;
+    }
     text_put(&text, key);
     search->hit->destination = destination;
     search->hit->file = table->files[route.file];
@@ -437,14 +472,18 @@ static enum table_found find_all(const struct search *search, const struct addre
     enum table_found found = TABLE_MISS;
     struct span local = address_fold(address->local, local_bytes);
     struct span domain = address_fold(address->domain, domain_bytes);
-    if (local.len > 0)
+    if (local.len > 0) {
         found = find_mailbox(search, local, domain);
-    if (found == TABLE_MISS && extensionless.len > 0)
+    }
+    if (found == TABLE_MISS && extensionless.len > 0) {
         found = find_mailbox(search, span_first(local, extensionless.len), domain);
-    if (found == TABLE_MISS && domain.len > 0)
+    }
+    if (found == TABLE_MISS && domain.len > 0) {
         found = find_domain(search, domain, address->literal);
-    if (found == TABLE_MISS && !address->literal)
+    }
+    if (found == TABLE_MISS && !address->literal) {
         found = find_key(search, SPAN("*"));
+    }
     return found;
 }
 
@@ -452,11 +491,13 @@ enum table_found table_lookup(const struct table *table, const struct address *a
                               char delimiter, struct table_hit *hit)
 {
     *hit = (struct table_hit){0};
-    if (address->local.len + address->domain.len > ADDRESS_MAX)
+    if (address->local.len + address->domain.len > ADDRESS_MAX) {
         return TABLE_MISS;
+    }
     struct search search = {table, snapshot_take(table), hit};
-    if (!search.txn)
+    if (!search.txn) {
         return TABLE_BROKEN;
+    }
     enum table_found found =
         find_all(&search, address, address_without_extension(address, delimiter));
     snapshot_give(table, search.txn);
@@ -474,11 +515,13 @@ static enum table_found has_domain(const struct table *table, MDB_txn *txn, stru
 enum table_found table_accepts_domain(const struct table *table, struct span domain)
 {
     bool literal = domain.len > 0 && domain.ptr[0] == '[';
-    if (domain.len == 0 || domain.len > ADDRESS_MAX)
+    if (domain.len == 0 || domain.len > ADDRESS_MAX) {
         return TABLE_MISS;
+    }
     MDB_txn *txn = snapshot_take(table);
-    if (!txn)
+    if (!txn) {
         return TABLE_BROKEN;
+    }
     enum table_found found = has_domain(table, txn, domain);
     size_t dot = span_find(span_skip(domain, 1), '.') + 1;
     while (found == TABLE_MISS && !literal && dot < domain.len) {
@@ -496,11 +539,13 @@ enum table_found table_find_postmaster(const struct table *table, const char *ho
     char folded[ADDRESS_MAX];
     struct span domain = span_of(hostname);
     *hit = (struct table_hit){0};
-    if (domain.len == 0 || domain.len >= ADDRESS_MAX - strlen("postmaster@"))
+    if (domain.len == 0 || domain.len >= ADDRESS_MAX - strlen("postmaster@")) {
         return TABLE_MISS;
+    }
     struct address address = {.local = SPAN("postmaster"), .domain = domain};
     enum table_found found = table_lookup(table, &address, '\0', hit);
-    if (found == TABLE_HIT && span_equal(span_of(hit->key), SPAN("*")))
+    if (found == TABLE_HIT && span_equal(span_of(hit->key), SPAN("*"))) {
         return table_accepts_domain(table, address_fold(domain, folded));
+    }
     return found;
 }

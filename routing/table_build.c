@@ -46,9 +46,10 @@ struct builder {
 
 static bool broken(struct builder *builder, const char *what)
 {
-    if (!builder->broken)
+    if (!builder->broken) {
         diag_error(builder->diags, (struct diag_place){.file = builder->build->folder},
                    "routes cannot be sorted here: %s", what);
+    }
     builder->broken = true;
     return false;
 }
@@ -82,8 +83,9 @@ static bool builder_init(struct builder *builder, const struct table_build *buil
     builder->destinations = intern_new();
     builder->packed = malloc(sizeof(struct destination_places) + DESTINATION_PACKED);
     if (!builder->files || !builder->yaml || !builder->stamps || !builder->routes ||
-        !builder->domains || !builder->destinations || !builder->packed)
+        !builder->domains || !builder->destinations || !builder->packed) {
         return broken(builder, "out of memory");
+    }
     for (size_t i = 0; i < count; i++) {
         builder->files[i] = build->config->routes.items[i].text;
         builder->yaml[i] = import_is_yaml(builder->files[i]);
@@ -103,8 +105,9 @@ static bool derive_domain(struct builder *builder, struct span key)
 {
     size_t at = span_rfind(key, '@');
     struct span domain = at < key.len ? span_skip(key, at + 1) : key;
-    if (span_equal(key, SPAN("*")) || span_equal(domain, builder->last))
+    if (span_equal(key, SPAN("*")) || span_equal(domain, builder->last)) {
         return true;
+    }
     memcpy(builder->last_domain, domain.ptr, domain.len);
     builder->last = span_make(builder->last_domain, domain.len);
     return add_domain(builder, domain);
@@ -118,8 +121,9 @@ static bool remember_places(struct builder *builder, uint32_t number,
     if (number == builder->place_room) {
         size_t room = builder->place_room ? builder->place_room * 2 : 16;
         struct destination_places *places = realloc(builder->places, room * sizeof(*places));
-        if (!places)
+        if (!places) {
             return broken(builder, "out of memory");
+        }
         builder->places = places;
         builder->place_room = room;
     }
@@ -154,10 +158,12 @@ static bool take_route(void *context, const struct import_route *route)
     struct sorted_route value = {
         .file = builder->file, .line = route->place.line, .column = route->place.column};
     bool derive = builder->yaml[builder->file] && !builder->config->domains_given;
-    if (!intern_destination(builder, route, &value.destination))
+    if (!intern_destination(builder, route, &value.destination)) {
         return false;
-    if (derive && !derive_domain(builder, route->key))
+    }
+    if (derive && !derive_domain(builder, route->key)) {
         return false;
+    }
     builder->bytes += route->key.len + ROUTE_BYTES;
     struct span bytes = span_make((const char *)&value, sizeof(value));
     return sorter_add(builder->routes, route->key, bytes) == SORTER_OK ||
@@ -178,8 +184,9 @@ static void read_files(struct builder *builder)
         builder->unreadable = true;
     }
     for (size_t i = 0; builder->config->domains_given && i < builder->config->domains.count; i++) {
-        if (!add_domain(builder, span_of(builder->config->domains.items[i].text)))
+        if (!add_domain(builder, span_of(builder->config->domains.items[i].text))) {
             return;
+        }
     }
 }
 
@@ -190,8 +197,9 @@ static bool files_untouched(const struct builder *builder)
     for (uint32_t i = 0; i < builder->file_count; i++) {
         const struct source_stamp *stamp = &builder->stamps[i];
         if (!source_untouched(builder->files[i], stamp) ||
-            (!stamp->settled && !source_unchanged(builder->files[i], stamp)))
+            (!stamp->settled && !source_unchanged(builder->files[i], stamp))) {
             return false;
+        }
     }
     return true;
 }
@@ -207,9 +215,10 @@ static void check_destinations(struct builder *builder)
         broken(builder, "out of memory");
         return;
     }
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         destinations_compile(compiled, i, intern_at(builder->destinations, i), &builder->places[i],
                              &context);
+    }
     destinations_free(compiled);
 }
 
@@ -217,13 +226,14 @@ static void report_duplicate(struct builder *builder, struct span key,
                              const struct sorted_route *first, const struct sorted_route *again)
 {
     struct diag_place place = {builder->files[again->file], again->line, again->column};
-    if (builder->yaml[first->file] || builder->yaml[again->file])
+    if (builder->yaml[first->file] || builder->yaml[again->file]) {
         diag_error(builder->diags, place, "duplicate pattern `%.*s`; it is already at %s:%u:%u",
                    SPAN_ARGS(key), builder->files[first->file], first->line, first->column);
-    else
+    } else {
         diag_warning(builder->diags, place,
                      "duplicate pattern `%.*s` is not used; the first one, at %s:%u, wins",
                      SPAN_ARGS(key), builder->files[first->file], first->line);
+    }
 }
 
 /* Writes the routes in order, the first of equal keys. Without a writer only duplicates are told.
@@ -247,8 +257,9 @@ static bool write_routes(struct builder *builder, struct generation_writer *writ
         builder->written++;
         struct generation_route route = {now.destination, now.file, now.line};
         if (writer && !generation_put(writer, GENERATION_ROUTES, record.key,
-                                      span_make((const char *)&route, sizeof(route))))
+                                      span_make((const char *)&route, sizeof(route)))) {
             return true; /* told at the commit */
+        }
     }
     return status == SORTER_END || broken(builder, strerror(errno));
 }
@@ -260,12 +271,14 @@ static bool write_domains(struct builder *builder, struct generation_writer *wri
     struct sorter_record record;
     enum sorter_status status = sorter_next(builder->domains, &record);
     for (; status == SORTER_OK; status = sorter_next(builder->domains, &record)) {
-        if (span_equal(record.key, last_key) || record.key.len >= sizeof(last))
+        if (span_equal(record.key, last_key) || record.key.len >= sizeof(last)) {
             continue;
+        }
         memcpy(last, record.key.ptr, record.key.len);
         last_key = span_make(last, record.key.len);
-        if (!generation_put(writer, GENERATION_DOMAINS, record.key, SPAN("")))
+        if (!generation_put(writer, GENERATION_DOMAINS, record.key, SPAN(""))) {
             return true;
+        }
     }
     return status == SORTER_END || broken(builder, strerror(errno));
 }
@@ -297,10 +310,12 @@ static bool write_meta(struct builder *builder, struct generation_writer *writer
         .generation = builder->build->generation,
         .routes = builder->written,
     };
-    if (!source_digest_config(builder->config, GENERATION_FORMAT, header.config))
+    if (!source_digest_config(builder->config, GENERATION_FORMAT, header.config)) {
         return broken(builder, "out of memory");
-    for (uint32_t i = 0; i < builder->file_count; i++)
+    }
+    for (uint32_t i = 0; i < builder->file_count; i++) {
         put_number(writer, GENERATION_FILES, i, span_of(builder->files[i]));
+    }
     generation_put(writer, GENERATION_META, SPAN("header"),
                    span_make((const char *)&header, sizeof(header)));
     generation_put(
@@ -314,8 +329,9 @@ static bool write_generation(struct builder *builder)
     size_t before = diag_errors(builder->diags);
     struct generation_writer *writer =
         generation_create(builder->build->path, builder->bytes, builder->diags);
-    if (!writer)
+    if (!writer) {
         return false;
+    }
     write_destinations(builder, writer);
     if (!write_domains(builder, writer) || !write_routes(builder, writer) ||
         !write_meta(builder, writer) || diag_errors(builder->diags) > before) {
@@ -331,20 +347,23 @@ static enum attempt build_once(const struct table_build *build, struct diag_list
 {
     struct builder builder;
     enum attempt result = ATTEMPT_FAILED;
-    if (!builder_init(&builder, build, diags))
+    if (!builder_init(&builder, build, diags)) {
         goto done;
+    }
     read_files(&builder);
-    if (builder.broken)
+    if (builder.broken) {
         goto done;
+    }
     if (!builder.unreadable && !files_untouched(&builder)) {
         result = ATTEMPT_AGAIN;
         goto done;
     }
     check_destinations(&builder);
-    if (diag_errors(diags) > 0)
+    if (diag_errors(diags) > 0) {
         write_routes(&builder, NULL);
-    else if (write_generation(&builder))
+    } else if (write_generation(&builder)) {
         result = ATTEMPT_OK;
+    }
 done:
     builder_release(&builder);
     return result;
@@ -355,10 +374,11 @@ static void copy_diags(const struct diag_list *from, struct diag_list *to)
     for (size_t i = 0; i < diag_count(from); i++) {
         const struct diag *diag = diag_at(from, i);
         struct diag_place place = {diag->file, diag->line, diag->column};
-        if (diag->level == DIAG_ERROR)
+        if (diag->level == DIAG_ERROR) {
             diag_error(to, place, "%s", diag->text);
-        else
+        } else {
             diag_warning(to, place, "%s", diag->text);
+        }
     }
 }
 
@@ -366,14 +386,17 @@ bool table_build(const struct table_build *build, struct diag_list *diags)
 {
     for (int i = 0; i < ATTEMPTS; i++) {
         struct diag_list *own = diag_list_new(); /* what an attempt that is repeated says is moot */
-        if (!own)
+        if (!own) {
             break;
+        }
         enum attempt result = build_once(build, own);
-        if (result != ATTEMPT_AGAIN)
+        if (result != ATTEMPT_AGAIN) {
             copy_diags(own, diags);
+        }
         diag_list_free(own);
-        if (result != ATTEMPT_AGAIN)
+        if (result != ATTEMPT_AGAIN) {
             return result == ATTEMPT_OK;
+        }
     }
     diag_error(diags, (struct diag_place){.file = build->config->path},
                "the route files keep changing while they are read");

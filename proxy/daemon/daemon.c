@@ -153,6 +153,18 @@ static void answer_waiting(struct daemon *d, int status, const char *text)
     d->waiting_count = 0;
 }
 
+/* Serves, and does what had to wait until it could. */
+static void serve_on(struct daemon *d)
+{
+    d->state = DAEMON_SERVING;
+    notify_ready();
+    if (d->stop_wanted) {
+        drain_begin(d);
+    } else if (d->reload_again) {
+        reload_begin(d);
+    }
+}
+
 /* A reload, good or bad, is over: says so, and does what had to wait for it. */
 static void reload_end(struct daemon *d, bool ok, char *text)
 {
@@ -168,13 +180,7 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     }
     diag_list_free(d->reload.diags);
     d->reload = (struct reload){0};
-    d->state = DAEMON_SERVING;
-    notify_ready();
-    if (d->stop_wanted) {
-        drain_begin(d);
-    } else if (d->reload_again) {
-        reload_begin(d);
-    }
+    serve_on(d);
 }
 
 static void let_bury(struct daemon *d)
@@ -266,13 +272,7 @@ static void serving(struct daemon *d)
     snprintf(routes, sizeof routes, "%llu", (unsigned long long)table_routes(d->prepared->table));
     log_event(d->log, LOG_INFO, "ready", "version", SPLITMX_VERSION, "hostname",
               d->prepared->config->hostname.text, "routes", routes, NULL);
-    d->state = DAEMON_SERVING;
-    notify_ready();
-    if (d->stop_wanted) {
-        drain_begin(d);
-    } else if (d->reload_again) {
-        reload_begin(d);
-    }
+    serve_on(d);
 }
 
 /* Workers have carried out an order; when all have, the next step. */

@@ -1,11 +1,9 @@
 #include "proxy/daemon/prepare.h"
 
-#include <netdb.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <uv.h>
 
 #include "proxy/daemon/sockets.h"
+#include "routing/own.h"
 
 #define HOSTS_FILE "/etc/hosts"
 
@@ -37,61 +35,26 @@ static void on_last_unref(struct policy *policy)
     }
 }
 
-/* Every address of this host with this port: what a wildcard listener stands for. */
-static bool add_interfaces(struct prepared *prepared, uint16_t port)
-{
-    uv_interface_address_t *all = NULL;
-    int count = 0;
-    if (uv_interface_addresses(&all, &count) != 0) {
-        return true; /* without them the check of loops sees literal listeners only */
-    }
-    size_t have = prepared->policy.own_count;
-    struct net_address *own =
-        realloc(prepared->own, (have + (size_t)count) * sizeof *own + sizeof *own);
-    if (own != NULL) {
-        prepared->own = own;
-        for (int i = 0; i < count; i++) {
-            if (net_address_from((const struct sockaddr *)&all[i].address, &own[have])) {
-                net_address_set_port(&own[have++], port);
-            }
-        }
-        prepared->policy.own_count = have;
-    }
-    uv_free_interface_addresses(all, count);
-    return own != NULL;
-}
-
-static bool add_own(struct prepared *prepared, const struct net_address *address)
-{
-    size_t have = prepared->policy.own_count;
-    if (net_address_is_wildcard(address)) {
-        return add_interfaces(prepared, net_address_port(address));
-    }
-    struct net_address *own = realloc(prepared->own, (have + 1) * sizeof *own);
-    if (own == NULL) {
-        return false;
-    }
-    own[have] = *address;
-    prepared->own = own;
-    prepared->policy.own_count = have + 1;
-    return true;
-}
-
 /* Where this configuration listens, so that no next hop leads back (section 6, loops). */
 static bool collect_own(struct prepared *prepared, struct diag_list *diags)
 {
-    for (size_t i = 0; i < prepared->config->listener_count; i++) {
-        struct net_address address;
-        if (!sockets_address(prepared->config, &prepared->config->listeners[i], &address, diags)) {
-            return false;
-        }
-        if (!add_own(prepared, &address)) {
-            diag_error(diags, (struct diag_place){0}, "out of memory");
-            return false;
-        }
+    size_t count = prepared->config->listener_count;
+    struct net_address *listeners = calloc(count + 1, sizeof *listeners);
+    bool good = listeners != NULL;
+    for (size_t i = 0; good && i < count; i++) {
+        good = sockets_address(prepared->config, &prepared->config->listeners[i], &listeners[i],
+                               diags);
     }
-    prepared->policy.own = prepared->own;
-    return true;
+    if (good) {
+        prepared->own = own_addresses(listeners, count, &prepared->policy.own_count);
+        prepared->policy.own = prepared->own;
+        good = prepared->own != NULL;
+    }
+    if (!good && diag_errors(diags) == 0) {
+        diag_error(diags, (struct diag_place){0}, "out of memory");
+    }
+    free(listeners);
+    return good;
 }
 
 static bool collect_servers(struct prepared *prepared)

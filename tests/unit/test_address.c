@@ -25,11 +25,13 @@ static void check(const struct sample *sample, bool routing_ok, bool utf8)
 {
     struct address address;
     enum address_error error = parse(sample->text, routing_ok, utf8, &address);
-    if (error != sample->error)
+    if (error != sample->error) {
         print_error("%s\n", sample->text);
+    }
     assert_int_equal(error, sample->error);
-    if (error != ADDRESS_OK)
+    if (error != ADDRESS_OK) {
         return;
+    }
     assert_true(span_equal(address.local, span_of(sample->local)));
     assert_true(span_equal(address.domain, span_of(sample->domain)));
 }
@@ -78,8 +80,9 @@ static void test_recipients_are_split_or_refused(void **state)
         {"u@\xe2\x84\xaa.example", ADDRESS_UTF8, NULL, NULL},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++)
+    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
         check(&samples[i], false, false);
+    }
 }
 
 static void test_senders_may_carry_routing_characters(void **state)
@@ -91,8 +94,9 @@ static void test_senders_may_carry_routing_characters(void **state)
         {"a@b@example.com", ADDRESS_SYNTAX, NULL, NULL},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++)
+    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
         check(&samples[i], true, false);
+    }
 }
 
 static void test_utf8_is_taken_only_when_well_formed(void **state)
@@ -107,8 +111,9 @@ static void test_utf8_is_taken_only_when_well_formed(void **state)
         {"\xc3", ADDRESS_SYNTAX, NULL, NULL},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++)
+    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
         check(&samples[i], false, true);
+    }
 }
 
 static void test_length_ends_at_320_octets(void **state)

@@ -47,8 +47,9 @@ static struct config *load_fine(const char *content)
 {
     struct diag_list *diags = diag_list_new();
     struct config *config = load("f", content, diags);
-    if (!config)
+    if (!config) {
         diag_print(diags, stderr);
+    }
     assert_non_null(config);
     diag_list_free(diags);
     return config;
@@ -466,8 +467,9 @@ static void an_absent_hostname_is_the_machines(void **state)
 {
     char machine[HOSTNAME_MAX];
     (void)state;
-    if (!hostname_of_machine(machine, sizeof(machine)))
+    if (!hostname_of_machine(machine, sizeof(machine))) {
         skip();
+    }
     struct config *config = load_fine("");
     assert_string_equal(config->hostname.text, machine);
     config_unref(config);
@@ -481,8 +483,9 @@ static void canonical_is(const char *hosts, const char *bare, const char *expect
     bool found = hostname_canonical(file, span_of(bare), name, sizeof(name));
     fclose(file);
     assert_int_equal(found, expected != NULL);
-    if (expected)
+    if (expected) {
         assert_string_equal(name, expected);
+    }
 }
 
 static void a_bare_name_is_made_whole_from_the_hosts_file(void **state)

@@ -69,8 +69,9 @@ static void entries_beyond_the_bound_are_counted(void **state)
     char *printed = NULL;
     size_t size = 0;
     (void)state;
-    for (int i = 0; i < DIAG_MAX + 5; i++)
+    for (int i = 0; i < DIAG_MAX + 5; i++) {
         diag_error(list, (struct diag_place){"a", 1, 1}, "bad");
+    }
     assert_int_equal(diag_count(list), DIAG_MAX);
     assert_int_equal(diag_errors(list), DIAG_MAX + 5);
     FILE *out = open_memstream(&printed, &size);

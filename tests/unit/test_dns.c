@@ -26,8 +26,9 @@ static size_t script_answer(const struct script *script, const char *label, unsi
     static const uint8_t loop[] = {0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 12};
     out[2] = 0x81;
     out[3] = 0x80;
-    if (strcmp(label, "silent") == 0)
+    if (strcmp(label, "silent") == 0) {
         return 0;
+    }
     if (strcmp(label, "servfail") == 0 || (strcmp(label, "half") == 0 && type == 28) ||
         (strcmp(label, "halfnone") == 0 && type == 28)) {
         out[3] |= 2;
@@ -38,8 +39,9 @@ static size_t script_answer(const struct script *script, const char *label, unsi
         memcpy(out + len, loop, sizeof(loop));
         return len + sizeof(loop);
     }
-    if (type != 1 || strcmp(label, "halfnone") == 0)
+    if (type != 1 || strcmp(label, "halfnone") == 0) {
         return len;
+    }
     size_t cut = strcmp(label, "cut") == 0 ? 3 : 0;
     out[7] = 1;
     memcpy(out + len, address, sizeof(address));
@@ -55,19 +57,22 @@ static void on_question(uv_udp_t *udp, ssize_t n, const uv_buf_t *buffer,
     struct script *script = udp->data;
     char label[64] = "";
     uint8_t *bytes = script->buffer;
-    if (n < 17 || from == NULL)
+    if (n < 17 || from == NULL) {
         return;
+    }
     script->questions++;
     memcpy(label, bytes + 13, bytes[12] & 0x3f);
     size_t end = 12;
-    while (bytes[end] != 0)
+    while (bytes[end] != 0) {
         end += 1u + bytes[end];
+    }
     unsigned type = (unsigned)bytes[end + 1] << 8 | bytes[end + 2];
     memset(bytes + 6, 0, 6);
     size_t len = script_answer(script, label, type, bytes, end + 5);
     uv_buf_t answer = uv_buf_init((char *)bytes, (unsigned)len);
-    if (len > 0)
+    if (len > 0) {
         assert_int_equal(uv_udp_try_send(udp, &answer, 1, from), len);
+    }
 }
 
 /* Bound before the bench's resolver is made, so the bench's loop is begun here. */
@@ -150,8 +155,9 @@ static void equal_questions_share_a_query_and_the_answer_is_kept(void **state)
     struct seen seen[50] = {0};
     const struct nexthop hop = hop_of(NEXTHOP_HOST, "plain.test");
     bench_script(&bench, &script);
-    for (size_t i = 0; i < 50; i++)
+    for (size_t i = 0; i < 50; i++) {
         assert_non_null(resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &seen[i]));
+    }
     for (size_t i = 0; i < 50; i++) {
         await(&bench, &seen[i]);
         assert_addresses(&seen[i], "192.0.2.33:25=plain.test");
@@ -181,8 +187,9 @@ static void configuring_empties_the_cache_and_running_queries_go_on(void **state
     resolver_configure(bench.resolver, &options);
     seen = ask(&bench, NEXTHOP_HOST, "plain.test");
     assert_addresses(&seen, "192.0.2.44:25=plain.test");
-    if (running.calls == 0)
+    if (running.calls == 0) {
         await(&bench, &running);
+    }
     assert_addresses(&running, "192.0.2.33:25=running.test");
     /* What the old server said late is not kept for the new one's. */
     seen = ask(&bench, NEXTHOP_HOST, "running.test");

@@ -89,8 +89,9 @@ static void put_soa(struct packet *p, uint32_t ttl, uint32_t minimum)
     put_head(p, 8, "test", DNS_SOA, ttl, 2 + 20);
     put_name(p, "");
     put_name(p, "");
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         put_16(p, 0);
+    }
     put_16(p, minimum >> 16);
     put_16(p, minimum & 0xffff);
 }
@@ -112,10 +113,12 @@ static void assert_status(struct packet *p, const char *name, enum dns_type type
 {
     const struct dns_answer *answer = parse(p, name, type);
     assert_int_equal(answer->status, status);
-    if (status != DNS_FAIL)
+    if (status != DNS_FAIL) {
         assert_int_equal(answer->ttl, ttl);
-    if (status != DNS_OK)
+    }
+    if (status != DNS_OK) {
         assert_non_null(answer->why);
+    }
     dns_answer_unref(answer);
     free(p);
 }
@@ -232,12 +235,14 @@ static void of_too_many_mx_the_most_preferred_are_kept(void **state)
 {
     (void)state;
     struct packet *p = packet_new("d.test", DNS_MX, 0);
-    for (unsigned i = 0; i < 100; i++)
+    for (unsigned i = 0; i < 100; i++) {
         put_mx(p, 300, 1000 - i, "a.test");
+    }
     const struct dns_answer *answer = parse(p, "d.test", DNS_MX);
     assert_int_equal(answer->count, DNS_RECORDS_MAX);
-    for (size_t i = 0; i < answer->count; i++)
+    for (size_t i = 0; i < answer->count; i++) {
         assert_in_range(answer->records[i].preference, 901, 900 + DNS_RECORDS_MAX);
+    }
     dns_answer_unref(answer);
     free(p);
 }
@@ -286,8 +291,9 @@ static void pointer_loops_fail(void **state)
         p->bytes[7] = 1;
         size_t here = p->len;
         put_16(p, 0xc000 | (unsigned)(here + target)); /* itself and forward */
-        for (int i = 0; i < 40; i++)
+        for (int i = 0; i < 40; i++) {
             put_16(p, 0xc000 | (unsigned)here);
+        }
         assert_status(p, "d.test", DNS_A, DNS_FAIL, 0);
     }
     /* Label, then back to its own start: grows for ever where only the place of the pointer is

@@ -39,8 +39,9 @@ static void assert_v4(const struct resolver_hosts *hosts, const char *name, cons
 {
     const struct dns_answer *answer = hosts_answer(hosts, name, DNS_A);
     size_t count = 0;
-    while (ips[count] != NULL)
+    while (ips[count] != NULL) {
         count++;
+    }
     assert_int_equal(answer->status, count > 0 ? DNS_OK : DNS_NODATA);
     assert_int_equal(answer->count, count);
     for (size_t i = 0; i < count; i++) {

@@ -15,10 +15,12 @@ static bool see(void *context, const struct import_route *route)
     text_printf(&seen->text, "%u:%u %.*s > %u:%u %.*s", route->place.line, route->place.column,
                 SPAN_ARGS(route->key), route->to_place.line, route->to_place.column,
                 SPAN_ARGS(route->to));
-    if (route->fallback.len > 0)
+    if (route->fallback.len > 0) {
         text_printf(&seen->text, " fallback %.*s", SPAN_ARGS(route->fallback));
-    if (route->unknown_recipient.len > 0)
+    }
+    if (route->unknown_recipient.len > 0) {
         text_printf(&seen->text, " unknown %.*s", SPAN_ARGS(route->unknown_recipient));
+    }
     text_puts(&seen->text, "\n");
     return true;
 }
@@ -33,8 +35,9 @@ static void expect(const char *name, const char *content, const char *routes, co
     import_read(f->paths[0], see, seen, f->diags);
     assert_string_equal(seen->bytes, routes);
     const char *told = fixture_said(f);
-    if (said[0] == '\0' ? told[0] != '\0' : !strstr(told, said))
+    if (said[0] == '\0' ? told[0] != '\0' : !strstr(told, said)) {
         fail_msg("expected %s\nseen %s", said, told);
+    }
     free(seen);
     fixture_free(f);
 }

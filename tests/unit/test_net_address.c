@@ -55,8 +55,9 @@ static void what_is_no_literal_is_refused(void **state)
                                       ":0000:0000:0001"};
     struct net_address address;
     (void)state;
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_false(net_address_parse(span_of(bad[i]), 25, &address));
+    }
     assert_false(net_address_parse(SPAN("127.0.0.1\0.5"), 25, &address));
 }
 
@@ -129,10 +130,12 @@ static void local_and_special_addresses_are_known(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct net_address address = parsed(table[i].text, 0);
-        if (net_address_is_local(&address) != table[i].local)
+        if (net_address_is_local(&address) != table[i].local) {
             fail_msg("%s: local", table[i].text);
-        if (net_address_is_special(&address) != table[i].special)
+        }
+        if (net_address_is_special(&address) != table[i].special) {
             fail_msg("%s: special", table[i].text);
+        }
     }
 }
 
@@ -162,8 +165,9 @@ static void host_and_port_are_split(void **state)
         assert_int_equal(port, good[i].port);
     }
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        if (host_port_split(span_of(bad[i]), &host, &port))
+        if (host_port_split(span_of(bad[i]), &host, &port)) {
             fail_msg("accepted %s", bad[i]);
+        }
     }
 }
 
@@ -175,13 +179,15 @@ static void host_names_keep_to_dns(void **state)
     (void)state;
     assert_true(host_name_valid(SPAN("mx.example.com")));
     assert_true(host_name_valid(SPAN("A-1._tcp.x")));
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_false(host_name_valid(span_of(bad[i])));
+    }
     memset(longest, 'a', sizeof(longest));
     assert_true(host_name_valid(span_make(longest, 63)));
     assert_false(host_name_valid(span_make(longest, 64)));
-    for (size_t i = 63; i < sizeof(longest); i += 64)
+    for (size_t i = 63; i < sizeof(longest); i += 64) {
         longest[i] = '.';
+    }
     assert_true(host_name_valid(span_make(longest, 253)));
     assert_false(host_name_valid(span_make(longest, 254)));
     assert_false(host_name_valid(SPAN("a\0b")));
@@ -220,8 +226,9 @@ static void malformed_networks_are_refused(void **state)
     struct net_prefix prefix;
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        if (net_prefix_parse(span_of(bad[i]), &prefix))
+        if (net_prefix_parse(span_of(bad[i]), &prefix)) {
             fail_msg("accepted %s", bad[i]);
+        }
     }
 }
 

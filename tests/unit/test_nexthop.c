@@ -43,8 +43,9 @@ static void test_next_hops_are_read_as_written(void **state)
         struct transport transport;
         char why[256] = "", seen[512], one[NEXTHOP_TEXT];
         struct text all = TEXT(seen);
-        if (!parse(samples[i].text, TRANSPORT_YAML, &transport, why))
+        if (!parse(samples[i].text, TRANSPORT_YAML, &transport, why)) {
             fail_msg("%s: %s", samples[i].text, why);
+        }
         assert_int_equal(transport.kind, TRANSPORT_SMTP);
         for (size_t hop = 0; hop < transport.hop_count; hop++) {
             one[0] = '\0';
@@ -154,10 +155,12 @@ static void test_what_is_wrong_is_said(void **state)
     for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
         struct transport transport;
         char why[256] = "";
-        if (parse(samples[i].text, TRANSPORT_YAML, &transport, why))
+        if (parse(samples[i].text, TRANSPORT_YAML, &transport, why)) {
             fail_msg("%s was taken", samples[i].text);
-        if (!strstr(why, samples[i].says))
+        }
+        if (!strstr(why, samples[i].says)) {
             fail_msg("%s: %s", samples[i].text, why);
+        }
     }
 }
 
@@ -167,8 +170,9 @@ static void test_seventeen_next_hops_are_too_many(void **state)
     char text[512] = "smtp:", why[256];
     struct text all = {text, 5, sizeof(text), false};
     (void)state;
-    for (int i = 0; i < NEXTHOPS_MAX; i++)
+    for (int i = 0; i < NEXTHOPS_MAX; i++) {
         text_printf(&all, "%s[h%d.example]", i ? "," : "", i);
+    }
     assert_true(parse(text, TRANSPORT_YAML, &transport, why));
     assert_int_equal(transport.hop_count, NEXTHOPS_MAX);
     transport_release(&transport);

@@ -23,10 +23,11 @@ static void expect(struct config *config, const char *said, size_t errors)
     struct relay_set *set = relay_set_new(config, diags);
     for (size_t i = 0; i < diag_count(diags); i++) {
         diag_format(diag_at(diags, i), line, sizeof(line));
-        if (said && strstr(line, said))
+        if (said && strstr(line, said)) {
             found = true;
-        else
+        } else {
             print_error("%s\n", line);
+        }
     }
     assert_int_equal(diag_errors(diags), errors);
     assert_true(found);
@@ -110,9 +111,10 @@ static void test_our_own_listeners_are_no_next_hop(void **state)
         {"[::]:25", "smtp:[localhost.example]", false},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++)
+    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
         expect_next_hop(samples[i].hop, IDENTITY_NONE, samples[i].listen,
                         samples[i].own ? "splitmx.yaml:3:5: next hop [" : NULL, samples[i].own);
+    }
 }
 
 static void test_local_next_hops_ask_for_an_identity(void **state)

@@ -66,8 +66,9 @@ static void dnsmasq_exec(uint16_t port)
     enum { FIXED = sizeof(fixed) / sizeof(fixed[0]), MANY = 30 };
     char *args[FIXED + MANY + 3];
     char many[MANY][64], port_arg[32], user_arg[64];
-    for (size_t i = 0; i < FIXED; i++)
+    for (size_t i = 0; i < FIXED; i++) {
         args[i] = (char *)(uintptr_t)fixed[i];
+    }
     for (unsigned i = 0; i < MANY; i++) { /* more than fits a datagram of 512 */
         snprintf(many[i], sizeof(many[i]), "--mx-host=many.test,many-hosts-%02u.test,%u", i,
                  100 - i);
@@ -99,8 +100,9 @@ static bool dnsmasq_answers(pid_t pid, uint16_t port)
     while (!ended && !answered) {
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         (void)!send(fd, question, sizeof(question), 0);
-        if (poll(&ready, 1, 50) == 1)
+        if (poll(&ready, 1, 50) == 1) {
             answered = recv(fd, answer, sizeof(answer), 0) > 12;
+        }
         ended = waitpid(pid, NULL, WNOHANG) == pid;
     }
     close(fd);
@@ -114,12 +116,15 @@ static int start_dnsmasq(void **state)
         uint16_t port = 0;
         close(udp_socket(&port));
         pid_t pid = fork();
-        if (pid < 0)
+        if (pid < 0) {
             return -1;
-        if (pid == 0)
+        }
+        if (pid == 0) {
             dnsmasq_exec(port);
-        if (!dnsmasq_answers(pid, port))
+        }
+        if (!dnsmasq_answers(pid, port)) {
             continue;
+        }
         world.dnsmasq = pid;
         snprintf(world.dnsmasq_server, sizeof(world.dnsmasq_server), "127.0.0.1:%u", port);
         *state = &world;
@@ -195,8 +200,9 @@ static void equal_mx_hosts_are_shuffled_by_the_seed(void **state)
         first[seen.addresses[0].host[1] - '1']++;
         bench_close(&bench);
     }
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++) {
         assert_in_range(first[i], 8, 35);
+    }
 }
 
 static void without_mx_the_domain_itself_is_asked_for(void **state)
@@ -359,12 +365,15 @@ static void cancelling_at_any_turn_is_safe(void **state)
         struct resolver_query *query =
             resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &seen);
         struct resolver_query *ptr = resolver_ptr(bench.resolver, &client, on_name, &name);
-        for (int i = 0; i < turns && (seen.calls == 0 || name.calls == 0); i++)
+        for (int i = 0; i < turns && (seen.calls == 0 || name.calls == 0); i++) {
             turn(&bench);
-        if (seen.calls == 0)
+        }
+        if (seen.calls == 0) {
             resolver_cancel(query);
-        if (name.calls == 0)
+        }
+        if (name.calls == 0) {
             resolver_cancel(ptr);
+        }
         unsigned before = seen.calls + name.calls;
         bench_close(&bench);
         assert_int_equal(seen.calls + name.calls, before);
@@ -385,8 +394,9 @@ static void the_resolver_may_be_closed_from_a_callback(void **state)
     struct bench bench;
     const struct nexthop hop = hop_of(NEXTHOP_HOST, "localhost");
     bench_dnsmasq(&bench, state, NULL, 1);
-    for (int i = 0; i < 3; i++) /* the first closes, so that the others never come */
+    for (int i = 0; i < 3; i++) { /* the first closes, so that the others never come */
         resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer_close, &bench);
+    }
     uv_run(&bench.loop, UV_RUN_DEFAULT);
     assert_null(bench.resolver);
     bench_close(&bench);
@@ -412,8 +422,9 @@ static void a_callback_may_cancel_another_that_is_ready(void **state)
     struct pair pair = {.calls = 0};
     const struct nexthop hop = hop_of(NEXTHOP_HOST, "localhost");
     bench_dnsmasq(&bench, state, NULL, 1);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 2; i++) {
         pair.queries[i] = resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer_cancel, &pair);
+    }
     uv_run(&bench.loop, UV_RUN_DEFAULT);
     assert_int_equal(pair.calls, 1);
     bench_close(&bench);

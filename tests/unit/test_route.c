@@ -27,8 +27,9 @@ static void expect(struct fixture *f, const struct table *table, const char *tex
 {
     char seen[512];
     decide(f, table, text, seen);
-    if (strncmp(seen, begins, strlen(begins)) != 0)
+    if (strncmp(seen, begins, strlen(begins)) != 0) {
         fail_msg("%s: expected %s, seen %s", text, begins, seen);
+    }
 }
 
 static void test_recipients_go_where_the_table_says(void **state)

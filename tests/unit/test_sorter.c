@@ -70,8 +70,9 @@ static void test_a_shorter_key_comes_first(void **state)
     struct sorter *sorter = sorter_new("/tmp", 4096);
     struct sorter_record record;
     (void)state;
-    for (size_t i = 0; i < 5; i++)
+    for (size_t i = 0; i < 5; i++) {
         assert_int_equal(sorter_add(sorter, span_of(keys[i]), SPAN("")), SORTER_OK);
+    }
     for (size_t i = 0; i < 5; i++) {
         assert_int_equal(sorter_next(sorter, &record), SORTER_OK);
         assert_true(span_equal(record.key, span_of(order[i])));

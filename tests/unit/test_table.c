@@ -37,10 +37,11 @@ static void test_keys_are_tried_in_the_order_of_transport5(void **state)
             struct text text = TEXT(content);
             struct fixture *f = fixture_new();
             text_puts(&text, dialect == 0 ? "other.example: local\n" : "other.example local\n");
-            for (size_t i = gone; i < 6; i++)
+            for (size_t i = gone; i < 6; i++) {
                 text_printf(&text,
                             dialect == 0 ? "\"%s\": smtp:[h.example]\n" : "%s smtp:[h.example]\n",
                             keys[i]);
+            }
             fixture_routes(f, files[dialect], content);
             struct table *table = fixture_must_load(f);
             assert_string_equal(find(table, "User+Ext@A.b.EXAMPLE"),
@@ -191,8 +192,9 @@ static void test_changed_sources_make_the_next_generation(void **state)
         assert_int_equal(table_generation(next), i + 1);
         snprintf(address, sizeof(address), "u@%u.example", i % 10);
         assert_string_equal(find(next, address), address + 2);
-        if (table)
+        if (table) {
             table_supersede(table);
+        }
         table_unref(table);
         table = next;
         assert_int_equal(fixture_count(f, "routes-"), 1);
@@ -295,11 +297,13 @@ static void expect_said(const char *name, const char *content, const char *said)
     fixture_routes(f, name, content);
     struct table *table = fixture_load(f);
     const char *seen = fixture_said(f);
-    if (!strstr(seen, said))
+    if (!strstr(seen, said)) {
         fail_msg("expected %s\nseen %s", said, seen);
+    }
     assert_int_equal(table == NULL, strstr(said, "warning: ") == NULL);
-    if (!table)
+    if (!table) {
         assert_int_equal(fixture_count(f, "routes-"), 0);
+    }
     table_unref(table);
     fixture_free(f);
 }
@@ -427,9 +431,10 @@ static void test_many_routes_go_through_many_runs(void **state)
     (void)state;
     fixture_routes(f, "r.yaml", "");
     FILE *file = fopen(f->paths[0], "w");
-    for (unsigned i = 0; i < MANY; i++)
+    for (unsigned i = 0; i < MANY; i++) {
         fprintf(file, "u%u@d%u.example: %s\n", i * 7919 % MANY, i % 1000,
                 i % 2 ? "local" : "other");
+    }
     assert_int_equal(fclose(file), 0);
     assert_true(generation_path(path, f->folder, 5));
     struct table_build build = {&f->config, f->set, f->folder, path, 5, 16384};
@@ -457,8 +462,9 @@ static void *look_up_often(void *context)
         address_parse(span_of(text), false, false, &address);
         enum table_found found = table_lookup(table, &address, '+', &hit);
         if (found != (i % 3 == 2 ? TABLE_MISS : TABLE_HIT) ||
-            (found == TABLE_HIT && strcmp(hit.key, text + 2) != 0))
+            (found == TABLE_HIT && strcmp(hit.key, text + 2) != 0)) {
             return fixture_text("wrong");
+        }
     }
     return NULL;
 }
@@ -470,8 +476,9 @@ static void test_threads_look_up_at_once(void **state)
     (void)state;
     fixture_routes(f, "r.yaml", "a.example: local\nb.example: local\n");
     struct table *table = fixture_must_load(f);
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < 8; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, look_up_often, table), 0);
+    }
     for (size_t i = 0; i < 8; i++) {
         void *result;
         assert_int_equal(pthread_join(threads[i], &result), 0);

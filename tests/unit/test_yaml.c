@@ -46,12 +46,13 @@ static void read_all(const char *path, struct diag_list *diags, struct text *out
     assert_non_null(reader);
     do {
         event = yaml_next(reader);
-        if (event.kind == YAML_SCALAR_VALUE && event.refused)
+        if (event.kind == YAML_SCALAR_VALUE && event.refused) {
             text_puts(out, "? ");
-        else if (event.kind == YAML_SCALAR_VALUE)
+        } else if (event.kind == YAML_SCALAR_VALUE) {
             text_printf(out, event.plain ? "%.*s " : "'%.*s' ", SPAN_ARGS(event.value));
-        else
+        } else {
             text_puts(out, marks[event.kind]);
+        }
     } while (event.kind != YAML_END && event.kind != YAML_BAD);
     assert_int_equal(yaml_next(reader).kind, event.kind);
     yaml_close(reader);
@@ -145,8 +146,9 @@ static void long_mappings_are_not_checked_for_duplicates(void **state)
     struct text text = TEXT(content);
     struct diag_list *diags = diag_list_new();
     (void)state;
-    for (int i = 0; i < YAML_KEYS_CHECKED + 10; i++)
+    for (int i = 0; i < YAML_KEYS_CHECKED + 10; i++) {
         text_printf(&text, "key%d: x\n", i);
+    }
     text_puts(&text, "key260: x\nkey3: x\n");
     write_file(text_span(&text));
     static char events[64 * 1024];
@@ -194,8 +196,9 @@ static void depth_and_length_are_bounded(void **state)
     expect(SPAN("a: [[[[[[[x]]]]]]]\n"), "{a [[[[[[[x ]]]]]]]}.", "");
     expect(SPAN("a: [[[[[[[[x]]]]]]]]\n"), "{a [[[[[[[!", "f:1:11: nested deeper than 8 levels");
     text_puts(&text, "a: ");
-    for (size_t i = 0; i < YAML_SCALAR + 1; i++)
+    for (size_t i = 0; i < YAML_SCALAR + 1; i++) {
         text_putc(&text, 'x');
+    }
     text_puts(&text, "\nb: c");
     expect(text_span(&text), "{a ? b c }.", "f:1:4: text of 4097 bytes; at most 4096 are accepted");
 }
