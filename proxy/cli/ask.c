@@ -92,7 +92,12 @@ static char *find_in_lines(const char *config_path)
     return found;
 }
 
-char *options_state_directory(const char *config_path)
+/*
+ * The state directory that this configuration names, also when the rest of it is broken: a reload
+ * has to reach the daemon to be told what is wrong. Owned by the caller; NULL with errors printed
+ * when the file cannot be read.
+ */
+static char *state_directory(const char *config_path)
 {
     struct diag_list *diags = diag_list_new();
     bool broken;
@@ -152,7 +157,7 @@ static void print_fine(const char *prefix, struct span answer)
 int options_ask(const struct options *options, const char *verb, const char *prefix,
                 unsigned timeout)
 {
-    char *directory = options_state_directory(options->config);
+    char *directory = state_directory(options->config);
     char *answer = NULL;
     size_t length = 0;
     int status = CLI_FAILED;

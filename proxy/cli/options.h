@@ -36,13 +36,6 @@ struct options {
 int options_parse(const struct command *command, int argc, char **argv, struct options *out);
 
 /*
- * The state directory that this configuration names, also when the rest of it is broken: a reload
- * has to reach the daemon to be told what is wrong. Owned by the caller; NULL with errors printed
- * when the file cannot be read.
- */
-char *options_state_directory(const char *config_path);
-
-/*
  * Asks the daemon and prints its answer: to standard output, or to standard error when it says that
  * it failed. With a `prefix` only the last line goes to standard output, behind it: the lines above
  * it are warnings. Returns the exit status. timeout: milliseconds, 0 for ever.

@@ -62,17 +62,6 @@ void notify_stopping(void)
     notify_send(SPAN("STOPPING=1"));
 }
 
-void notify_status(const char *status)
-{
-    char buffer[256];
-    struct text text = TEXT(buffer);
-    const struct span line = span_of(status);
-
-    text_puts(&text, "STATUS=");
-    text_put(&text, span_first(line, span_find(line, '\n')));
-    notify_send(text_span(&text));
-}
-
 size_t notify_sockets(void)
 {
     const char *pid = getenv("LISTEN_PID");

@@ -15,7 +15,6 @@
 void notify_ready(void);     /* READY=1, at start and when a reload is over */
 void notify_reloading(void); /* RELOADING=1 with the time, which Type=notify-reload wants */
 void notify_stopping(void);
-void notify_status(const char *status); /* one line for `systemctl status` */
 
 /* How many sockets were passed to this very process; 0 without any. They are made close-on-exec. */
 size_t notify_sockets(void);

@@ -109,14 +109,3 @@ fail:
     policy_unref(&prepared->policy);
     return NULL;
 }
-
-struct prepared *prepare(const char *path, enum prepare_for purpose, struct diag_list *diags)
-{
-    struct config *config = config_load(path, diags);
-    if (config == NULL) {
-        return NULL;
-    }
-    struct prepared *prepared = prepare_config(config, purpose, diags);
-    config_unref(config);
-    return prepared;
-}

@@ -41,10 +41,10 @@ enum prepare_for {
     PREPARE_TO_CHECK, /* writes nothing there: builds privately */
 };
 
-/* NULL with errors in diags. One reference; policy_unref(&prepared->policy) lets it go. */
-struct prepared *prepare(const char *path, enum prepare_for purpose, struct diag_list *diags);
-
-/* From a configuration already loaded (a reference is taken). */
+/*
+ * From a configuration already loaded (a reference is taken). NULL with errors in diags. One
+ * reference; policy_unref(&prepared->policy) lets it go.
+ */
 struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
                                 struct diag_list *diags);
 

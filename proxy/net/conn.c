@@ -59,6 +59,11 @@ struct net_conn {
 
 static const struct conn_ops conn_ops;
 
+static struct net_conn *net_conn_of(struct conn *conn)
+{
+    return (struct net_conn *)(void *)conn;
+}
+
 static void conn_activate(struct net_conn *c)
 {
     if (!c->is_active) {
@@ -113,7 +118,7 @@ static int conn_fd(const struct net_conn *c)
 /* Input or an end has arrived that was not read yet. */
 static bool conn_pending(struct conn *conn)
 {
-    struct net_conn *c = (struct net_conn *)(void *)conn;
+    struct net_conn *c = net_conn_of(conn);
     char byte;
     ssize_t n = recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
@@ -263,7 +268,7 @@ static struct span conn_write_through(struct net_conn *c, struct span bytes)
 
 static void conn_write(struct conn *conn, struct span bytes)
 {
-    struct net_conn *c = (struct net_conn *)(void *)conn;
+    struct net_conn *c = net_conn_of(conn);
     if (c->tell_lost || c->is_closing) {
         return;
     }
@@ -278,7 +283,7 @@ static void conn_write(struct conn *conn, struct span bytes)
 static size_t conn_in_flight(struct conn *conn)
 {
     int bytes = 0;
-    if (ioctl(conn_fd((struct net_conn *)(void *)conn), SIOCOUTQ, &bytes) != 0) {
+    if (ioctl(conn_fd(net_conn_of(conn)), SIOCOUTQ, &bytes) != 0) {
         return 0;
     }
     return (size_t)bytes;
@@ -286,7 +291,7 @@ static size_t conn_in_flight(struct conn *conn)
 
 static size_t conn_unsent(struct conn *conn)
 {
-    struct net_conn *c = (struct net_conn *)(void *)conn;
+    struct net_conn *c = net_conn_of(conn);
     conn_flush(c);
     return c->out_len + uv_stream_get_write_queue_size(&c->stream);
 }
@@ -374,12 +379,12 @@ static void conn_read_start(struct net_conn *c)
 
 static struct span conn_peek(struct conn *conn)
 {
-    return ((struct net_conn *)(void *)conn)->view;
+    return net_conn_of(conn)->view;
 }
 
 static void conn_consume(struct conn *conn, size_t count)
 {
-    struct net_conn *c = (struct net_conn *)(void *)conn;
+    struct net_conn *c = net_conn_of(conn);
     c->view = span_skip(c->view, count);
     if ((c->view.len == 0 && c->left != NULL) || !c->is_reading) {
         conn_activate(c); /* the block goes, or reading goes on, when the turn is over */
@@ -388,7 +393,7 @@ static void conn_consume(struct conn *conn, size_t count)
 
 static void conn_close(struct conn *conn, enum conn_close how)
 {
-    struct net_conn *c = (struct net_conn *)(void *)conn;
+    struct net_conn *c = net_conn_of(conn);
     c->is_flushing = true;
     if (how == CONN_RESET || c->tell_lost || !c->is_connected) {
         conn_end(c, how == CONN_RESET);

@@ -52,7 +52,7 @@ static void leg_close(struct leg *leg)
     leg->state = LEG_IS_CLOSED;
 }
 
-void leg_fail(struct leg *leg, const struct reply *reply)
+static void leg_fail(struct leg *leg, const struct reply *reply)
 {
     leg->failure = *reply;
     leg_close(leg);
@@ -65,7 +65,7 @@ void leg_fail(struct leg *leg, const struct reply *reply)
     }
 }
 
-void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what)
+static void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what)
 {
     struct reply reply;
     reply_setf(&reply, code, enhanced, "%s: %.*s", leg->relay->name, SPAN_ARGS(what));
@@ -79,7 +79,8 @@ void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const c
 
 /* ---- replies on their way to the client ---- */
 
-void leg_translate(struct reply *reply, enum upstream_command command)
+/* What goes to the client for what an upstream said (design: law 3, section 6): in place. */
+static void leg_translate(struct reply *reply, enum upstream_command command)
 {
     if (reply_blames_us(reply)) {
         reply->code = 451;
@@ -441,11 +442,6 @@ const struct relay *leg_relay(const struct leg *leg)
 bool leg_serves(const struct leg *leg, const struct relay *relay, struct span domain)
 {
     return leg->relay == relay && span_equal_fold(leg->domain, domain);
-}
-
-struct recipient *leg_recipients(const struct leg *leg)
-{
-    return leg->first;
 }
 
 unsigned leg_recipient_count(const struct leg *leg)

@@ -74,12 +74,8 @@ void leg_abandon(struct leg *leg);
 
 const struct relay *leg_relay(const struct leg *leg);
 bool leg_serves(const struct leg *leg, const struct relay *relay, struct span domain);
-struct recipient *leg_recipients(const struct leg *leg); /* accepted ones, linked by next_in_leg */
 unsigned leg_recipient_count(const struct leg *leg);
 bool leg_is_open(const struct leg *leg);  /* neither failed, settled nor abandoned */
 bool leg_is_local(const struct leg *leg); /* at a loopback, private or unix address */
-
-/* What goes to the client for what an upstream said (design: law 3, section 6): in place. */
-void leg_translate(struct reply *reply, enum upstream_command command);
 
 #endif

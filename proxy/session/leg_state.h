@@ -64,8 +64,6 @@ static inline void leg_arm(struct leg *leg, uint64_t wait)
 
 /* The leg is over before end-of-data: tells whoever waits, and keeps the reply for who asks later.
  */
-void leg_fail(struct leg *leg, const struct reply *reply);
-void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what);
 void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what);
 
 /* leg_open.c: from the relay's first next hop; ends in leg_go_on or leg_fail. */

@@ -81,7 +81,7 @@ void session_write(struct session *s, const struct reply *reply, bool plain)
     s->conn->ops->write(s->conn, text_span(&text));
 }
 
-void session_reply(struct session *s, const struct reply *reply)
+static void session_reply(struct session *s, const struct reply *reply)
 {
     session_write(s, reply, false);
 }

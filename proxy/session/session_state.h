@@ -39,7 +39,6 @@ void session_set_state(struct session *s, enum server_state next);
 
 /* Replies; `plain`: no enhanced code (RFC 2034: greeting, EHLO, 354). */
 void session_write(struct session *s, const struct reply *reply, bool plain);
-void session_reply(struct session *s, const struct reply *reply);
 void session_say(struct session *s, unsigned code, const char *enhanced, const char *text);
 
 void session_drop_transaction(struct session *s);

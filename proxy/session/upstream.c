@@ -347,6 +347,16 @@ static bool upstream_is_silent(struct upstream *up)
     return up->conn->ops->peek(up->conn).len == 0 && !up->conn->ops->pending(up->conn);
 }
 
+/* Whether a command may be sent now; else the connection is lost, and the owner has been told. */
+static bool upstream_may_speak(struct upstream *up)
+{
+    bool silent = upstream_is_silent(up);
+    if (!silent) {
+        upstream_step(up, CLIENT_ON_LOST);
+    }
+    return silent;
+}
+
 void upstream_mail(struct upstream *up, const struct envelope *envelope, struct span recipient)
 {
     char parameters[64];
@@ -361,8 +371,7 @@ void upstream_mail(struct upstream *up, const struct envelope *envelope, struct 
         text_puts(&text, " SMTPUTF8");
     }
     text_puts(&text, "\r\n");
-    if (!upstream_is_silent(up)) {
-        upstream_step(up, CLIENT_ON_LOST);
+    if (!upstream_may_speak(up)) {
         return;
     }
     upstream_say(up, SPAN("MAIL FROM:<"));
@@ -378,8 +387,7 @@ void upstream_mail(struct upstream *up, const struct envelope *envelope, struct 
 
 void upstream_rcpt(struct upstream *up, struct span recipient)
 {
-    if (!upstream_is_silent(up)) {
-        upstream_step(up, CLIENT_ON_LOST);
+    if (!upstream_may_speak(up)) {
         return;
     }
     send_rcpt(up, recipient);
@@ -388,8 +396,7 @@ void upstream_rcpt(struct upstream *up, struct span recipient)
 
 void upstream_data(struct upstream *up)
 {
-    if (!upstream_is_silent(up)) {
-        upstream_step(up, CLIENT_ON_LOST);
+    if (!upstream_may_speak(up)) {
         return;
     }
     upstream_say(up, SPAN("DATA\r\n"));
@@ -484,11 +491,6 @@ struct policy *upstream_policy(const struct upstream *up)
 const struct upstream_key *upstream_key(const struct upstream *up)
 {
     return &up->key;
-}
-
-const struct client_offer *upstream_offer(const struct upstream *up)
-{
-    return &up->offer;
 }
 
 struct upstream_links *upstream_links(struct upstream *up)

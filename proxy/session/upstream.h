@@ -103,7 +103,6 @@ bool upstream_worn(
 struct policy *upstream_policy(const struct upstream *upstream);
 struct world *upstream_world(const struct upstream *upstream);
 const struct upstream_key *upstream_key(const struct upstream *upstream);
-const struct client_offer *upstream_offer(const struct upstream *upstream);
 
 /* For the pool: its list of idle connections. */
 struct upstream_links {
