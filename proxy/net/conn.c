@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -122,6 +123,17 @@ static bool conn_pending(struct conn *conn)
     char byte;
     ssize_t n = recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+/* libuv watches a descriptor no more that has told its end. */
+static bool conn_is_reset(struct conn *conn)
+{
+    struct net_conn *c = net_conn_of(conn);
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    return c->tell_lost ||
+           (!c->is_pipe && getsockopt(conn_fd(c), IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+            info.tcpi_state == TCP_CLOSE);
 }
 
 static void conn_read_start(struct net_conn *c);
@@ -412,6 +424,7 @@ static const struct conn_ops conn_ops = {
     .unsent = conn_unsent,
     .in_flight = conn_in_flight,
     .pending = conn_pending,
+    .is_reset = conn_is_reset,
     .close = conn_close,
 };
 

@@ -57,6 +57,15 @@ static uint64_t commit_margin(const struct transaction *tx)
     return ninth < COMMIT_MARGIN ? ninth : COMMIT_MARGIN;
 }
 
+/* A client that only has told its end is there still to read the outcome (RFC 9293 3.6). */
+static bool client_is_gone(struct transaction *tx)
+{
+    if (!tx->client_gone) {
+        transaction_tell(tx, TRANSACTION_COMMITS, NULL);
+    }
+    return tx->client_gone;
+}
+
 void commit_next(struct transaction *tx)
 {
     if (tx->committed == tx->turns) {
@@ -64,7 +73,7 @@ void commit_next(struct transaction *tx)
             reply_set(&tx->joint, 250, "2.0.0", "Ok"); /* all were to be discarded */
         }
         settle_with(tx, &tx->joint);
-    } else if (tx->client_gone) {
+    } else if (client_is_gone(tx)) {
         settle_late(tx, "The client is gone");
     } else if (tx->stopped) {
         struct reply why = tx->outcome;

@@ -16,8 +16,7 @@ static void session_pump(struct session *s);
 
 static void session_free(struct deferred *deferred)
 {
-    struct session *s =
-        (struct session *)(void *)((char *)deferred - offsetof(struct session, deferred));
+    struct session *s = DEFERRED_OWNER(session, deferred);
     free(s->helo);
     free(s->name);
     free(s->rcpt_path);
@@ -99,8 +98,11 @@ void session_dismiss(struct session *s, unsigned code, const char *enhanced, con
     if (s->conn == NULL) {
         return;
     }
-    session_say(s, code, enhanced, text);
+    struct reply reply;
+    reply_set(&reply, code, enhanced, text);
+    session_reply(s, &reply);
     summary_session(s->world, &s->view, event, text);
+    transaction_dismiss(s->transaction, &reply);
     session_close(s, CONN_FLUSH);
 }
 
@@ -179,6 +181,11 @@ void session_on_transaction(void *owner, const struct transaction_event *event)
         break;
     case TRANSACTION_ROOM:
         break;
+    case TRANSACTION_COMMITS:
+        if (s->eof && s->conn->ops->is_reset(s->conn)) {
+            transaction_client_gone(s->transaction);
+        }
+        return;
     case TRANSACTION_OUTCOME:
         on_outcome(s, event);
         break;
@@ -205,6 +212,12 @@ static bool read_command(struct session *s, struct span input)
         break;
     case LINE_BARE_LF:
         session_say(s, 500, "5.5.2", "Lines end in CR LF");
+        break;
+    case LINE_NUL:
+        session_say(s, 500, "5.5.2", "A NUL in a command");
+        break;
+    case LINE_TLS:
+        session_dismiss(s, 554, "5.5.1", "SMTP begins in clear here, not with TLS", "session-dropped");
         break;
     }
     if (s->conn != NULL) {
@@ -261,15 +274,30 @@ static bool is_idle(const struct session *s)
     return s->state == SERVER_HELO || s->state == SERVER_READY;
 }
 
-/* After end-of-file: over as soon as nothing is left that could be done for the client. What it had
- * sent before, QUIT perhaps, is done still; with nothing behind the end of data it is not there any
- * more to read the outcome. */
-static bool has_left(const struct session *s)
+/* End-of-file only says that the client will send no more: what it sent before is done still, and
+ * answered, the outcome of its message too. Over once nothing of that is left. */
+static bool is_through(const struct session *s)
 {
-    return s->eof && s->state != SERVER_NAME && s->state != SERVER_RCPT &&
-           s->state != SERVER_DATA &&
-           (s->state != SERVER_OUTCOME || s->conn->ops->peek(s->conn).len == 0) &&
-           (s->state != SERVER_BODY || transaction_has_room(s->transaction));
+    if (!s->eof || (s->conn->ops->peek(s->conn).len != 0 &&
+                    s->conn->ops->unsent(s->conn) > CONN_ROOM)) {
+        return false;
+    }
+    switch (s->state) {
+    case SERVER_HELO:
+    case SERVER_READY:
+    case SERVER_ENVELOPE:
+        return true;
+    case SERVER_BODY:
+        return transaction_has_room(s->transaction);
+    case SERVER_NAME:
+    case SERVER_RCPT:
+    case SERVER_DATA:
+    case SERVER_OUTCOME:
+    case SERVER_CLOSED:
+    case SERVER_STATES:
+        break;
+    }
+    return false;
 }
 
 /* Runs after every event on any side: reads on as far as the state allows (design: section 9). */
@@ -283,7 +311,7 @@ static void session_pump(struct session *s)
         continue;
     }
     s->pumping = false;
-    if (s->conn != NULL && has_left(s)) {
+    if (s->conn != NULL && is_through(s)) {
         session_close(s, CONN_FLUSH);
     } else if (s->conn != NULL && s->world->draining && is_idle(s)) {
         session_drain(s);

@@ -405,8 +405,7 @@ bool transaction_is_committing(const struct transaction *tx)
 
 static void transaction_release(struct deferred *deferred)
 {
-    struct transaction *tx =
-        (struct transaction *)(void *)((char *)deferred - offsetof(struct transaction, deferred));
+    struct transaction *tx = DEFERRED_OWNER(transaction, deferred);
     for (unsigned i = 0; i < tx->leg_count; i++) {
         leg_free(tx->legs[i]);
     }
@@ -451,12 +450,25 @@ struct transaction *transaction_new(struct world *world, const struct client_vie
     return tx;
 }
 
+static bool has_message(const struct transaction *tx)
+{
+    return tx->state > TRANSACTION_IS_STARTING && tx->state < TRANSACTION_IS_SETTLED;
+}
+
+void transaction_dismiss(struct transaction *tx, const struct reply *reply)
+{
+    if (tx != NULL && has_message(tx)) {
+        tx->outcome = *reply;
+        transaction_settle(tx);
+    }
+}
+
 void transaction_free(struct transaction *tx)
 {
     if (tx == NULL) {
         return;
     }
-    if (tx->state > TRANSACTION_IS_STARTING && tx->state < TRANSACTION_IS_SETTLED) {
+    if (has_message(tx)) {
         tx->client_gone = true;
         reply_set(&tx->outcome, 451, "4.4.2", "The client is gone");
         transaction_settle(tx);

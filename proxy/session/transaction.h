@@ -15,6 +15,7 @@ enum transaction_event_kind {
     TRANSACTION_RECIPIENT, /* `reply` answers the RCPT */
     TRANSACTION_DATA,      /* `reply` answers DATA: 354, or a refusal that ends the transaction */
     TRANSACTION_ROOM,      /* more of the message may be fed */
+    TRANSACTION_COMMITS,   /* a commit is about to begin: last chance for transaction_client_gone */
     TRANSACTION_OUTCOME,   /* `reply` answers the end of data; `close`: and then the session ends */
 };
 
@@ -56,6 +57,10 @@ bool transaction_has_room(const struct transaction *transaction);
 /* The client is gone: no further commit begins. False when a commit is under way: the outcome will
  * still come. */
 bool transaction_client_gone(struct transaction *transaction);
+
+/* The session ends with this reply, and a message that is under way with it: what the log is to
+ * say. Accepts NULL; transaction_free follows. */
+void transaction_dismiss(struct transaction *transaction, const struct reply *reply);
 
 bool transaction_is_committing(const struct transaction *transaction);
 

@@ -29,8 +29,7 @@ struct upstream {
 
 static void upstream_free(struct deferred *deferred)
 {
-    struct upstream *up =
-        (struct upstream *)(void *)((char *)deferred - offsetof(struct upstream, deferred));
+    struct upstream *up = DEFERRED_OWNER(upstream, deferred);
     policy_unref(up->policy);
     free(up);
 }

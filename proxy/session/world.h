@@ -54,6 +54,9 @@ struct conn_ops {
     /* Whether bytes (or an end) have arrived that peek does not show yet: asks the kernel, no
      * waiting. */
     bool (*pending)(struct conn *conn);
+    /* Whether a peer that had told its end has reset the connection since, of which no event tells:
+     * asks the kernel. */
+    bool (*is_reset)(struct conn *conn);
     /* No event will follow; the implementation frees the object in its own time. */
     void (*close)(struct conn *conn, enum conn_close how);
 };
@@ -103,6 +106,10 @@ struct deferred {
     struct deferred *next;
     void (*free)(struct deferred *deferred);
 };
+
+/* The object of this type whose member `deferred` it is. */
+#define DEFERRED_OWNER(type, pointer)                                                              \
+    ((struct type *)(void *)((char *)(pointer)-offsetof(struct type, deferred)))
 
 struct policy;
 struct shared;

@@ -34,11 +34,18 @@ static struct span first_word(struct span s)
     return span_first(s, len);
 }
 
+/* A record of the handshake, of any version: no command begins like that. */
+#define TLS_RECORD SPAN("\x16\x03")
+
 enum line_status line_take(struct line_reader *reader, struct span input, struct span *line,
                            size_t *consumed)
 {
     *line = span_make(input.ptr, 0);
     *consumed = 0;
+    if (!reader->skipping && span_starts_fold(input, TLS_RECORD)) {
+        *consumed = TLS_RECORD.len;
+        return LINE_TLS;
+    }
     const struct span window = reader->skipping ? input : span_first(input, COMMAND_LINE_MAX);
     const size_t end = span_find(window, '\n');
 
@@ -60,9 +67,11 @@ enum line_status line_take(struct line_reader *reader, struct span input, struct
         return LINE_TOO_LONG;
     }
     const struct span text = span_first(input, end > 0 ? end - 1 : 0);
-    if (end == 0 || input.ptr[end - 1] != '\r' || span_find(text, '\r') < text.len ||
-        span_find(text, '\0') < text.len) {
+    if (end == 0 || input.ptr[end - 1] != '\r' || span_find(text, '\r') < text.len) {
         return LINE_BARE_LF;
+    }
+    if (span_find(text, '\0') < text.len) {
+        return LINE_NUL;
     }
     *line = text;
     return LINE_OK;
@@ -70,25 +79,22 @@ enum line_status line_take(struct line_reader *reader, struct span input, struct
 
 /*
  * A browser can be made to send a request here whose body holds SMTP commands; its first line or
- * its header fields give it away before the body comes.
+ * its header fields give it away before the body comes. No SMTP command is called like a method of
+ * HTTP, nor holds a colon in its first word; "MAIL" and "RCPT" written together with what follows
+ * (RCPTTO:<…>) are a mail client's mistake.
  */
-static bool is_http(struct span word, struct span rest)
+static bool is_http(struct span word)
 {
     static const char *const methods[] = {"GET",     "POST",   "PUT",   "HEAD",  "OPTIONS",
                                           "CONNECT", "DELETE", "TRACE", "PATCH", "PRI"};
+    const size_t colon = span_find(word, ':');
 
-    if (word.len > 1 && word.ptr[word.len - 1] == ':') {
-        return true;
+    if (colon > 0 && colon < word.len) {
+        return !span_starts_fold(span_skip(word, colon + 1), SPAN("<"));
     }
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if (span_equal_fold(word, span_of(methods[i]))) {
-            const struct span target = first_word(rest);
-            const struct span version = skip_blanks(span_skip(rest, target.len));
-            const struct span scheme = span_skip(target, span_find(target, ':'));
-            return target.len > 0 &&
-                   (target.ptr[0] == '/' || target.ptr[0] == '*' || target.ptr[0] == '?' ||
-                    span_starts_fold(scheme, SPAN("://")) ||
-                    span_starts_fold(version, SPAN("HTTP/")));
+            return true;
         }
     }
     return false;
@@ -113,7 +119,7 @@ struct command command_parse(struct span line)
             return command;
         }
     }
-    if (is_http(word, command.argument)) {
+    if (is_http(word)) {
         command.verb = VERB_HTTP;
     }
     return command;

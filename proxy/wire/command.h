@@ -37,13 +37,16 @@ enum line_status {
     LINE_MORE, /* no end of line yet */
     LINE_OK,
     LINE_TOO_LONG, /* over COMMAND_LINE_MAX octets: `consumed` covers its last piece */
-    LINE_BARE_LF,  /* a line that ends in LF without CR, or holds a bare CR or a NUL */
+    LINE_BARE_LF,  /* a line that ends in LF without CR, or holds a bare CR */
+    LINE_NUL,      /* a line that holds a NUL */
+    LINE_TLS,      /* no line: a TLS handshake (RFC 8446 5.1) where one should begin */
 };
 
 /*
  * Takes the next line off the front of input. LINE_OK: *line is without CRLF, *consumed with it.
- * LINE_BARE_LF: *consumed covers the broken line up to its LF. A line that grows past the maximum
- * is thrown away piece by piece: `reader` remembers that, and LINE_TOO_LONG is told once, at its
+ * LINE_BARE_LF, LINE_NUL: *consumed covers the broken line up to its LF. LINE_TLS: *consumed covers
+ * what tells it; what follows is no SMTP. A line that grows past the maximum is thrown away piece by
+ * piece: `reader` remembers that, and LINE_TOO_LONG is told once, at its
  * end. The result does not depend on how input is cut, provided unconsumed bytes are presented
  * again.
  */

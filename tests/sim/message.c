@@ -82,7 +82,8 @@ static enum ending any_ending(struct sim *sim)
            : chance < 95 ? ENDING_RSET
            : chance < 97 ? ENDING_BODY_RESET
            : chance < 98 ? ENDING_BODY_CLOSE
-                         : ENDING_END_RESET;
+           : chance < 99 ? ENDING_END_RESET
+                         : ENDING_END_FIN_RESET;
 }
 
 struct message *message_new(struct sim *sim, unsigned id, const bool *client_closed)

@@ -59,12 +59,14 @@ enum ending {
     ENDING_BODY_RESET, /* the client goes in mid-body */
     ENDING_BODY_CLOSE,
     ENDING_END_RESET, /* the client goes behind its end of data */
+    ENDING_END_FIN_RESET, /* it half-closes behind it, and goes then */
 };
 
 struct message {
     struct sim *sim;
     unsigned id;
-    const bool *client_closed; /* the proxy has closed its client's connection */
+    const bool *client_closed; /* the proxy has closed its client's connection, or could know that
+                                  the client has reset it */
     bool null_sender, says_size, says_8bit;
     enum ending ending;
     size_t size;        /* unstuffed */

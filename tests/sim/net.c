@@ -10,6 +10,7 @@ enum link_event {
     LINK_READ,    /* the proxy's loop looks at what its kernel has */
     LINK_RST_OUT, /* the proxy's RST reaches the actor */
     LINK_RST_IN,  /* the actor's RST reaches the proxy */
+    LINK_FAILED,  /* a write to a link that was reset fails */
     LINK_LOOK,    /* whether the link is over */
 };
 
@@ -76,6 +77,10 @@ static void sim_write(struct conn *conn, struct span bytes)
     if (link->actor_open && link->actor != NULL) {
         link->actor->on_written(link->self, bytes);
     }
+    if (link->reset) {
+        link_at(link, 0, LINK_FAILED);
+        return;
+    }
     buffer_put(&link->out.queued, bytes);
     stream_fill(&link->out);
     link->out.blocked = link->out.blocked || link->out.queued.len != 0;
@@ -96,6 +101,11 @@ static bool sim_pending(struct conn *conn)
 {
     const struct link *link = (const struct link *)(const void *)conn;
     return link->arrived.len != 0 || (link->fin_arrived && !link->in.ended);
+}
+
+static bool sim_is_reset(struct conn *conn)
+{
+    return ((const struct link *)(const void *)conn)->reset;
 }
 
 static void sim_close(struct conn *conn, enum conn_close how)
@@ -129,6 +139,7 @@ static const struct conn_ops ops = {
     .unsent = sim_unsent,
     .in_flight = sim_in_flight,
     .pending = sim_pending,
+    .is_reset = sim_is_reset,
     .close = sim_close,
 };
 
@@ -245,6 +256,20 @@ static void link_lost(struct link *link)
     }
 }
 
+/* As with real sockets: a proxy that knows of the end is not told of the RST behind it. */
+static void link_is_reset(struct link *link)
+{
+    if (link->closed != NULL) {
+        *link->closed = true;
+    }
+    if (link->in.ended) {
+        sim_note(link->sim, "reset behind its end", link->id, 0);
+        link->reset = true;
+    } else {
+        link_lost(link);
+    }
+}
+
 static void link_free(struct link *link)
 {
     struct sim *sim = link->sim;
@@ -272,8 +297,11 @@ static void link_run(struct sim *sim, void *object, int kind)
         link_opens(link);
         break;
     case LINK_REFUSED:
-    case LINK_RST_IN:
+    case LINK_FAILED:
         link_lost(link);
+        break;
+    case LINK_RST_IN:
+        link_is_reset(link);
         break;
     case LINK_OUT:
         link_out(link);

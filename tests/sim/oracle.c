@@ -374,7 +374,7 @@ void message_check(struct message *message)
         check_gone(message);
     } else if (message->begun && message->end_sent && !message->settled) {
         sim->totals->gone++;
-        if (message->ending == ENDING_END_RESET) {
+        if (message->ending == ENDING_END_RESET || message->ending == ENDING_END_FIN_RESET) {
             check_gone(message);
         } else if (!sim->draining) { /* cut off, else: then there is no copy anywhere */
             sim_fail(sim, "message %u: no answer to its end", message->id);

@@ -9,8 +9,8 @@
 #include "config/text.h"
 #include "proxy/wire/command.h"
 
-/* Every line and fault of the input, as text: "[line]" "L" (too long) "B" (bare LF), then what is
- * left over. */
+/* Every line and fault of the input, as text: "[line]" "L" (too long) "B" (bare LF) "N" (NUL)
+ * "T" (TLS), then what is left over. */
 static void read_all(struct span in, const size_t *cuts, size_t count, struct text *told)
 {
     struct line_reader reader = {0};
@@ -34,6 +34,12 @@ static void read_all(struct span in, const size_t *cuts, size_t count, struct te
                 break;
             case LINE_BARE_LF:
                 text_putc(told, 'B');
+                break;
+            case LINE_NUL:
+                text_putc(told, 'N');
+                break;
+            case LINE_TLS:
+                text_putc(told, 'T');
                 break;
             case LINE_MORE:
                 break;
@@ -73,8 +79,24 @@ static void lines_end_in_crlf_only(void **state)
     lines(SPAN("\nQUIT\r\n"), "B[QUIT]");
     lines(SPAN("a\rb\r\nQUIT\r\n"), "B[QUIT]");
     lines(SPAN("a\r\r\nQUIT\r\n"), "B[QUIT]");
-    lines(SPAN("a\0b\r\nQUIT\r\n"), "B[QUIT]");
     lines(SPAN("QUIT\r"), "QUIT\r");
+}
+
+static void a_nul_is_told_from_a_bad_line_end(void **state)
+{
+    (void)state;
+    lines(SPAN("a\0b\r\nQUIT\r\n"), "N[QUIT]");
+    lines(SPAN("a\0b\nQUIT\r\n"), "B[QUIT]");
+}
+
+static void a_tls_handshake_is_no_line(void **state)
+{
+    (void)state;
+    lines(SPAN("\x16\x03\r\n"), "T[]");
+    lines(SPAN("EHLO a\r\n\x16\x03\r\n"), "[EHLO a]T[]");
+    lines(SPAN("\x16"), "\x16");
+    lines(SPAN("\x16\x04\r\n"), "[\x16\x04]");
+    lines(SPAN("a\x16\x03\r\n"), "[a\x16\x03]");
 }
 
 static void over_long_lines_are_told_once_and_thrown_away(void **state)
@@ -133,8 +155,8 @@ static void everything_else_is_unknown(void **state)
     verb(SPAN("QUITX"), VERB_UNKNOWN, "");
     verb(SPAN("\xff\xfe"), VERB_UNKNOWN, "");
     verb(SPAN(":"), VERB_UNKNOWN, "");
-    verb(SPAN("GET"), VERB_UNKNOWN, "");
-    verb(SPAN("GET mail"), VERB_UNKNOWN, "mail");
+    verb(SPAN("GETX / HTTP/1.1"), VERB_UNKNOWN, "/ HTTP/1.1");
+    verb(SPAN("RCPTTO:<a@b>"), VERB_UNKNOWN, "");
 }
 
 static void http_is_recognised(void **state)
@@ -148,6 +170,8 @@ static void http_is_recognised(void **state)
         "GET http://a/ HTTP/1.1", "GET x  http/1.1",
         "PRI * HTTP/2.0",         "Host: a",
         "User-Agent: x",          "Content-Type:",
+        "GET",                    "CONNECT x",
+        "Host:a",                 "PRI",
     };
 
     (void)state;
@@ -297,6 +321,8 @@ int main(void)
         cmocka_unit_test(over_long_lines_are_told_once_and_thrown_away),
         cmocka_unit_test(verbs_are_known_in_any_case),
         cmocka_unit_test(everything_else_is_unknown),
+        cmocka_unit_test(a_nul_is_told_from_a_bad_line_end),
+        cmocka_unit_test(a_tls_handshake_is_no_line),
         cmocka_unit_test(http_is_recognised),
         cmocka_unit_test(helo_names_are_printable_and_bounded),
         cmocka_unit_test(paths_are_taken_from_their_brackets),
