@@ -262,12 +262,26 @@ def test_an_early_talker_is_told_off(split):
 
 
 @pytest.mark.parametrize("line", ["GET / HTTP/1.1", "POST /mail HTTP/1.0", "PUT / HTTP/1.1", "HEAD / HTTP/1.1", "CONNECT a:25 HTTP/1.1",
-                                  "OPTIONS * HTTP/1.1", "Host: example.com", "User-Agent: x", "Content-Length: 5"])
+                                  "OPTIONS * HTTP/1.1", "Host: example.com", "User-Agent: x", "Content-Length: 5", "GET", "CONNECT x", "PRI", "Host:x"])
 def test_http_is_no_client_of_ours(split, line):
     with split.client(hello=None) as client:
         client.send(line + "\r\nEHLO client.test\r\n")
         assert client.reply() == "554 5.5.1"
         assert client.await_end()[0] in ("fin", "rst")
+
+
+def test_a_tls_handshake_in_clear_is_no_client_of_ours(split):
+    with split.client() as client:
+        client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)))
+        assert client.reply() == "554 5.5.1"
+        assert client.await_end()[0] in ("fin", "rst")
+    line = split.daemon.await_log("with TLS")
+    assert "event=session-dropped" in line
+
+
+def test_a_nul_is_called_by_its_name(split):
+    with split.client() as client:
+        assert "NUL" in client.cmd("NOOP \0x").text
 
 
 # Limits
