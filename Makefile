@@ -33,8 +33,8 @@ routing       := address destination dns dns_cache dns_channel dns_message excha
                  source table table_build
 tls           := policy
 proxy/wire    := body client command header received record reply server
-proxy/session := commit leg leg_open pool quota session session_command summary timers transaction \
-                 upstream world
+proxy/session := commit leg leg_open pool quota session session_command shared summary timers \
+                 transaction upstream world
 proxy/net     := conn listener net
 proxy/daemon  := control control_ask daemon log notify pid_file prepare privileges readable reload \
                  sockets status worker
@@ -42,7 +42,7 @@ proxy/cli     := ask check explain healthcheck import options quote reload route
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message explain header \
                  hosts import log net_address nexthop privileges quota received record relay reply \
-                 resolver route server sorter source span table text timers yaml
+                 resolver route server shared sorter source span table text timers yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli

@@ -116,6 +116,20 @@ static void net_resolve_cancel(struct world *world, struct resolution *resolutio
     free(resolution);
 }
 
+/* ---- calls of other worlds ---- */
+
+static void on_wake(uv_async_t *wake)
+{
+    struct net *net = wake->data;
+    net_enter(net);
+    world_woken(&net->world);
+}
+
+static void net_wake(struct world *world)
+{
+    uv_async_send(&((struct net *)(void *)world)->wake);
+}
+
 /* ---- clock, randomness, log ---- */
 
 static time_t net_wall(struct world *world)
@@ -145,6 +159,7 @@ static const struct world_ops net_ops = {
     .resolve = net_resolve,
     .resolve_ptr = net_resolve_ptr,
     .resolve_cancel = net_resolve_cancel,
+    .wake = net_wake,
     .wall = net_wall,
     .random = net_random,
     .log = net_log,
@@ -157,8 +172,15 @@ bool net_init(struct net *net, uv_loop_t *loop, const struct net_options *option
     *net = (struct net){.loop = loop, .options = *options, .random = options->seed};
     net->timer_due = UINT64_MAX;
     net->read_buffer = malloc(CONN_HELD);
-    if (net->read_buffer == NULL ||
-        !world_init(&net->world, &net_ops, options->policy, options->shared)) {
+    if (net->read_buffer == NULL || uv_async_init(loop, &net->wake, on_wake) != 0) {
+        free(net->read_buffer);
+        return false;
+    }
+    net->wake.data = net;
+    uv_unref((uv_handle_t *)&net->wake);
+    if (!world_init(&net->world, &net_ops, options->policy, options->shared)) {
+        uv_close((uv_handle_t *)&net->wake, NULL);
+        uv_run(loop, UV_RUN_DEFAULT);
         free(net->read_buffer);
         return false;
     }
@@ -192,6 +214,7 @@ void net_release(struct net *net)
 {
     uv_close((uv_handle_t *)&net->prepare, NULL);
     uv_close((uv_handle_t *)&net->timer, NULL);
+    uv_close((uv_handle_t *)&net->wake, NULL);
     uv_run(net->loop, UV_RUN_DEFAULT);
     world_release(&net->world);
     free(net->read_buffer);

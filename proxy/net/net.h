@@ -34,6 +34,7 @@ struct net {
     uv_loop_t *loop;
     uv_prepare_t prepare;
     uv_timer_t timer;
+    uv_async_t wake;
     uint64_t timer_due;
     char *read_buffer;
     struct net_conn *active; /* have output to flush or an event to be told */
@@ -48,7 +49,8 @@ bool net_init(struct net *net, uv_loop_t *loop, const struct net_options *option
 
 /* When no session is left: ends what is idle; uv_run returns when all has been said. */
 void net_close(struct net *net);
-/* After uv_run has returned: closes the last handles and frees everything. */
+/* After uv_run has returned, here and for every other net of the same `shared`: closes the last
+ * handles and frees everything. */
 void net_release(struct net *net);
 
 /* A new policy and resolver configuration, after a reload. */

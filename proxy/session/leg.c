@@ -402,7 +402,7 @@ static void on_due(void *owner)
     if (leg->state == LEG_IS_TAKING && leg_taken(leg) != leg->taken) {
         leg_watch_pace(leg); /* slow, but it moves */
     } else if (leg->state == LEG_IS_QUEUED) {
-        leg_fail_with(leg, 451, "4.3.2", "all connections are in use");
+        leg_no_place(leg);
     } else {
         leg_fail_with(leg, 451, leg->state < LEG_IS_STARTING ? "4.4.1" : "4.4.2", "timed out");
     }

@@ -6,6 +6,9 @@
 
 /* How long a leg waits for one of `max-connections` (design: section 6), milliseconds. */
 #define SLOT_WAIT 10000
+/* And one whose transaction holds another leg, for a connection that carries nothing to end, here
+ * or in another world: a matter of a round trip, so that nobody is kept from what is held. */
+#define SPARE_WAIT 1000
 
 static void leg_try_next(struct leg *leg);
 
@@ -32,8 +35,7 @@ static bool leg_take_connection(struct leg *leg)
         return true;
     }
     quota_cell cell =
-        quota_take(world->shared->endpoints, &key.address, (size_t)net_address_length(&key.address),
-                   leg->relay->max_connections);
+        shared_count(world->shared->endpoints, &key.address, leg->relay->max_connections);
     if (cell == QUOTA_NONE) {
         return false;
     }
@@ -44,6 +46,16 @@ static bool leg_take_connection(struct leg *leg)
     }
     leg->state = LEG_IS_CONNECTING;
     return true;
+}
+
+/* All places stayed taken for as long as the leg may wait. */
+void leg_no_place(struct leg *leg)
+{
+    if (leg->may_wait) {
+        leg_fail_with(leg, 451, "4.3.2", "all connections are in use");
+    } else {
+        leg_fail_with(leg, 452, "4.5.3", "all connections are in use; send this one separately");
+    }
 }
 
 /* pool_waiter's view of it. While it waits, the time-out is that of waiting. */
@@ -58,9 +70,27 @@ static bool on_place(void *owner)
     return false;
 }
 
-static void leg_connect(struct leg *leg)
+static void leg_wait_for_place(struct leg *leg)
 {
     struct world *world = world_of(leg);
+    const struct net_address *address = &leg->addresses[leg->address_next].address;
+    uint64_t wait = leg->may_wait ? SLOT_WAIT : SPARE_WAIT;
+    if (!leg->may_wait && shared_counted(world->shared->spare, address) == 0) {
+        leg_no_place(leg);
+        return;
+    }
+    leg->state = LEG_IS_QUEUED;
+    leg->no_pool = true; /* none is put there while somebody waits */
+    leg->waiter.try = on_place;
+    leg->waiter.owner = leg;
+    if (world->now + wait < leg->deadline) {
+        leg_arm(leg, wait);
+    }
+    pool_wait(world->pool, &leg->waiter, address);
+}
+
+static void leg_connect(struct leg *leg)
+{
     for (size_t i = 0; i < leg->context->policy->own_count; i++) {
         if (net_address_equal(&leg->addresses[leg->address_next].address,
                               &leg->context->policy->own[i])) {
@@ -71,18 +101,7 @@ static void leg_connect(struct leg *leg)
     if (leg_take_connection(leg)) {
         return;
     }
-    if (!leg->may_wait) {
-        leg_fail_with(leg, 452, "4.5.3", "all connections are in use; send this one separately");
-        return;
-    }
-    leg->state = LEG_IS_QUEUED;
-    leg->no_pool = true; /* none is put there while somebody waits */
-    leg->waiter.try = on_place;
-    leg->waiter.owner = leg;
-    if (world->now + SLOT_WAIT < leg->deadline) {
-        leg_arm(leg, SLOT_WAIT);
-    }
-    pool_wait(world->pool, &leg->waiter);
+    leg_wait_for_place(leg);
 }
 
 static bool leg_keep_addresses(struct leg *leg, const struct resolver_address *addresses,

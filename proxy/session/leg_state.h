@@ -68,6 +68,8 @@ void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const c
 
 /* leg_open.c: from the relay's first next hop; ends in leg_go_on or leg_fail. */
 void leg_open(struct leg *leg);
+/* All of the endpoint's places are taken. */
+void leg_no_place(struct leg *leg);
 /* The address at hand did not answer as section 6 has it: the next one, else 451 4.4.1. */
 void leg_unavailable(struct leg *leg, const char *why);
 

@@ -9,13 +9,15 @@
 #define POOL_BUCKETS 256
 /* Idle connections kept by one world; beyond it the one just given is ended instead. */
 #define POOL_IDLE_MAX 512
-/* Milliseconds: how often waiting legs of this world look for a place that another world freed. */
+/* Milliseconds: how often waiting legs look for a place at the latest, though others call them; how
+ * long at least between two looks for what has been idle too long. */
 #define POOL_RETRY 50
-#define POOL_SWEEP 1000
+#define POOL_SWEEP 100
 
 struct pool {
     struct world *world;
     struct upstream *buckets[POOL_BUCKETS];
+    struct upstream *leaving; /* have said QUIT */
     size_t idle;
     struct pool_waiter *first, *last;
     struct timer timer;
@@ -38,63 +40,158 @@ static bool key_equal(const struct upstream_key *a, const struct upstream_key *b
            net_address_equal(&a->address, &b->address);
 }
 
-static void pool_unlink(struct pool *pool, struct upstream *up)
+static void pool_count_idle(struct pool *pool, size_t idle)
+{
+    pool->idle = idle;
+    atomic_store(&pool->world->entry->idle, (unsigned)idle);
+}
+
+static void pool_link(struct upstream **head, struct upstream *up)
 {
     struct upstream_links *links = upstream_links(up);
-    if (links->previous != NULL) {
-        upstream_links(links->previous)->next = links->next;
-    } else {
-        *bucket_of(pool, upstream_key(up)) = links->next;
+    links->head = head;
+    links->previous = NULL;
+    links->next = *head;
+    if (*head != NULL) {
+        upstream_links(*head)->previous = up;
     }
+    *head = up;
+}
+
+static void pool_unlink(struct upstream *up)
+{
+    struct upstream_links *links = upstream_links(up);
+    *(links->previous != NULL ? &upstream_links(links->previous)->next : links->head) = links->next;
     if (links->next != NULL) {
         upstream_links(links->next)->previous = links->previous;
     }
-    *links = (struct upstream_links){0};
-    pool->idle--;
+    links->head = NULL;
 }
 
-static void pool_arm(struct pool *pool)
+/* Carries nothing from here on, until pool_carries. */
+static void pool_is_spare(struct pool *pool, struct upstream *up)
 {
-    struct timers *timers = &pool->world->timers;
-    if (pool->first != NULL) {
-        timer_set(timers, &pool->timer, pool->world->now + POOL_RETRY);
-    } else if (pool->idle != 0) {
-        /* Someone in another world may wait for the place that an idle connection takes here. */
-        timer_set(timers, &pool->timer, pool->world->now + POOL_SWEEP);
-    } else {
-        timer_stop(timers, &pool->timer);
+    upstream_links(up)->spare =
+        shared_count(pool->world->shared->spare, &upstream_key(up)->address, UINT32_MAX);
+}
+
+static void pool_carries(struct pool *pool, struct upstream *up)
+{
+    quota_give(pool->world->shared->spare, upstream_links(up)->spare);
+}
+
+static void pool_take_out(struct pool *pool, struct upstream *up)
+{
+    pool_unlink(up);
+    pool_carries(pool, up);
+    pool_count_idle(pool, pool->idle - 1);
+}
+
+/* The pool as owner of a connection that is leaving: it has left. */
+static void on_leave_event(void *owner, const struct upstream_event *event)
+{
+    struct upstream *up = owner;
+    if (event->kind == UPSTREAM_LOST) {
+        pool_unlink(up);
+        pool_carries(upstream_world(up)->pool, up);
     }
 }
 
-static void pool_sweep(struct pool *pool)
+static void pool_dismiss(struct pool *pool, struct upstream *up)
 {
-    bool wanted = atomic_load_explicit(&pool->world->shared->waiting, memory_order_relaxed) != 0;
+    if (pool->world->draining) { /* nobody wants its place any more */
+        upstream_quit(up);
+        return;
+    }
+    pool_is_spare(pool, up);
+    pool_link(&pool->leaving, up);
+    upstream_adopt(up, upstream_policy(up), on_leave_event, up);
+    upstream_leave(up);
+}
+
+static bool is_anyone_waiting(const struct pool *pool)
+{
+    return atomic_load(&pool->world->shared->waiting) != 0;
+}
+
+/* How many wait, in all worlds, for a connection to where this one leads. */
+static unsigned pool_wanted(const struct pool *pool, const struct upstream *up)
+{
+    return is_anyone_waiting(pool)
+               ? shared_counted(pool->world->shared->wanted, &upstream_key(up)->address)
+               : 0;
+}
+
+static uint64_t idle_until(struct upstream *up)
+{
+    return upstream_links(up)->since + upstream_policy(up)->config->timeouts.pool_idle;
+}
+
+/* Ends what has been idle too long, and of each endpoint that is waited for as many as wait. Tells
+ * when the next is due. */
+static uint64_t pool_sweep(struct pool *pool)
+{
+    uint64_t due = UINT64_MAX;
     for (size_t i = 0; i < POOL_BUCKETS && pool->idle != 0; i++) {
         struct upstream *next = NULL;
+        unsigned given = 0; /* in this bucket: one that holds several endpoints may give too few */
         for (struct upstream *up = pool->buckets[i]; up != NULL; up = next) {
-            struct upstream_links *links = upstream_links(up);
-            uint64_t keep = upstream_policy(up)->config->timeouts.pool_idle;
-            next = links->next;
-            if (wanted || pool->world->now - links->since >= keep) {
-                pool_unlink(pool, up);
-                upstream_quit(up);
+            bool wanted = pool_wanted(pool, up) > given;
+            next = upstream_links(up)->next;
+            if (wanted || idle_until(up) <= pool->world->now) {
+                given += wanted;
+                pool_take_out(pool, up);
+                pool_dismiss(pool, up);
+            } else if (idle_until(up) < due) {
+                due = idle_until(up);
             }
         }
     }
+    return due;
 }
 
-static void on_due(void *owner)
+static void pool_try(struct pool *pool)
 {
-    struct pool *pool = owner;
     struct pool_waiter *next = NULL;
-    pool_sweep(pool);
     for (struct pool_waiter *waiter = pool->first; waiter != NULL; waiter = next) {
         next = waiter->next;
         if (waiter->try(waiter->owner)) {
             pool_leave(pool, waiter);
         }
     }
-    pool_arm(pool);
+}
+
+static void pool_run(struct pool *pool)
+{
+    struct timers *timers = &pool->world->timers;
+    uint64_t now = pool->world->now;
+    uint64_t due = pool_sweep(pool);
+    pool_try(pool);
+    if (pool->first != NULL) {
+        timer_set(timers, &pool->timer, now + POOL_RETRY);
+    } else if (pool->idle != 0) {
+        timer_set(timers, &pool->timer, due > now + POOL_SWEEP ? due : now + POOL_SWEEP);
+    } else {
+        timer_stop(timers, &pool->timer);
+    }
+}
+
+static void on_due(void *owner)
+{
+    pool_run(owner);
+}
+
+void pool_woken(struct pool *pool)
+{
+    pool_run(pool);
+}
+
+/* At the latest then. */
+static void pool_arm(struct pool *pool, uint64_t due)
+{
+    if (!timer_is_set(&pool->timer) || pool->timer.due > due) {
+        timer_set(&pool->world->timers, &pool->timer, due);
+    }
 }
 
 struct pool *pool_new(struct world *world)
@@ -113,9 +210,15 @@ void pool_close_idle(struct pool *pool)
     for (size_t i = 0; i < POOL_BUCKETS; i++) {
         while (pool->buckets[i] != NULL) {
             struct upstream *up = pool->buckets[i];
-            pool_unlink(pool, up);
+            pool_take_out(pool, up);
             upstream_quit(up);
         }
+    }
+    while (pool->leaving != NULL) {
+        struct upstream *up = pool->leaving;
+        pool_unlink(up);
+        pool_carries(pool, up);
+        upstream_quit(up);
     }
 }
 
@@ -132,7 +235,7 @@ struct upstream *pool_take(struct pool *pool, const struct upstream_key *key)
 {
     for (struct upstream *up = *bucket_of(pool, key); up != NULL; up = upstream_links(up)->next) {
         if (key_equal(upstream_key(up), key)) {
-            pool_unlink(pool, up);
+            pool_take_out(pool, up);
             stats_add(pool->world->stats, STAT_UPSTREAMS_REUSED, 1);
             return up;
         }
@@ -145,29 +248,29 @@ static void on_idle_event(void *owner, const struct upstream_event *event)
 {
     struct upstream *up = owner;
     if (event->kind != UPSTREAM_ROOM) {
-        pool_unlink(upstream_world(up)->pool, up);
+        pool_take_out(upstream_world(up)->pool, up);
     }
 }
 
 static void pool_keep(struct pool *pool, struct upstream *up)
 {
-    bool wanted = atomic_load_explicit(&pool->world->shared->waiting, memory_order_relaxed) != 0;
-    if (upstream_worn(up) || wanted || pool->world->draining || pool->idle >= POOL_IDLE_MAX) {
-        upstream_quit(up);
+    if (upstream_worn(up) || pool->world->draining || pool->idle >= POOL_IDLE_MAX ||
+        upstream_policy(up)->config->timeouts.pool_idle == 0) {
+        pool_dismiss(pool, up);
         return;
     }
-    struct upstream **bucket = bucket_of(pool, upstream_key(up));
-    struct upstream_links *links = upstream_links(up);
-    *links = (struct upstream_links){.next = *bucket, .since = pool->world->now};
-    if (*bucket != NULL) {
-        upstream_links(*bucket)->previous = up;
-    }
-    *bucket = up;
-    pool->idle++;
     upstream_adopt(up, upstream_policy(up), on_idle_event, up);
-    if (!timer_is_set(&pool->timer)) {
-        pool_arm(pool);
+    upstream_links(up)->since = pool->world->now;
+    pool_link(bucket_of(pool, upstream_key(up)), up);
+    pool_is_spare(pool, up);
+    pool_count_idle(pool, pool->idle + 1);
+    atomic_thread_fence(memory_order_seq_cst); /* see shared_wake_idle */
+    if (pool_wanted(pool, up) != 0) {
+        pool_take_out(pool, up);
+        pool_dismiss(pool, up);
+        return;
     }
+    pool_arm(pool, idle_until(up));
 }
 
 /* The pool as owner of a connection that is being reset: kept once it is clean; lost, it is gone.
@@ -192,13 +295,18 @@ void pool_put(struct pool *pool, struct upstream *up)
 
 void pool_freed(struct pool *pool)
 {
-    if (pool != NULL && pool->first != NULL) {
-        timer_set(&pool->world->timers, &pool->timer, pool->world->now);
+    if (pool == NULL) {
+        return;
     }
+    if (pool->first != NULL) {
+        pool_arm(pool, pool->world->now);
+    }
+    shared_wake_waiting(pool->world->shared, pool->world->entry);
 }
 
-void pool_wait(struct pool *pool, struct pool_waiter *waiter)
+void pool_wait(struct pool *pool, struct pool_waiter *waiter, const struct net_address *endpoint)
 {
+    struct shared *shared = pool->world->shared;
     waiter->waiting = true;
     waiter->next = NULL;
     waiter->previous = pool->last;
@@ -208,8 +316,15 @@ void pool_wait(struct pool *pool, struct pool_waiter *waiter)
         pool->first = waiter;
     }
     pool->last = waiter;
-    atomic_fetch_add_explicit(&pool->world->shared->waiting, 1, memory_order_relaxed);
-    pool_arm(pool);
+    waiter->wanted = shared_count(shared->wanted, endpoint, UINT32_MAX);
+    atomic_fetch_add(&shared->waiting, 1);
+    atomic_fetch_add(&pool->world->entry->waiting, 1);
+    if (shared_counted(shared->spare, endpoint) != 0) {
+        shared_wake_idle(shared, pool->world->entry);
+    }
+    /* At once: one that lies idle here is given up, and a place may have been given back meanwhile.
+     */
+    pool_arm(pool, pool->world->now);
 }
 
 void pool_leave(struct pool *pool, struct pool_waiter *waiter)
@@ -220,7 +335,9 @@ void pool_leave(struct pool *pool, struct pool_waiter *waiter)
     *(waiter->previous != NULL ? &waiter->previous->next : &pool->first) = waiter->next;
     *(waiter->next != NULL ? &waiter->next->previous : &pool->last) = waiter->previous;
     waiter->waiting = false;
-    atomic_fetch_sub_explicit(&pool->world->shared->waiting, 1, memory_order_relaxed);
+    quota_give(pool->world->shared->wanted, waiter->wanted);
+    atomic_fetch_sub(&pool->world->shared->waiting, 1);
+    atomic_fetch_sub(&pool->world->entry->waiting, 1);
 }
 
 size_t pool_idle(const struct pool *pool)

@@ -3,7 +3,8 @@
  * sections 5, 6).
  *
  * `max-connections` counts over all worlds (shared->endpoints), idle connections included; so while
- * anybody waits anywhere, idle connections are not kept.
+ * anybody waits for an endpoint, in any world, idle connections to it are not kept: who begins to
+ * wait wakes the other worlds, and they give theirs up.
  */
 #ifndef SPLITMX_PROXY_SESSION_POOL_H
 #define SPLITMX_PROXY_SESSION_POOL_H
@@ -23,8 +24,11 @@ struct upstream *pool_take(struct pool *pool, const struct upstream_key *key);
  * it with QUIT. */
 void pool_put(struct pool *pool, struct upstream *upstream);
 
-/* A connection has given its place back: those who wait may try. */
+/* A connection has given its place back: those who wait may try, here and in other worlds. */
 void pool_freed(struct pool *pool);
+
+/* Another world waits, or has given a place back. */
+void pool_woken(struct pool *pool);
 
 /* One who waits: `try` is called from the loop until it returns true or pool_leave. */
 struct pool_waiter {
@@ -32,8 +36,9 @@ struct pool_waiter {
     bool (*try)(void *owner);
     void *owner;
     bool waiting;
+    quota_cell wanted;
 };
-void pool_wait(struct pool *pool, struct pool_waiter *waiter);
+void pool_wait(struct pool *pool, struct pool_waiter *waiter, const struct net_address *endpoint);
 void pool_leave(struct pool *pool, struct pool_waiter *waiter);
 
 size_t pool_idle(const struct pool *pool);

@@ -217,7 +217,8 @@ static bool read_command(struct session *s, struct span input)
         session_say(s, 500, "5.5.2", "A NUL in a command");
         break;
     case LINE_TLS:
-        session_dismiss(s, 554, "5.5.1", "SMTP begins in clear here, not with TLS", "session-dropped");
+        session_dismiss(s, 554, "5.5.1", "SMTP begins in clear here, not with TLS",
+                        "session-dropped");
         break;
     }
     if (s->conn != NULL) {
@@ -278,8 +279,8 @@ static bool is_idle(const struct session *s)
  * answered, the outcome of its message too. Over once nothing of that is left. */
 static bool is_through(const struct session *s)
 {
-    if (!s->eof || (s->conn->ops->peek(s->conn).len != 0 &&
-                    s->conn->ops->unsent(s->conn) > CONN_ROOM)) {
+    if (!s->eof ||
+        (s->conn->ops->peek(s->conn).len != 0 && s->conn->ops->unsent(s->conn) > CONN_ROOM)) {
         return false;
     }
     switch (s->state) {

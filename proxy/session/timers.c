@@ -18,18 +18,12 @@ void timers_release(struct timers *timers)
     timers_init(timers);
 }
 
-bool timers_reserve(struct timers *timers, size_t count)
+/* Room for one more; false when memory is short. */
+static bool timers_grow(struct timers *timers)
 {
-    size_t cap = timers->cap < 16 ? 16 : timers->cap;
-
-    if (count <= timers->cap) {
+    size_t cap = timers->cap == 0 ? 16 : timers->cap * 2;
+    if (timers->count < timers->cap) {
         return true;
-    }
-    while (cap < count) {
-        if (cap > SIZE_MAX / 2 / sizeof *timers->heap) {
-            return false;
-        }
-        cap *= 2;
     }
     struct timer **heap = realloc(timers->heap, cap * sizeof *heap);
     if (heap == NULL) {
@@ -77,7 +71,7 @@ void timer_set(struct timers *timers, struct timer *timer, uint64_t due)
     timer->due = due;
     if (timer->place == 0) {
         /* A deadline that is lost would leave a peer waiting for ever: better no process. */
-        if (!timers_reserve(timers, timers->count + 1)) {
+        if (!timers_grow(timers)) {
             abort();
         }
         timer->place = ++timers->count;

@@ -26,17 +26,14 @@ struct timers {
 void timers_init(struct timers *timers);
 void timers_release(struct timers *timers);
 
-/* Sets or moves. Cannot fail within what timers_reserve made room for; beyond it the heap grows,
- * and the process aborts when there is no memory for that. */
+/* Sets or moves. The heap grows with the timers; the process aborts when there is no memory for
+ * that. */
 void timer_set(struct timers *timers, struct timer *timer, uint64_t due);
 void timer_stop(struct timers *timers, struct timer *timer);
 static inline bool timer_is_set(const struct timer *timer)
 {
     return timer->place != 0;
 }
-
-/* Makes room for `count` timers in all; false when memory is short. */
-bool timers_reserve(struct timers *timers, size_t count);
 
 /* When the next is due; UINT64_MAX when none is set. */
 uint64_t timers_next(const struct timers *timers);

@@ -103,6 +103,7 @@ static enum upstream_command command_of(enum client_state state)
     case CLIENT_BODY:
     case CLIENT_END:
     case CLIENT_RSET:
+    case CLIENT_QUIT:
     case CLIENT_CLOSED:
     case CLIENT_STATES:
         break;
@@ -152,6 +153,12 @@ static void upstream_set_deadline(struct upstream *up)
         break;
     case CLIENT_RSET:
         wait = timeouts->connect;
+        break;
+    case CLIENT_QUIT:
+        if (timer_is_set(&up->timer)) {
+            return; /* words do not prolong it */
+        }
+        wait = UPSTREAM_LEAVE;
         break;
     case CLIENT_READY:
     case CLIENT_MAIL:
@@ -239,6 +246,10 @@ static void upstream_step(struct upstream *up, enum client_event event)
     case CLIENT_DO_REFUSED:
         upstream_close(up, CONN_FLUSH);
         upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_REFUSED, .reply = &up->reply});
+        break;
+    case CLIENT_DO_LEAVE:
+        upstream_close(up, CONN_FLUSH);
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_LOST, .why = "it has ended"});
         break;
     case CLIENT_DO_LOST:
         upstream_close(up, CONN_RESET);
@@ -444,12 +455,18 @@ void upstream_reset(struct upstream *up)
     upstream_close(up, CONN_RESET);
 }
 
+void upstream_leave(struct upstream *up)
+{
+    upstream_say(up, SPAN("QUIT\r\n"));
+    upstream_set_state(up, CLIENT_QUIT);
+}
+
 void upstream_quit(struct upstream *up)
 {
-    if (up->conn != NULL) {
+    if (up->state != CLIENT_QUIT) {
         upstream_say(up, SPAN("QUIT\r\n"));
-        upstream_close(up, CONN_FLUSH);
     }
+    upstream_close(up, CONN_FLUSH);
 }
 
 bool upstream_owes(const struct upstream *up)
@@ -471,6 +488,7 @@ bool upstream_owes(const struct upstream *up)
     case CLIENT_DATA:
     case CLIENT_END:
     case CLIENT_RSET:
+    case CLIENT_QUIT:
     case CLIENT_STATES:
         break;
     }

@@ -94,7 +94,14 @@ bool upstream_is_ready(
 /* RST: the upstream has nothing of what was not committed. */
 void upstream_reset(struct upstream *upstream);
 
-/* QUIT and close, for connections that owe nothing (the pool's way out). */
+/*
+ * The pool's ways out, for connections that owe nothing. leave: QUIT, and the place at the endpoint
+ * is given back when the upstream has ended its side (or after UPSTREAM_LEAVE), so that it never
+ * has more connections than allowed; UPSTREAM_LOST follows. quit: QUIT and close at once; also for
+ * one that is leaving.
+ */
+#define UPSTREAM_LEAVE 2000 /* milliseconds */
+void upstream_leave(struct upstream *upstream);
 void upstream_quit(struct upstream *upstream);
 
 bool upstream_owes(const struct upstream *upstream); /* an answer is outstanding */
@@ -104,10 +111,11 @@ struct policy *upstream_policy(const struct upstream *upstream);
 struct world *upstream_world(const struct upstream *upstream);
 const struct upstream_key *upstream_key(const struct upstream *upstream);
 
-/* For the pool: its list of idle connections. */
+/* For the pool: the list that an idle or leaving connection is in. */
 struct upstream_links {
-    struct upstream *next, *previous;
+    struct upstream *next, *previous, **head;
     uint64_t since;
+    quota_cell spare; /* its place among those that carry nothing */
 };
 struct upstream_links *upstream_links(struct upstream *upstream);
 

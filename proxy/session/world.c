@@ -15,7 +15,8 @@ bool world_init(struct world *world, const struct world_ops *ops, struct policy 
     timers_init(&world->timers);
     world->stats = calloc(1, sizeof *world->stats);
     world->pool = pool_new(world);
-    if (world->stats == NULL || world->pool == NULL) {
+    world->entry = shared_enter(shared, world);
+    if (world->stats == NULL || world->pool == NULL || world->entry == NULL) {
         world_release(world);
         return false;
     }
@@ -28,6 +29,7 @@ void world_release(struct world *world)
     world->pool = NULL;
     pool_free(pool);
     world_settle(world);
+    shared_leave(world->entry);
     timers_release(&world->timers);
     free(world->stats);
     policy_unref(world->policy);
@@ -60,6 +62,11 @@ void world_settle(struct world *world)
     }
 }
 
+void world_woken(struct world *world)
+{
+    pool_woken(world->pool);
+}
+
 static void on_drain_due(void *owner)
 {
     struct world *world = owner;
@@ -81,24 +88,4 @@ void world_drain(struct world *world, uint64_t deadline)
     world->drain.on_due = on_drain_due;
     world->drain.owner = world;
     timer_set(&world->timers, &world->drain, deadline);
-}
-
-bool shared_init(struct shared *shared, unsigned connections, uint64_t seed)
-{
-    *shared = (struct shared){
-        .clients = quota_new(connections, seed),
-        .endpoints = quota_new(SHARED_ENDPOINTS, seed + 1),
-    };
-    if (shared->clients == NULL || shared->endpoints == NULL) {
-        shared_release(shared);
-        return false;
-    }
-    return true;
-}
-
-void shared_release(struct shared *shared)
-{
-    quota_free(shared->clients);
-    quota_free(shared->endpoints);
-    *shared = (struct shared){0};
 }

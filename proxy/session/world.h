@@ -94,6 +94,9 @@ struct world_ops {
                                       void (*callback)(void *, const char *name), void *context);
     void (*resolve_cancel)(struct world *world, struct resolution *resolution);
 
+    /* From any thread: has world_woken run in the world's own, soon. */
+    void (*wake)(struct world *world);
+
     time_t (*wall)(struct world *world);
     uint64_t (*random)(struct world *world);
 
@@ -113,6 +116,7 @@ struct deferred {
 
 struct policy;
 struct shared;
+struct shared_world;
 struct pool;
 struct stats;
 struct session;
@@ -124,6 +128,7 @@ struct world {
     struct policy
         *policy; /* in force for new transactions; one reference held (world_set_policy) */
     struct shared *shared;
+    struct shared_world *entry; /* its own in `shared` */
     struct pool *pool;
     struct stats *stats;
     struct session *sessions; /* all of them, linked */
@@ -133,15 +138,20 @@ struct world {
     struct timer drain; /* when sessions are cut */
 };
 
-/* False when memory is short. `shared` must outlive the world. */
+/* False when memory is short, or `shared` has no room for another. `shared` must outlive the world.
+ */
 bool world_init(struct world *world, const struct world_ops *ops, struct policy *policy,
                 struct shared *shared);
-/* When no session is left: closes the pool, runs world_settle and lets the policy go. */
+/* When no session is left, and no other world of `shared` runs: closes the pool, runs world_settle
+ * and lets the policy go. */
 void world_release(struct world *world);
 
 void world_set_policy(struct world *world, struct policy *policy);
 void world_defer(struct world *world, struct deferred *deferred);
 void world_settle(struct world *world);
+/* Another world wants a connection that may lie idle here, or has given back what is awaited here.
+ */
+void world_woken(struct world *world);
 
 /* Stops taking work: idle sessions get 421 4.3.2 now, the others when their transaction ends; at
  * `deadline` (milliseconds, as now) those not yet committing are cut with 421. */

@@ -24,6 +24,7 @@ enum client_state {
     CLIENT_BODY, /* owes nothing; takes the message */
     CLIENT_END,  /* reply to end-of-data */
     CLIENT_RSET,
+    CLIENT_QUIT, /* its end, and until then perhaps the reply to QUIT */
     CLIENT_CLOSED,
     CLIENT_STATES
 };
@@ -53,6 +54,7 @@ enum client_action {
     CLIENT_DO_ANSWER_LAST, /* as ANSWER; the upstream is closing (421) */
     CLIENT_DO_UNAVAILABLE, /* design: section 6 */
     CLIENT_DO_REFUSED,     /* answered, but not so as to count as unavailable */
+    CLIENT_DO_LEAVE,       /* QUIT was said and heard: close in order */
     CLIENT_DO_LOST,        /* lost while something was owed, or out of order */
 };
 

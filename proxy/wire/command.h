@@ -45,10 +45,9 @@ enum line_status {
 /*
  * Takes the next line off the front of input. LINE_OK: *line is without CRLF, *consumed with it.
  * LINE_BARE_LF, LINE_NUL: *consumed covers the broken line up to its LF. LINE_TLS: *consumed covers
- * what tells it; what follows is no SMTP. A line that grows past the maximum is thrown away piece by
- * piece: `reader` remembers that, and LINE_TOO_LONG is told once, at its
- * end. The result does not depend on how input is cut, provided unconsumed bytes are presented
- * again.
+ * what tells it; what follows is no SMTP. A line that grows past the maximum is thrown away piece
+ * by piece: `reader` remembers that, and LINE_TOO_LONG is told once, at its end. The result does
+ * not depend on how input is cut, provided unconsumed bytes are presented again.
  */
 struct line_reader {
     bool skipping; /* inside an over-long line */

@@ -58,7 +58,7 @@ enum ending {
     ENDING_RSET,       /* given up before DATA */
     ENDING_BODY_RESET, /* the client goes in mid-body */
     ENDING_BODY_CLOSE,
-    ENDING_END_RESET, /* the client goes behind its end of data */
+    ENDING_END_RESET,     /* the client goes behind its end of data */
     ENDING_END_FIN_RESET, /* it half-closes behind it, and goes then */
 };
 

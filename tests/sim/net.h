@@ -47,8 +47,8 @@ struct link {
     unsigned delay;
     const struct link_actor *actor;
     void *self;
-    bool *closed; /* set when the proxy closes its end, or its kernel knows that the actor has reset;
-                     NULL: nobody wants to know */
+    bool *closed; /* set when the proxy closes its end, or its kernel knows that the actor has
+                     reset; NULL: nobody wants to know */
     bool reset;   /* after its end was told: no event tells the proxy */
     struct server *server; /* of an outgoing link that will be established */
 };

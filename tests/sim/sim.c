@@ -245,7 +245,9 @@ static void sim_check_released(struct sim *sim)
 {
     for (unsigned i = 0; i < sim->relay_count; i++) {
         const struct net_address *address = &sim->servers[i].address;
-        if (quota_count(sim->shared.endpoints, address, net_address_length(address)) != 0) {
+        if (shared_counted(sim->shared.endpoints, address) != 0 ||
+            shared_counted(sim->shared.spare, address) != 0 ||
+            shared_counted(sim->shared.wanted, address) != 0) {
             sim_fail(sim, "a place at upstream %u was not given back", i);
         }
     }

@@ -119,6 +119,12 @@ static void world_resolve_cancel(struct world *world, struct resolution *resolut
 
 /* ---- the rest ---- */
 
+/* There is one world only. */
+static void world_wake(struct world *world)
+{
+    sim_fail(sim_of(world), "woken by another world");
+}
+
 static time_t world_wall(struct world *world)
 {
     return (time_t)(1700000000 + world->now / 1000);
@@ -145,6 +151,7 @@ const struct world_ops sim_world_ops = {
     .resolve = world_resolve,
     .resolve_ptr = world_resolve_ptr,
     .resolve_cancel = world_resolve_cancel,
+    .wake = world_wake,
     .wall = world_wall,
     .random = world_random,
     .log = world_log,

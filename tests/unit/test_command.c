@@ -162,16 +162,26 @@ static void everything_else_is_unknown(void **state)
 static void http_is_recognised(void **state)
 {
     static const char *const requests[] = {
-        "GET / HTTP/1.1",         "get /x",
-        "POST /a?b HTTP/1.0",     "PUT /a HTTP/1.1",
-        "HEAD / HTTP/1.1",        "OPTIONS * HTTP/1.1",
-        "CONNECT a:25 HTTP/1.1",  "DELETE /a HTTP/1.1",
-        "TRACE / HTTP/1.1",       "PATCH / HTTP/1.1",
-        "GET http://a/ HTTP/1.1", "GET x  http/1.1",
-        "PRI * HTTP/2.0",         "Host: a",
-        "User-Agent: x",          "Content-Type:",
-        "GET",                    "CONNECT x",
-        "Host:a",                 "PRI",
+        "GET / HTTP/1.1",
+        "get /x",
+        "POST /a?b HTTP/1.0",
+        "PUT /a HTTP/1.1",
+        "HEAD / HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "CONNECT a:25 HTTP/1.1",
+        "DELETE /a HTTP/1.1",
+        "TRACE / HTTP/1.1",
+        "PATCH / HTTP/1.1",
+        "GET http://a/ HTTP/1.1",
+        "GET x  http/1.1",
+        "PRI * HTTP/2.0",
+        "Host: a",
+        "User-Agent: x",
+        "Content-Type:",
+        "GET",
+        "CONNECT x",
+        "Host:a",
+        "PRI",
     };
 
     (void)state;

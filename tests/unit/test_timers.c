@@ -126,25 +126,6 @@ static void a_callback_may_set_and_stop(void **state)
     timers_release(&timers);
 }
 
-static void reserved_room_is_not_moved_by_setting(void **state)
-{
-    static struct probe probes[MANY];
-    struct timers timers;
-
-    (void)state;
-    timers_init(&timers);
-    assert_true(timers_reserve(&timers, MANY));
-    struct timer **heap = timers.heap;
-    for (size_t i = 0; i < MANY; i++) {
-        probe_init(&probes[i], &timers);
-        timer_set(&timers, &probes[i].timer, i);
-    }
-    assert_ptr_equal(heap, timers.heap);
-    assert_false(timers_reserve(&timers, SIZE_MAX));
-    assert_int_equal(timers.count, MANY);
-    timers_release(&timers);
-}
-
 /* Against the plain rule: whatever is set and due has been called, in order, nothing else. */
 static void random_use_keeps_the_order(void **state)
 {
@@ -198,7 +179,6 @@ int main(void)
         cmocka_unit_test(timers_are_called_when_due_and_once),
         cmocka_unit_test(setting_again_moves_a_timer),
         cmocka_unit_test(a_callback_may_set_and_stop),
-        cmocka_unit_test(reserved_room_is_not_moved_by_setting),
         cmocka_unit_test(random_use_keeps_the_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
