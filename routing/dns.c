@@ -23,6 +23,7 @@ struct job {
     struct dns *dns;
     struct dns_channel *channel;
     uint64_t deadline;
+    unsigned failures; /* of the channel when the job began */
     enum dns_type type;
     char name[];
 };
@@ -166,6 +167,23 @@ static void on_timer(uv_timer_t *timer)
     timer_set(dns);
 }
 
+/* No server has answered so that it helps: because of what they said meanwhile, if they spoke. */
+static const char *unanswered_text(const struct job *job)
+{
+    struct dns_failures failures = dns_channel_failures(job->channel);
+    if (failures.count == job->failures) {
+        return "no DNS server can be reached";
+    }
+    switch (failures.code) {
+    case 2:
+        return "DNS server failure (SERVFAIL)";
+    case 5:
+        return "the DNS server refused to answer (REFUSED)";
+    default:
+        return "the DNS server does not answer such questions";
+    }
+}
+
 static const struct dns_answer *answer_read(const struct job *job, int status,
                                             const unsigned char *bytes, int len)
 {
@@ -180,14 +198,14 @@ static const struct dns_answer *answer_read(const struct job *job, int status,
             return dns_answer_failure(DNS_NXDOMAIN, "no such name in DNS");
         }
         return dns_answer_failure(DNS_FAIL, "empty DNS answer");
-    case ARES_ESERVFAIL:
+    case ARES_ESERVFAIL: /* a later c-ares tells */
         return dns_answer_failure(DNS_FAIL, "DNS server failure (SERVFAIL)");
     case ARES_EREFUSED:
-        return dns_answer_failure(DNS_FAIL, "the DNS server refused to answer");
+        return dns_answer_failure(DNS_FAIL, "the DNS server refused to answer (REFUSED)");
     case ARES_ETIMEOUT:
         return dns_answer_failure(DNS_FAIL, "DNS time-out");
     case ARES_ECONNREFUSED:
-        return dns_answer_failure(DNS_FAIL, "no DNS server can be reached");
+        return dns_answer_failure(DNS_FAIL, unanswered_text(job));
     case ARES_EBADRESP:
         return dns_answer_failure(DNS_FAIL, "malformed DNS answer");
     default:
@@ -243,6 +261,7 @@ static struct job *job_new(struct dns *dns, struct ring *bucket, const char *nam
     }
     job->dns = dns;
     job->channel = dns->channel;
+    job->failures = dns_channel_failures(dns->channel).count;
     job->deadline = uv_now(dns->loop) + DNS_DEADLINE_MS;
     job->type = type;
     memcpy(job->name, name, name_bytes);

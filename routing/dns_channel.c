@@ -1,6 +1,8 @@
 #include "routing/dns_channel.h"
 
 #include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "config/net_address.h"
 #include "config/text.h"
@@ -11,6 +13,7 @@ enum {
     TRIES = 2,
     EDNS_BYTES = 1232, /* fits an IPv6 path without fragments */
     CLASS_IN = 1,
+    NXDOMAIN = 3, /* an answer, no failure */
     SERVERS_MAX = 8,
 };
 
@@ -29,6 +32,7 @@ struct dns_channel {
     struct ring watches;
     size_t pending; /* queries under way */
     size_t handles; /* of libuv, not closed yet */
+    struct dns_failures failures;
     bool retired;
     bool closed;
 };
@@ -143,6 +147,53 @@ static void on_socket(void *context, ares_socket_t fd, int readable, int writabl
     }
 }
 
+/* c-ares' sockets are opened and used as it would itself, for the sake of one look at what comes;
+ * it wants all of these or none. */
+static ares_socket_t on_open(int domain, int type, int protocol, void *context)
+{
+    (void)context;
+    return socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+}
+
+static int on_close(ares_socket_t fd, void *context)
+{
+    (void)context;
+    return close(fd);
+}
+
+static int on_connect(ares_socket_t fd, const struct sockaddr *address, ares_socklen_t len,
+                      void *context)
+{
+    (void)context;
+    return connect(fd, address, len);
+}
+
+static ares_ssize_t on_send(ares_socket_t fd, const struct iovec *pieces, int count, void *context)
+{
+    (void)context;
+    return writev(fd, pieces, count);
+}
+
+/* The answer's code is looked at. From TCP, where `from` is NULL, answers come in pieces. */
+static ares_ssize_t on_receive(ares_socket_t fd, void *bytes, size_t size, int flags,
+                               struct sockaddr *from, ares_socklen_t *from_len, void *context)
+{
+    struct dns_channel *channel = context;
+    ssize_t n = recvfrom(fd, bytes, size, flags, from, from_len);
+    if (from != NULL && n > 3) {
+        unsigned code = ((const unsigned char *)bytes)[3] & 0x0f;
+        if (code != 0 && code != NXDOMAIN) {
+            channel->failures = (struct dns_failures){channel->failures.count + 1, code};
+        }
+    }
+    return n;
+}
+
+struct dns_failures dns_channel_failures(const struct dns_channel *channel)
+{
+    return channel->failures;
+}
+
 /* The servers as c-ares reads them, comma between. False when one is no address with a port. */
 static bool servers_text(const char *const *servers, size_t count, struct text *out)
 {
@@ -165,6 +216,13 @@ static bool servers_text(const char *const *servers, size_t count, struct text *
 /* On Linux ares_library_init has nothing to do, so that no state is shared by the threads. */
 static bool channel_start(struct dns_channel *channel, const char *const *servers, size_t count)
 {
+    static const struct ares_socket_functions functions = {
+        .asocket = on_open,
+        .aclose = on_close,
+        .aconnect = on_connect,
+        .arecvfrom = on_receive,
+        .asendv = on_send,
+    };
     char lookups[] = "b", nowhere[] = "/dev/null", list[SERVERS_MAX * NET_ADDRESS_TEXT];
     struct text text = TEXT(list);
     struct ares_options options = {
@@ -197,6 +255,7 @@ static bool channel_start(struct dns_channel *channel, const char *const *server
         ares_destroy(channel->ares);
         return false;
     }
+    ares_set_socket_functions(channel->ares, &functions, channel);
     return true;
 }
 

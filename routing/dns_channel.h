@@ -28,6 +28,13 @@ void dns_channel_finished(struct dns_channel *channel);
 /* Closes once its last query has ended; no more may be asked. */
 void dns_channel_retire(struct dns_channel *channel);
 
+/* How often servers have answered with a failure so far, and the last one's code (RFC 1035 4.1.1):
+ * c-ares, which asks the next server then, tells in the end only that none has answered. */
+struct dns_failures {
+    unsigned count, code;
+};
+struct dns_failures dns_channel_failures(const struct dns_channel *channel);
+
 /* Queries under way end now, with ARES_EDESTRUCTION; memory goes when the loop has closed the
  * handles. */
 void dns_channel_close(struct dns_channel *channel);

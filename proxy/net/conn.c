@@ -52,6 +52,7 @@ struct net_conn {
     struct timer linger;
     bool is_active, is_pipe, is_reading, is_writing, is_connected;
     bool eof;
+    int error;         /* libuv's, of the loss */
     bool tell_lost;    /* CONN_LOST is due */
     bool is_flushing;  /* closed by session code; ends when all is written */
     bool is_lingering; /* all is written; the peer may read it */
@@ -136,6 +137,12 @@ static bool conn_is_reset(struct conn *conn)
             info.tcpi_state == TCP_CLOSE);
 }
 
+static const char *conn_why(struct conn *conn)
+{
+    int error = net_conn_of(conn)->error;
+    return error == 0 ? "connection closed" : uv_strerror(error);
+}
+
 static void conn_read_start(struct net_conn *c);
 
 static void on_shutdown(uv_shutdown_t *req, int status)
@@ -167,8 +174,9 @@ static void conn_finish(struct net_conn *c)
 
 /* ---- output ---- */
 
-static void conn_lose(struct net_conn *c)
+static void conn_lose(struct net_conn *c, int error)
 {
+    c->error = error;
     c->out_len = 0;
     c->tell_lost = true;
     conn_activate(c);
@@ -187,7 +195,7 @@ static void on_written(uv_write_t *req, int status)
     }
     net_enter(c->net);
     if (status < 0) {
-        conn_lose(c);
+        conn_lose(c, status);
         return;
     }
     conn_flush(c);
@@ -209,9 +217,10 @@ static void conn_write_rest(struct net_conn *c, size_t taken)
     c->out = NULL;
     c->out_len = c->out_cap = 0;
     c->is_writing = true;
-    if (uv_write(&c->write, &c->stream, &rest, 1, on_written) != 0) {
+    int error = uv_write(&c->write, &c->stream, &rest, 1, on_written);
+    if (error != 0) {
         c->is_writing = false;
-        conn_lose(c);
+        conn_lose(c, error);
     }
 }
 
@@ -223,7 +232,7 @@ static void conn_flush(struct net_conn *c)
     uv_buf_t buffer = uv_buf_init(c->out, (unsigned)c->out_len);
     int n = uv_try_write(&c->stream, &buffer, 1);
     if (n < 0 && n != UV_EAGAIN) {
-        conn_lose(c);
+        conn_lose(c, n);
         return;
     }
     size_t taken = n > 0 ? (size_t)n : 0;
@@ -288,7 +297,7 @@ static void conn_write(struct conn *conn, struct span bytes)
         bytes = conn_write_through(c, bytes);
     }
     if (bytes.len != 0 && !conn_queue(c, bytes)) {
-        conn_lose(c);
+        conn_lose(c, UV_ENOMEM);
     }
 }
 
@@ -335,7 +344,7 @@ static void conn_keep_left(struct net_conn *c)
         c->left = malloc(c->view.len);
         if (c->left == NULL) {
             c->view = (struct span){0};
-            conn_lose(c);
+            conn_lose(c, UV_ENOMEM);
         } else {
             memcpy(c->left, c->view.ptr, c->view.len);
             c->view.ptr = c->left;
@@ -371,6 +380,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
         c->is_reading = false;
         uv_read_stop(stream);
         c->eof = n == UV_EOF;
+        c->error = c->eof ? 0 : (int)n;
         c->conn.on_event(c->conn.owner, c->eof ? CONN_EOF : CONN_LOST);
         return;
     }
@@ -382,9 +392,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 static void conn_read_start(struct net_conn *c)
 {
     if (!c->is_reading && !c->eof && !c->is_closing) {
-        c->is_reading = uv_read_start(&c->stream, on_alloc, on_read) == 0;
-        if (!c->is_reading) {
-            conn_lose(c);
+        int error = uv_read_start(&c->stream, on_alloc, on_read);
+        c->is_reading = error == 0;
+        if (error != 0) {
+            conn_lose(c, error);
         }
     }
 }
@@ -425,6 +436,7 @@ static const struct conn_ops conn_ops = {
     .in_flight = conn_in_flight,
     .pending = conn_pending,
     .is_reset = conn_is_reset,
+    .why = conn_why,
     .close = conn_close,
 };
 
@@ -494,7 +506,7 @@ static void on_connected(uv_connect_t *req, int status)
     }
     net_enter(c->net);
     if (status < 0) {
-        conn_lose(c);
+        conn_lose(c, status);
         return;
     }
     c->is_connected = true;
@@ -514,8 +526,11 @@ struct conn *net_connect(struct world *world, const struct net_address *address)
     }
     if (c->is_pipe) {
         uv_pipe_connect(&c->connect, &c->pipe, address->local.sun_path, on_connected);
-    } else if (uv_tcp_connect(&c->connect, &c->tcp, &address->any, on_connected) != 0) {
-        conn_lose(c); /* told when the turn is over */
+    } else {
+        int error = uv_tcp_connect(&c->connect, &c->tcp, &address->any, on_connected);
+        if (error != 0) {
+            conn_lose(c, error); /* told when the turn is over */
+        }
     }
     return &c->conn;
 }

@@ -65,16 +65,11 @@ static void leg_fail(struct leg *leg, const struct reply *reply)
     }
 }
 
-static void leg_fail_span(struct leg *leg, unsigned code, const char *enhanced, struct span what)
-{
-    struct reply reply;
-    reply_setf(&reply, code, enhanced, "%s: %.*s", leg->relay->name, SPAN_ARGS(what));
-    leg_fail(leg, &reply);
-}
-
 void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what)
 {
-    leg_fail_span(leg, code, enhanced, span_of(what));
+    struct reply reply;
+    reply_setf(&reply, code, enhanced, "%s: %s", leg->relay->name, what);
+    leg_fail(leg, &reply);
 }
 
 /* ---- replies on their way to the client ---- */
@@ -376,7 +371,7 @@ void leg_on_upstream(void *owner, const struct upstream_event *event)
         break;
     case UPSTREAM_REFUSED:
         leg->upstream = NULL;
-        leg_fail_span(leg, 451, "4.3.0", reply_first_line(event->reply));
+        leg_fail_with(leg, 451, "4.3.0", event->why);
         break;
     case UPSTREAM_ANSWER:
         leg_answer(leg, event);
@@ -392,6 +387,30 @@ void leg_on_upstream(void *owner, const struct upstream_event *event)
     }
 }
 
+static const char *late_text(enum leg_state state)
+{
+    switch (state) {
+    case LEG_IS_RESOLVING:
+        return "timed out looking up its address";
+    case LEG_IS_CONNECTING:
+        return "timed out connecting";
+    case LEG_IS_REPLAYING:
+    case LEG_IS_ASKING:
+        return "timed out asking for a recipient";
+    case LEG_IS_STARTING:
+        return "timed out asking it to take the message";
+    case LEG_IS_TAKING:
+        return "timed out sending it the message";
+    case LEG_IS_NEW:
+    case LEG_IS_QUEUED:
+    case LEG_IS_OPEN:
+    case LEG_IS_COMMITTING:
+    case LEG_IS_CLOSED:
+        break;
+    }
+    return "timed out";
+}
+
 /* A time is over: that of the recipient, of DATA, of a place, or of taking what was sent. */
 static void on_due(void *owner)
 {
@@ -404,7 +423,8 @@ static void on_due(void *owner)
     } else if (leg->state == LEG_IS_QUEUED) {
         leg_no_place(leg);
     } else {
-        leg_fail_with(leg, 451, leg->state < LEG_IS_STARTING ? "4.4.1" : "4.4.2", "timed out");
+        leg_fail_with(leg, 451, leg->state < LEG_IS_STARTING ? "4.4.1" : "4.4.2",
+                      late_text(leg->state));
     }
 }
 

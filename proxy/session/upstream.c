@@ -20,6 +20,7 @@ struct upstream {
     struct span recipient; /* of the RCPT that waits for its MAIL */
     unsigned messages;
     bool reused;
+    bool spoke; /* unasked: the connection ends */
     struct timer timer;
     upstream_handler *on_event;
     void *owner;
@@ -111,27 +112,6 @@ static enum upstream_command command_of(enum client_state state)
     return UPSTREAM_END;
 }
 
-static const char *loss_text(enum client_event event)
-{
-    switch (event) {
-    case CLIENT_ON_LATE:
-        return "timed out";
-    case CLIENT_ON_LOST:
-        return "connection lost";
-    case CLIENT_ON_BAD:
-        return "not an SMTP reply";
-    case CLIENT_ON_OPEN:
-    case CLIENT_ON_2XX:
-    case CLIENT_ON_3XX:
-    case CLIENT_ON_4XX:
-    case CLIENT_ON_421:
-    case CLIENT_ON_5XX:
-    case CLIENT_EVENTS:
-        break;
-    }
-    return "reply out of turn";
-}
-
 static void on_offer(void *context, struct span line)
 {
     client_offer_line(context, line);
@@ -205,6 +185,88 @@ static void upstream_answer(struct upstream *up, enum upstream_command command,
     upstream_tell(up, event);
 }
 
+/* Whether the upstream owes something in this state. */
+static bool owes_in(enum client_state state)
+{
+    switch (state) {
+    case CLIENT_READY:
+    case CLIENT_OPEN:
+    case CLIENT_BODY:
+    case CLIENT_CLOSED:
+        return false;
+    case CLIENT_CONNECT:
+    case CLIENT_GREETING:
+    case CLIENT_EHLO:
+    case CLIENT_HELO:
+    case CLIENT_MAIL:
+    case CLIENT_MAIL_PIPED:
+    case CLIENT_VOID:
+    case CLIENT_RCPT:
+    case CLIENT_DATA:
+    case CLIENT_END:
+    case CLIENT_RSET:
+    case CLIENT_QUIT:
+    case CLIENT_STATES:
+        break;
+    }
+    return true;
+}
+
+static void put_words(struct upstream *up, struct text *out)
+{
+    const struct reply *reply = &up->reply;
+    text_printf(out, "%u %s%s%.*s", reply->code, reply->enhanced,
+                reply->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(reply_first_line(reply)));
+}
+
+/* What went wrong where the table says that something did; before the connection is closed. */
+static void put_why(struct upstream *up, enum client_state was, enum client_event event,
+                    struct text *out)
+{
+    switch (event) {
+    case CLIENT_ON_LATE:
+        text_printf(out, "timed out, waiting for %s", client_waiting_for(was));
+        break;
+    case CLIENT_ON_LOST:
+        text_puts(out, up->spoke ? "spoke or ended unasked" : up->conn->ops->why(up->conn));
+        if (was != CLIENT_CONNECT && owes_in(was)) {
+            text_printf(out, ", waiting for %s", client_waiting_for(was));
+        }
+        break;
+    case CLIENT_ON_BAD:
+        if (up->spoke && up->reply.code != 0) {
+            text_puts(out, "said unasked: ");
+            put_words(up, out);
+        } else if (up->spoke) {
+            text_puts(out, "sent unasked what is not SMTP");
+        } else {
+            text_printf(out, "%s is not an SMTP reply", client_waiting_for(was));
+        }
+        break;
+    case CLIENT_ON_OPEN:
+    case CLIENT_ON_2XX:
+    case CLIENT_ON_3XX:
+    case CLIENT_ON_4XX:
+    case CLIENT_ON_421:
+    case CLIENT_ON_5XX:
+    case CLIENT_EVENTS:
+        text_printf(out, "%s was ", client_waiting_for(was));
+        put_words(up, out);
+        break;
+    }
+}
+
+/* The connection's last event. */
+static void upstream_fail(struct upstream *up, enum upstream_event_kind kind, enum conn_close how,
+                          enum client_state was, enum client_event event)
+{
+    char why[REPLY_TEXT];
+    struct text text = TEXT(why);
+    put_why(up, was, event, &text);
+    upstream_close(up, how);
+    upstream_tell(up, (struct upstream_event){.kind = kind, .why = why});
+}
+
 static void upstream_step(struct upstream *up, enum client_event event)
 {
     enum client_state was = up->state;
@@ -239,23 +301,30 @@ static void upstream_step(struct upstream *up, enum client_event event)
         upstream_answer(up, command_of(was), &up->reply, true);
         break;
     case CLIENT_DO_UNAVAILABLE:
-        upstream_close(up, CONN_RESET);
-        upstream_tell(
-            up, (struct upstream_event){.kind = UPSTREAM_UNAVAILABLE, .why = loss_text(event)});
+        upstream_fail(up, UPSTREAM_UNAVAILABLE, CONN_RESET, was, event);
         break;
     case CLIENT_DO_REFUSED:
-        upstream_close(up, CONN_FLUSH);
-        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_REFUSED, .reply = &up->reply});
+        upstream_fail(up, UPSTREAM_REFUSED, CONN_FLUSH, was, event);
         break;
     case CLIENT_DO_LEAVE:
-        upstream_close(up, CONN_FLUSH);
-        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_LOST, .why = "it has ended"});
+        upstream_fail(up, UPSTREAM_LOST, CONN_FLUSH, was, event);
         break;
     case CLIENT_DO_LOST:
-        upstream_close(up, CONN_RESET);
-        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_LOST, .why = loss_text(event)});
+        upstream_fail(up, UPSTREAM_LOST, CONN_RESET, was, event);
         break;
     }
+}
+
+/* Something came that nothing asked for: its words are told, if words they are. */
+static void upstream_spoke(struct upstream *up, struct span input)
+{
+    struct reply_parser parser = {0};
+    size_t used = 0;
+    up->spoke = true;
+    if (reply_parse(&parser, input, &up->reply, &used) != REPLY_DONE) {
+        up->reply.code = 0;
+    }
+    upstream_step(up, CLIENT_ON_BAD);
 }
 
 static void upstream_read(struct upstream *up)
@@ -270,7 +339,7 @@ static void upstream_read(struct upstream *up)
          * acceptance. */
         if (!upstream_owes(up) ||
             (up->state == CLIENT_END && up->conn->ops->unsent(up->conn) != 0)) {
-            upstream_step(up, CLIENT_ON_BAD);
+            upstream_spoke(up, input);
             return;
         }
         enum reply_status status = reply_parse(&up->parser, input, &up->reply, &used);
@@ -362,6 +431,7 @@ static bool upstream_may_speak(struct upstream *up)
 {
     bool silent = upstream_is_silent(up);
     if (!silent) {
+        up->spoke = true;
         upstream_step(up, CLIENT_ON_LOST);
     }
     return silent;
@@ -471,28 +541,7 @@ void upstream_quit(struct upstream *up)
 
 bool upstream_owes(const struct upstream *up)
 {
-    switch (up->state) {
-    case CLIENT_READY:
-    case CLIENT_OPEN:
-    case CLIENT_BODY:
-    case CLIENT_CLOSED:
-        return false;
-    case CLIENT_CONNECT:
-    case CLIENT_GREETING:
-    case CLIENT_EHLO:
-    case CLIENT_HELO:
-    case CLIENT_MAIL:
-    case CLIENT_MAIL_PIPED:
-    case CLIENT_VOID:
-    case CLIENT_RCPT:
-    case CLIENT_DATA:
-    case CLIENT_END:
-    case CLIENT_RSET:
-    case CLIENT_QUIT:
-    case CLIENT_STATES:
-        break;
-    }
-    return true;
+    return owes_in(up->state);
 }
 
 bool upstream_worn(const struct upstream *up)

@@ -34,7 +34,7 @@ struct envelope {
 enum upstream_event_kind {
     UPSTREAM_READY,       /* a transaction can begin */
     UPSTREAM_UNAVAILABLE, /* never came so far; `why` */
-    UPSTREAM_REFUSED,     /* greeted with 5xx, or refused EHLO; `reply` */
+    UPSTREAM_REFUSED,     /* greeted with 5xx, or refused EHLO; `why` */
     UPSTREAM_ANSWER,      /* `reply` to `command` */
     UPSTREAM_ROOM,        /* all bytes are with the kernel */
     UPSTREAM_LOST,        /* without an answer; `why` */
@@ -47,8 +47,8 @@ struct upstream_event {
     enum upstream_command command;
     bool last;                 /* ANSWER: the upstream said 421 and is closed */
     bool reused;               /* nothing had been answered since it came from the pool */
-    const struct reply *reply; /* valid during the event */
-    const char *why;           /* static text */
+    const struct reply *reply; /* valid during the event, as is: */
+    const char *why;           /* what happened, the upstream's own words among it */
 };
 
 typedef void upstream_handler(void *owner, const struct upstream_event *event);

@@ -57,6 +57,9 @@ struct conn_ops {
     /* Whether a peer that had told its end has reset the connection since, of which no event tells:
      * asks the kernel. */
     bool (*is_reset)(struct conn *conn);
+    /* Of an end or a loss that was told, what it was, in words: "connection refused". Static text.
+     */
+    const char *(*why)(struct conn *conn);
     /* No event will follow; the implementation frees the object in its own time. */
     void (*close)(struct conn *conn, enum conn_close how);
 };

@@ -108,6 +108,12 @@ static bool sim_is_reset(struct conn *conn)
     return ((const struct link *)(const void *)conn)->reset;
 }
 
+static const char *sim_why(struct conn *conn)
+{
+    (void)conn;
+    return "gone";
+}
+
 static void sim_close(struct conn *conn, enum conn_close how)
 {
     struct link *link = (struct link *)(void *)conn;
@@ -140,6 +146,7 @@ static const struct conn_ops ops = {
     .in_flight = sim_in_flight,
     .pending = sim_pending,
     .is_reset = sim_is_reset,
+    .why = sim_why,
     .close = sim_close,
 };
 

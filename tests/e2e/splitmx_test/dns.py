@@ -7,7 +7,7 @@ import struct
 import threading
 
 TYPES = {"A": 1, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "AAAA": 28}
-NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
+CODES = {"NOERROR": 0, "SERVFAIL": 2, "NXDOMAIN": 3, "REFUSED": 5}
 
 
 def _name(text):
@@ -24,7 +24,7 @@ def _data(kind, value):
 
 
 class DnsServer:
-    """UDP only. add("king.test", "A", "127.0.0.1"), fail(name), silent(name), forget()."""
+    """UDP only. add("king.test", "A", "127.0.0.1"), fail(name, code), silent(name), forget()."""
 
     def __init__(self):
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -37,17 +37,16 @@ class DnsServer:
 
     def forget(self):
         with self._lock:
-            self._records, self._failing, self._silent = {}, set(), set()
+            self._records, self._failing, self._silent = {}, {}, set()
             self.queries.clear()
 
     def add(self, name, kind, value, ttl=60):
         with self._lock:
             self._records.setdefault(name.lower(), []).append((kind, value, ttl))
 
-    def fail(self, name):
-        """SERVFAIL."""
+    def fail(self, name, code="SERVFAIL"):
         with self._lock:
-            self._failing.add(name.lower())
+            self._failing[name.lower()] = code
 
     def silent(self, name):
         """No answer at all."""
@@ -74,13 +73,13 @@ class DnsServer:
             if name in self._silent:
                 return None
             known = self._records.get(name)
-            code = SERVFAIL if name in self._failing else NOERROR if known else NXDOMAIN
-            records = [r for r in known or () if TYPES[r[0]] == kind or r[0] == "CNAME"] if code == NOERROR else []
+            code = self._failing.get(name, "NOERROR" if known else "NXDOMAIN")
+            records = [r for r in known or () if TYPES[r[0]] == kind or r[0] == "CNAME"] if code == "NOERROR" else []
         body = b""
         for record_kind, value, ttl in records:
             data = _data(record_kind, value)
             body += b"\xc0\x0c" + struct.pack(">HHIH", TYPES[record_kind], 1, ttl, len(data)) + data
-        return query[:2] + struct.pack(">HHHHH", 0x8580 | code, 1, len(records), 0, 0) + question + body
+        return query[:2] + struct.pack(">HHHHH", 0x8580 | CODES[code], 1, len(records), 0, 0) + question + body
 
 
 @functools.cache
