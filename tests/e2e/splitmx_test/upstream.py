@@ -628,3 +628,10 @@ class ScriptedUpstream:
     def commands(self):
         with self.board:
             return [line for connection in self.connections for line in connection.commands]
+
+
+def assert_no_copy(*upstreams):
+    """Each was abandoned in mid-message."""
+    for upstream in upstreams:
+        upstream.await_incomplete()
+        upstream.assert_has_nothing()
