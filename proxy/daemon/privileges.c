@@ -88,7 +88,8 @@ static void look_at_mode(const struct state_look *look, mode_t mode)
 {
     if ((mode & (S_IWGRP | S_IWOTH)) != 0) {
         diag_error(look->diags, look->place,
-                   "%s may be written to by %s, who could then say where mail goes: chmod 700 %s",
+                   "%s may be written to by %s, who could then say where mail goes: chmod 700 %s, "
+                   "or name a folder in it, to be made",
                    look->path, (mode & S_IWOTH) != 0 ? "everyone" : "its group", look->path);
     } else if ((mode & S_IRWXO) != 0) {
         diag_warning(look->diags, look->place, "%s is open to everyone: chmod 700 %s", look->path,
