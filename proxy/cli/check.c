@@ -32,7 +32,7 @@ int cli_check(int argc, char **argv)
     }
     struct diag_list *diags = diag_list_new();
     struct prepared *prepared = NULL;
-    struct config *config = survey_load(options.config, diags);
+    struct config *config = survey_load(options.config, PRIVILEGES_TO_CHECK, diags);
     if (config) {
         prepared = prepare_config(config, PREPARE_TO_CHECK, diags);
         privileges_check(config, PRIVILEGES_TO_CHECK, diags);

@@ -24,6 +24,7 @@
 #define EXIT_CONFIG 78
 /* reload requests that may wait for an outcome at once */
 #define REQUESTS_MAX 64
+
 static const int signals[] = {SIGHUP, SIGTERM, SIGINT};
 #define SIGNALS (sizeof signals / sizeof signals[0])
 
@@ -444,7 +445,7 @@ static bool take_state_directory(struct daemon *d, const struct config *config,
 static int load(struct daemon *d, struct diag_list *diags)
 {
     int status = EXIT_CONFIG;
-    struct config *config = survey_load(d->path, diags);
+    struct config *config = survey_load(d->path, PRIVILEGES_TO_RUN, diags);
     if (config == NULL) {
         return status;
     }

@@ -36,7 +36,7 @@ static void refuse_restarts(const struct reload *reload, const struct config *co
 
 void reload_prepare(struct reload *reload)
 {
-    struct config *config = survey_load(reload->path, reload->diags);
+    struct config *config = survey_load(reload->path, PRIVILEGES_TO_RUN, reload->diags);
     if (config == NULL) {
         return;
     }

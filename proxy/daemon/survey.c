@@ -55,21 +55,23 @@ void survey_routes(const struct config *config, const struct relay_set *relays,
 void survey_rest(const struct config *config, struct diag_list *diags)
 {
     struct relay_set *relays = relay_set_new(config, diags);
-    survey_routes(config, relays, diags);
+    /* Without any relay the key may be missing or wrong as a whole: no name is held against it. */
+    survey_routes(config, config->relay_count > 0 ? relays : NULL, diags);
     relay_set_free(relays);
 }
 
-struct config *survey_load(const char *path, struct diag_list *diags)
+struct config *survey_load(const char *path, enum privileges_for purpose, struct diag_list *diags)
 {
     bool faulty;
     struct config *config = config_read(path, &faulty, diags);
     if (config == NULL || !faulty) {
         return config;
     }
-    struct relay_set *relays = relay_set_new(config, diags);
-    /* Without any relay the key is missing or wrong as a whole: no name can be held against it. */
-    survey_routes(config, config->relay_count > 0 ? relays : NULL, diags);
-    relay_set_free(relays);
+    survey_rest(config, diags);
+    /* A default may stand for what is written, and could not be read. */
+    if (config->user.line > 0 && config->state_directory.line > 0) {
+        privileges_check(config, purpose, diags);
+    }
     config_unref(config);
     return NULL;
 }

@@ -157,6 +157,9 @@ def test_errors_of_all_files_are_reported_in_one_go(folder):
     result = run(folder, "check")
     assert result.status == 78
     assert len(places(result, "splitmx.yaml")) == 2 and len(places(result, "routes.yaml")) == 2, result
+    (folder.path / "state").write_text("no folder\n")
+    assert "state is not a directory" in run(folder, "check").err
+    (folder.path / "state").unlink()
     folder.write("splitmx.yaml", folder.config_path.read_text().replace("foo: bar\n", ""))
     assert len(places(run(folder, "check"), "routes.yaml")) == 2
     folder.write("splitmx.yaml", GOOD.format(user=folder.user, port=free_port()) + "foo: bar\n")
@@ -173,6 +176,12 @@ def test_routes_are_not_blamed_for_relays_that_could_not_be_read(folder, text):
     result = run(folder, "check")
     assert result.status == 78
     assert [place[0] for place in places(result, "routes.yaml")] == [2], result
+
+
+def test_a_user_that_could_not_be_read_is_not_looked_for(folder):
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace("user:", "usr:"))
+    result = run(folder, "check")
+    assert result.status == 78 and len(result.err.splitlines()) == 1, result
 
 
 def test_a_default_route_file_that_is_not_there_is_no_second_error(folder):
