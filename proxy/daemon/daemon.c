@@ -10,6 +10,7 @@
 
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/descriptors.h"
+#include "proxy/daemon/early_signals.h"
 #include "proxy/daemon/log.h"
 #include "proxy/daemon/notify.h"
 #include "proxy/daemon/pid_file.h"
@@ -374,56 +375,21 @@ static void on_request(void *context, struct control_request *request, struct sp
 
 /* ---- start ---- */
 
-static void on_early_stop(int number)
-{
-    (void)number;
-    _exit(EXIT_SUCCESS); /* nothing is served yet; what a build leaves, the next one clears */
-}
-
-/* Until the loop watches them: SIGTERM and SIGINT end the start, SIGHUP waits. */
-static void signals_begin(void)
-{
-    sigset_t hangup, stop;
-    sigemptyset(&hangup);
-    sigaddset(&hangup, SIGHUP);
-    sigprocmask(SIG_BLOCK, &hangup, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGTERM, on_early_stop);
-    signal(SIGINT, on_early_stop);
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGTERM);
-    sigaddset(&stop, SIGINT);
-    sigprocmask(SIG_UNBLOCK, &stop, NULL);
-}
-
 /* A SIGHUP that has come since is delivered here: a reload follows the start. */
 static void signals_watch(struct daemon *d)
 {
-    sigset_t hangup;
     for (size_t i = 0; i < SIGNALS; i++) {
         uv_signal_init(&d->loop, &d->signals[i]);
         d->signals[i].data = d;
         uv_signal_start(&d->signals[i], on_signal, signals[i]);
     }
-    sigemptyset(&hangup);
-    sigaddset(&hangup, SIGHUP);
-    sigprocmask(SIG_UNBLOCK, &hangup, NULL);
+    early_signals_end();
 }
 
 static unsigned count_workers(const struct config *config)
 {
     unsigned count = config->workers != 0 ? config->workers : uv_available_parallelism();
     return count < SOCKETS_WORKERS_MAX ? count : SOCKETS_WORKERS_MAX;
-}
-
-/* Makes the state directory; a stop in between would leave it to root. */
-static void make_state_directory(const struct config *config, struct diag_list *diags)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    privileges_state_directory(config, diags);
-    sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 /* From here on no other splitmx touches what is in the state directory. */
@@ -454,7 +420,7 @@ static int load(struct daemon *d, struct diag_list *diags)
         survey_rest(config, diags);
         goto done;
     }
-    make_state_directory(config, diags);
+    privileges_state_directory(config, diags);
     if (diag_errors(diags) != 0 || !privileges_drop(config, diags)) {
         goto done;
     }
@@ -552,7 +518,7 @@ static void release(struct daemon *d)
 int daemon_run(const char *path)
 {
     struct daemon d = {.path = path};
-    signals_begin();
+    early_signals_begin();
     struct diag_list *diags = diag_list_new();
     int status = load(&d, diags);
     diag_print(diags, stderr);

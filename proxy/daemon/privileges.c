@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -192,7 +193,11 @@ static void give_state_directory(const struct config *config, struct diag_list *
 void privileges_state_directory(const struct config *config, struct diag_list *diags)
 {
     const char *path = config->state_directory.text;
+    sigset_t all, before;
 
+    /* A stop between the two steps would leave it to root. */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
     if (mkdir(path, S_IRWXU) != 0) {
         if (errno != EEXIST) {
             diag_error(diags, config_place(config, &config->state_directory),
@@ -201,6 +206,7 @@ void privileges_state_directory(const struct config *config, struct diag_list *d
     } else if (geteuid() == 0) {
         give_state_directory(config, diags);
     }
+    sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 /* ---- what a reload reads ---- */
