@@ -36,8 +36,8 @@ proxy/wire    := body client command header received record reply server
 proxy/session := commit leg leg_open pool quota session session_command shared summary timers \
                  transaction upstream world
 proxy/net     := conn listener net
-proxy/daemon  := control control_ask daemon log notify pid_file prepare privileges readable reload \
-                 sockets status worker
+proxy/daemon  := control control_ask daemon descriptors early_signals log notify pid_file prepare privileges \
+                 readable reload sockets state_lock status survey worker
 proxy/cli     := ask check explain healthcheck import options quote reload route run status
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message explain header \

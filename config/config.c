@@ -105,6 +105,11 @@ struct diag_place config_place(const struct config *config, const struct config_
     return (struct diag_place){config->path, text->line, text->column};
 }
 
+struct diag_place config_at(const struct config *config, struct config_mark mark)
+{
+    return (struct diag_place){config->path, mark.line, mark.column};
+}
+
 /* The defaults that are numbers and words; texts come when it is known which are absent. */
 static struct config *config_new(void)
 {
@@ -209,17 +214,30 @@ static void default_all(struct loader *loader)
     }
 }
 
+static void check_given_hostname(struct loader *loader)
+{
+    const char *name = loader->config->hostname.text;
+    struct diag_place place = config_place(loader->config, &loader->config->hostname);
+    if (!strchr(name, '.')) {
+        diag_warning(loader->diags, place,
+                     "`hostname: %s` has no dot; other mail servers expect a full name, such as "
+                     "mx.example.com",
+                     name);
+    }
+    if (strchr(name, '_')) { /* RFC 5321 4.1.2 */
+        diag_warning(loader->diags, place,
+                     "`hostname: %s` has an underscore; SMTP has none in the name of a server, and "
+                     "others refuse such a greeting",
+                     name);
+    }
+}
+
 static void check_hostname(struct loader *loader, bool given)
 {
     struct config *config = loader->config;
     char machine[HOSTNAME_MAX];
     if (config->hostname.text) {
-        if (!strchr(config->hostname.text, '.')) {
-            diag_warning(loader->diags, config_place(config, &config->hostname),
-                         "`hostname: %s` has no dot; other mail servers expect a full name, such "
-                         "as mx.example.com",
-                         config->hostname.text);
-        }
+        check_given_hostname(loader);
         return;
     }
     if (given) { /* and refused */
@@ -232,11 +250,11 @@ static void check_hostname(struct loader *loader, bool given)
                    "mx.example.com` with this host's full name");
         return;
     }
-    if (!strchr(machine, '.')) {
+    if (!strchr(machine, '.') || strchr(machine, '_')) {
         diag_warning(loader->diags, file,
-                     "`hostname` is absent and this machine's name, `%s`, has no dot; write "
+                     "`hostname` is absent and this machine's name, `%s`, has %s; write "
                      "`hostname: mx.example.com` with this host's full name",
-                     machine);
+                     machine, strchr(machine, '.') ? "an underscore" : "no dot");
     }
     default_text(loader, &config->hostname, machine);
 }
@@ -266,18 +284,19 @@ static void check_all(struct loader *loader, bool hostname_given)
     check_hostname(loader, hostname_given);
     check_listeners(loader);
     if (config->timeouts.end_of_data >= CLIENT_WAIT) {
-        diag_warning(loader->diags, (struct diag_place){config->path, 0, 0},
+        diag_warning(loader->diags, config_at(config, config->timeouts.end_of_data_place),
                      "`end-of-data` should be less than 10m: clients wait no longer, and send the "
                      "message again");
     }
 }
 
-/* Reads the open file into the configuration; errors are in the diagnostics. */
-static void read_file(struct loader *loader)
+/* Reads the open file into the configuration; errors are in the diagnostics. False when the end of
+ * it was not reached: then defaults are missing. */
+static bool read_file(struct loader *loader)
 {
     struct yaml_event root = loader_next(loader);
     if (root.kind != YAML_MAP) {
-        return;
+        return false;
     }
     unsigned long long seen =
         schema_read(loader, &keys_of_file, root.place, keys_of_file.what, loader->config);
@@ -285,14 +304,15 @@ static void read_file(struct loader *loader)
         loader_next(loader); /* what follows the mapping */
     }
     if (loader->broken) {
-        return;
+        return false;
     }
     default_all(loader);
     check_all(loader, schema_has(&keys_of_file, seen, "hostname"));
+    return true;
 }
 
 /* diags is not NULL here. */
-static struct config *load(const char *path, struct diag_list *diags)
+static struct config *load(const char *path, bool *faulty, struct diag_list *diags)
 {
     size_t errors = diag_errors(diags);
     struct loader loader = {.diags = diags, .later = keys_later};
@@ -306,13 +326,14 @@ static struct config *load(const char *path, struct diag_list *diags)
     if (!loader.config->path || !loader.config->folder || !loader.reader) {
         goto no_memory;
     }
-    read_file(&loader);
+    bool whole = read_file(&loader);
     yaml_close(loader.reader);
     loader.reader = NULL;
     if (loader.no_memory) {
         goto no_memory;
     }
-    if (diag_errors(diags) == errors) {
+    *faulty = diag_errors(diags) != errors;
+    if (whole) {
         return loader.config;
     }
     config_unref(loader.config);
@@ -324,14 +345,26 @@ no_memory:
     return NULL;
 }
 
-struct config *config_load(const char *path, struct diag_list *diags)
+struct config *config_read(const char *path, bool *faulty, struct diag_list *diags)
 {
     struct diag_list *own = diags ? NULL : diag_list_new();
+    *faulty = true;
     if (!diags && !own) {
         return NULL;
     }
-    struct config *config = load(path, diags ? diags : own);
+    struct config *config = load(path, faulty, diags ? diags : own);
     diag_list_free(own);
+    return config;
+}
+
+struct config *config_load(const char *path, struct diag_list *diags)
+{
+    bool faulty;
+    struct config *config = config_read(path, &faulty, diags);
+    if (faulty) {
+        config_unref(config);
+        return NULL;
+    }
     return config;
 }
 

@@ -25,6 +25,12 @@ struct config_text {
     unsigned column;
 };
 
+/* Where a value that is no text was read from; zero where it is absent. */
+struct config_mark {
+    unsigned line;
+    unsigned column;
+};
+
 struct config_texts {
     struct config_text *items;
     size_t count;
@@ -69,13 +75,16 @@ struct config_relay {
     struct config_text ca_file; /* absolute path */
     struct config_host *hosts;  /* gmail only */
     size_t host_count;
+    struct config_mark hosts_place;
     unsigned port; /* gmail only; 0 when absent */
+    struct config_mark port_place;
 };
 
 struct config_limits {
     uint64_t message_size;
     unsigned recipients;
     unsigned connections;
+    struct config_mark connections_place;
     unsigned connections_per_client;
     unsigned errors;
     unsigned received_hops;
@@ -83,6 +92,7 @@ struct config_limits {
 
 struct config_timeouts { /* milliseconds */
     uint64_t command, connect, greeting, recipient, data, end_of_data, pool_idle, drain;
+    struct config_mark end_of_data_place;
 };
 
 struct config {
@@ -95,6 +105,7 @@ struct config {
     struct config_text state_directory; /* absolute; default: /var/lib/splitmx */
     struct config_text user;            /* default: splitmx */
     unsigned workers;                   /* 0: auto, one a core */
+    struct config_mark workers_place;
     struct config_listener *listeners;
     size_t listener_count;
     struct config_certificate *certificates;
@@ -119,11 +130,15 @@ struct config {
  * it. The snapshot has one reference.
  */
 struct config *config_load(const char *path, struct diag_list *diags);
+/* The same, but what could be read is returned even when there were errors (*faulty is true then),
+ * so that what it names can be looked at, too. Nothing in it need be there but defaults. */
+struct config *config_read(const char *path, bool *faulty, struct diag_list *diags);
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config); /* NULL is accepted */
 
-/* The place of a text of this configuration, for diagnostics. */
+/* The places of a text and of another value of this configuration, for diagnostics. */
 struct diag_place config_place(const struct config *config, const struct config_text *text);
+struct diag_place config_at(const struct config *config, struct config_mark mark);
 
 /* The built-in defaults without any file, for tests and the simulator: one reference, hostname as
  * given. */

@@ -183,19 +183,28 @@ static void check_relay_name(struct loader *loader, const struct config_text *na
     }
 }
 
+static void refuse_key(struct loader *loader, const struct config_relay *relay, const char *key,
+                       struct config_mark mark)
+{
+    diag_error(loader->diags, config_at(loader->config, mark),
+               "`%s` is for the relay `gmail` only; relay `%s` says where it is with `next-hop`",
+               key, relay->name.text);
+}
+
 /* What is asked of a relay depends on whether it is the built-in one. */
 static void check_relay(struct loader *loader, const struct config_relay *relay, bool next_hop)
 {
-    struct diag_place place = config_place(loader->config, &relay->name);
-    bool gmail = strcmp(relay->name.text, "gmail") == 0;
-    if (!gmail && (relay->hosts || relay->port > 0)) {
-        diag_error(loader->diags, place,
-                   "`hosts` and `port` are for the relay `gmail` only; relay `%s` says where it is "
-                   "with `next-hop`",
-                   relay->name.text);
+    if (strcmp(relay->name.text, "gmail") == 0) {
+        return;
     }
-    if (!gmail && !next_hop) {
-        diag_error(loader->diags, place,
+    if (relay->hosts) {
+        refuse_key(loader, relay, "hosts", relay->hosts_place);
+    }
+    if (relay->port > 0) {
+        refuse_key(loader, relay, "port", relay->port_place);
+    }
+    if (!next_hop) {
+        diag_error(loader->diags, config_place(loader->config, &relay->name),
                    "relay `%s` needs `next-hop`: where it is, such as smtp:[127.0.0.1]:10025",
                    relay->name.text);
     }
@@ -284,9 +293,15 @@ static const struct field relay_fields[] = {
      .read = read_maps,
      .offset = RELAY(hosts),
      .count = RELAY(host_count),
+     .place = RELAY(hosts_place),
      .schema = &host_schema,
      .expected = "a list of `{host: NAME, priority: NUMBER}`"},
-    {.key = "port", .read = read_unsigned, .offset = RELAY(port), .min = 1, .max = 65535},
+    {.key = "port",
+     .read = read_unsigned,
+     .offset = RELAY(port),
+     .place = RELAY(port_place),
+     .min = 1,
+     .max = 65535},
 };
 static const struct schema relay_schema = {
     .name = "relay",
@@ -422,10 +437,8 @@ static const struct schema tls_schema = {
 };
 
 #define LIMIT(name, member, least, most)                                                           \
-    {                                                                                              \
-        .key = (name), .read = read_unsigned, .offset = FILE_KEY(limits.member), .min = (least),   \
-        .max = (most)                                                                              \
-    }
+    .key = (name), .read = read_unsigned, .offset = FILE_KEY(limits.member), .min = (least),       \
+    .max = (most)
 
 static const struct field limits_fields[] = {
     {.key = "message-size",
@@ -433,11 +446,11 @@ static const struct field limits_fields[] = {
      .offset = FILE_KEY(limits.message_size),
      .min = KIB,
      .max = 64 * GIB},
-    LIMIT("recipients", recipients, 1, 100000),
-    LIMIT("connections", connections, 1, 1000000),
-    LIMIT("connections-per-client", connections_per_client, 1, 1000000),
-    LIMIT("errors", errors, 1, 100000),
-    LIMIT("received-hops", received_hops, 1, 1000),
+    {LIMIT("recipients", recipients, 1, 100000)},
+    {LIMIT("connections", connections, 1, 1000000), .place = FILE_KEY(limits.connections_place)},
+    {LIMIT("connections-per-client", connections_per_client, 1, 1000000)},
+    {LIMIT("errors", errors, 1, 100000)},
+    {LIMIT("received-hops", received_hops, 1, 1000)},
 };
 static const struct schema limits_schema = {
     .name = "limits",
@@ -447,17 +460,18 @@ static const struct schema limits_schema = {
 };
 
 #define TIMEOUT(name, member, least)                                                               \
-    {                                                                                              \
-        .key = (name), .read = read_time, .offset = FILE_KEY(timeouts.member), .min = (least),     \
-        .max = DAY                                                                                 \
-    }
+    .key = (name), .read = read_time, .offset = FILE_KEY(timeouts.member), .min = (least),         \
+    .max = DAY
 
 static const struct field timeouts_fields[] = {
-    TIMEOUT("command", command, 1),     TIMEOUT("connect", connect, 1),
-    TIMEOUT("greeting", greeting, 1),   TIMEOUT("recipient", recipient, 1),
-    TIMEOUT("data", data, 1),           TIMEOUT("end-of-data", end_of_data, 1),
-    TIMEOUT("pool-idle", pool_idle, 0), /* 0: no connection is kept */
-    TIMEOUT("drain", drain, 0),
+    {TIMEOUT("command", command, 1)},
+    {TIMEOUT("connect", connect, 1)},
+    {TIMEOUT("greeting", greeting, 1)},
+    {TIMEOUT("recipient", recipient, 1)},
+    {TIMEOUT("data", data, 1)},
+    {TIMEOUT("end-of-data", end_of_data, 1), .place = FILE_KEY(timeouts.end_of_data_place)},
+    {TIMEOUT("pool-idle", pool_idle, 0)}, /* 0: no connection is kept */
+    {TIMEOUT("drain", drain, 0)},
 };
 static const struct schema timeouts_schema = {
     .name = "timeouts",
@@ -540,6 +554,7 @@ static const struct field file_fields[] = {
      .expected = "a user's name, such as splitmx"},
     {.key = "workers",
      .read = read_workers,
+     .place = FILE_KEY(workers_place),
      .min = 1,
      .max = 1024,
      .expected = "auto, or a whole number from 1 to 1024"},

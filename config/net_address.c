@@ -147,6 +147,22 @@ bool net_address_is_wildcard(const struct net_address *address)
            (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr));
 }
 
+/* A wildcard takes in its own family; that of IPv6, IPv4 as well. */
+static bool takes_in(const struct net_address *wildcard, const struct net_address *address)
+{
+    return net_address_is_wildcard(wildcard) && (wildcard->any.sa_family == AF_INET6 ||
+                                                 wildcard->any.sa_family == address->any.sa_family);
+}
+
+bool net_address_overlap(const struct net_address *a, const struct net_address *b)
+{
+    if (a->any.sa_family == AF_UNIX || b->any.sa_family == AF_UNIX) {
+        return net_address_equal(a, b);
+    }
+    return net_address_port(a) == net_address_port(b) &&
+           (net_address_equal(a, b) || takes_in(a, b) || takes_in(b, a));
+}
+
 bool net_address_is_special(const struct net_address *address)
 {
     if (address->any.sa_family == AF_INET6) {

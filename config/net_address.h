@@ -41,6 +41,9 @@ bool net_address_equal(const struct net_address *a, const struct net_address *b)
 bool net_address_is_local(const struct net_address *address);
 /* 0.0.0.0 or ::, which stands for every address of this host. */
 bool net_address_is_wildcard(const struct net_address *address);
+/* Whether something may reach both as listeners: the same port, and one stands for the other too.
+ */
+bool net_address_overlap(const struct net_address *a, const struct net_address *b);
 /* May not come from a DNS name outside brackets: loopback, unspecified, multicast. */
 bool net_address_is_special(const struct net_address *address);
 

@@ -391,7 +391,9 @@ void read_maps(struct loader *loader, const struct field *field, struct yaml_eve
     for (struct yaml_event item = loader_next(loader);
          item.kind != YAML_LIST_END && !loader->broken; item = loader_next(loader)) {
         empty = false;
+        loader->in_list = item.kind != YAML_MAP;
         add_map(loader, field, item, base);
+        loader->in_list = false;
     }
     if (empty && !loader->broken) {
         diag_error(loader->diags, value.place,
@@ -473,6 +475,10 @@ static void read_field(struct loader *loader, const struct schema *schema,
     field->read(loader, field, value, base);
     if (field->given) {
         *((bool *)((char *)base + field->given)) = true;
+    }
+    if (field->place) {
+        *((struct config_mark *)((char *)base + field->place)) =
+            (struct config_mark){value.place.line, value.place.column};
     }
     if (diag_errors(loader->diags) == errors && !loader->broken) {
         loader_refuse_later(loader, schema->name, field->key, scalar ? word : NULL, key_place,

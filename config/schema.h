@@ -41,6 +41,7 @@ struct field {
     size_t offset; /* of the member, in the struct at base */
     size_t count;  /* lists of structs: offset of the member that counts */
     size_t given;  /* offset of a bool set when the key is there; 0: none */
+    size_t place;  /* offset of a struct config_mark for the value's place; 0: none */
     bool required;
     bool alone;                  /* lists: a single value without a list is accepted */
     unsigned long long min, max; /* numbers, sizes, times */

@@ -115,16 +115,23 @@ static char *state_directory(const char *config_path)
     return found;
 }
 
-static void tell_unreachable(const char *directory, int error)
+static void tell_unreachable(const char *directory, const char *config_path, unsigned timeout,
+                             int error)
 {
     if (error == ENOENT || error == ECONNREFUSED || error == ENOTDIR) {
-        fprintf(stderr, "no splitmx runs with state directory %s\n", directory);
+        fprintf(stderr,
+                "no splitmx runs with state directory %s (%s says so; one that was started with "
+                "another `" STATE_KEY "` has to be restarted)\n",
+                directory, config_path);
     } else if (error == EACCES || error == EPERM) {
         fprintf(stderr,
                 "cannot reach splitmx with state directory %s: only its user and root may\n",
                 directory);
     } else if (error == ETIMEDOUT) {
-        fprintf(stderr, "splitmx with state directory %s does not answer\n", directory);
+        fprintf(stderr,
+                "splitmx with state directory %s has not answered for %u s: it is stopped, or the "
+                "machine is overloaded\n",
+                directory, timeout / 1000);
     } else if (error == EPROTO || error == EPIPE || error == ECONNRESET) {
         fprintf(stderr, "splitmx with state directory %s ended without an answer\n", directory);
     } else {
@@ -176,12 +183,12 @@ int options_ask(const struct options *options, const char *verb, const char *pre
     if (fclose(memory) != 0) {
         fprintf(stderr, "out of memory\n");
     } else if (told < 0) {
-        tell_unreachable(directory, error);
+        tell_unreachable(directory, options->config, timeout, error);
     } else if (told > 0) {
         print_lines(stderr, span_make(answer, length));
     } else {
         print_fine(prefix, span_make(answer, length));
-        status = fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+        status = CLI_OK;
     }
     free(answer);
     free(directory);

@@ -4,6 +4,7 @@
 #include "proxy/cli/options.h"
 #include "proxy/daemon/prepare.h"
 #include "proxy/daemon/privileges.h"
+#include "proxy/daemon/survey.h"
 
 static const struct command command = {
     .name = "check",
@@ -31,10 +32,10 @@ int cli_check(int argc, char **argv)
     }
     struct diag_list *diags = diag_list_new();
     struct prepared *prepared = NULL;
-    struct config *config = config_load(options.config, diags);
+    struct config *config = survey_load(options.config, PRIVILEGES_TO_CHECK, diags);
     if (config) {
         prepared = prepare_config(config, PREPARE_TO_CHECK, diags);
-        privileges_check(config, diags);
+        privileges_check(config, PRIVILEGES_TO_CHECK, diags);
     }
     diag_print(diags, stderr);
     const bool fine = prepared && diag_errors(diags) == 0;

@@ -76,10 +76,7 @@ static int import_to_file(const char *map, const char *path, struct diag_list *d
 
 static int import_to_stdout(const char *map, struct diag_list *diags)
 {
-    if (!import_to_yaml(map, stdout, diags)) {
-        return CLI_FAILED;
-    }
-    return fflush(stdout) == 0 && !ferror(stdout) ? CLI_OK : failed("standard output");
+    return import_to_yaml(map, stdout, diags) ? CLI_OK : CLI_FAILED;
 }
 
 int cli_import(int argc, char **argv)

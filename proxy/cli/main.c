@@ -1,6 +1,9 @@
 /* splitmx: the program; finds the command. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/diag.h"
 #include "proxy/cli/cli.h"
@@ -22,6 +25,9 @@ static const struct {
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
+/* What a later version brings. */
+static const char *const later[] = {"doctor"};
+
 static void print_usage(FILE *out)
 {
     fputs("usage: splitmx COMMAND [OPTION…] [ARGUMENT…]\n\n", out);
@@ -37,6 +43,12 @@ static int unknown_command(const char *word)
 {
     const char *names[COMMANDS + 1] = {NULL};
 
+    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+        if (strcmp(word, later[i]) == 0) {
+            fprintf(stderr, "splitmx: the command %s is not in this version\n", word);
+            return CLI_USAGE;
+        }
+    }
     for (size_t i = 0; i < COMMANDS; i++) {
         names[i] = commands[i].name;
     }
@@ -53,7 +65,20 @@ static int unknown_command(const char *word)
     return CLI_USAGE;
 }
 
-int main(int argc, char **argv)
+/* A file or socket that got the number of one of the three would be written to as it. What is
+ * opened here for reading is an error to write to. */
+static void open_standard(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDONLY);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO) {
+        close(fd);
+    }
+}
+
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         print_usage(stderr);
@@ -74,4 +99,17 @@ int main(int argc, char **argv)
         }
     }
     return unknown_command(word);
+}
+
+int main(int argc, char **argv)
+{
+    open_standard();
+    const int status = run(argc, argv);
+    const bool flushed = fflush(stdout) == 0;
+    if (flushed && !ferror(stdout)) {
+        return status;
+    }
+    fprintf(stderr, "splitmx: cannot write to standard output%s%s\n", flushed ? "" : ": ",
+            flushed ? "" : strerror(errno));
+    return status == CLI_OK ? CLI_FAILED : status;
 }

@@ -38,7 +38,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
 /*
  * Asks the daemon and prints its answer: to standard output, or to standard error when it says that
  * it failed. With a `prefix` only the last line goes to standard output, behind it: the lines above
- * it are warnings. Returns the exit status. timeout: milliseconds, 0 for ever.
+ * it are warnings. Returns the exit status. timeout: milliseconds without a sign of life.
  */
 int options_ask(const struct options *options, const char *verb, const char *prefix,
                 unsigned timeout);

@@ -1,6 +1,8 @@
 #include "proxy/cli/cli.h"
 #include "proxy/cli/options.h"
 
+#define PATIENCE 10000 /* milliseconds without a sign of life; large tables may take longer */
+
 static const struct command command = {
     .name = "reload",
     .usage = " [-c FILE]",
@@ -15,6 +17,5 @@ int cli_reload(int argc, char **argv)
     struct options options;
     const int done = options_parse(&command, argc, argv, &options);
 
-    /* Large tables take their time to build. */
-    return done == OPTIONS_FINE ? options_ask(&options, "reload", "reloaded: ", 0) : done;
+    return done == OPTIONS_FINE ? options_ask(&options, "reload", "reloaded: ", PATIENCE) : done;
 }

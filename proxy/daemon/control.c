@@ -3,24 +3,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "config/text.h"
 
-#define SOCKET_NAME   "control.sock"
+#define SOCKET_NAME   CONTROL_SOCKET
 #define VERB_MAX      64
 #define REQUESTS_MAX  16
 #define BACKLOG       32
 #define VERB_DEADLINE 10000 /* milliseconds for the verb's line to arrive */
+#define BEAT          1000  /* milliseconds between signs of life to who waits */
 
 /* In use until its handles are closed and, once it was handed over, it is answered. */
 struct control_request {
     struct control *control;
     uv_pipe_t pipe;
-    uv_timer_t deadline;
+    uv_timer_t timer; /* the deadline of the verb, then the beats */
     uv_write_t write;
     char *answer;
     unsigned open_handles;
@@ -33,7 +33,9 @@ struct control_request {
 /* Requests are slots, so that none is refused for want of memory: libuv waits, and calls no more,
  * for a connection that it has announced and that is not accepted. */
 struct control {
-    uv_pipe_t pipe;
+    uv_loop_t *loop;
+    uv_pipe_t *pipe;
+    unsigned open_pipes; /* one that was replaced takes a turn of the loop to close */
     char *directory;
     dev_t device; /* of the socket's file: only our own is unlinked */
     ino_t inode;
@@ -41,7 +43,6 @@ struct control {
     void *context;
     bool announced; /* a connection that had to wait for a slot */
     bool closing;
-    bool closed;
     struct control_request requests[REQUESTS_MAX];
 };
 
@@ -150,7 +151,7 @@ static void control_free(struct control *control)
             return;
         }
     }
-    if (control->closed) {
+    if (control->open_pipes == 0) {
         free(control->directory);
         free(control);
     }
@@ -185,13 +186,25 @@ static void request_close(struct control_request *request)
 {
     if (!uv_is_closing((uv_handle_t *)&request->pipe)) {
         uv_close((uv_handle_t *)&request->pipe, on_request_closed);
-        uv_close((uv_handle_t *)&request->deadline, on_request_closed);
+        uv_close((uv_handle_t *)&request->timer, on_request_closed);
     }
 }
 
 static void on_deadline(uv_timer_t *timer)
 {
     request_close(timer->data);
+}
+
+/* Who waits for an answer that takes its time sees that we live; who has gone is let go. */
+static void on_beat(uv_timer_t *timer)
+{
+    struct control_request *request = timer->data;
+    uv_buf_t beat = uv_buf_init((char[]){CONTROL_BEAT}, 1);
+    const int written = uv_try_write((uv_stream_t *)&request->pipe, &beat, 1);
+
+    if (written < 0 && written != UV_EAGAIN) {
+        request_close(request);
+    }
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
@@ -215,9 +228,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
     const size_t end = span_find(all, '\n');
     if (end < all.len) {
         uv_read_stop(stream);
-        uv_timer_stop(&request->deadline);
+        uv_timer_stop(&request->timer);
         request->handed = true;
         request->control->handler(request->control->context, request, span_first(all, end));
+        if (request->handed && !uv_is_closing((uv_handle_t *)stream)) {
+            uv_timer_start(&request->timer, on_beat, BEAT, BEAT);
+        }
     } else if (all.len == VERB_MAX) {
         request_close(request);
     }
@@ -225,14 +241,14 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 
 static void request_begin(struct control *control, struct control_request *request)
 {
-    uv_loop_t *loop = control->pipe.loop;
+    uv_loop_t *loop = control->loop;
 
     *request = (struct control_request){.control = control, .used = true, .open_handles = 2};
     uv_pipe_init(loop, &request->pipe, 0);
-    uv_timer_init(loop, &request->deadline);
-    request->pipe.data = request->deadline.data = request;
-    if (uv_accept((uv_stream_t *)&control->pipe, (uv_stream_t *)&request->pipe) != 0 ||
-        uv_timer_start(&request->deadline, on_deadline, VERB_DEADLINE, 0) != 0 ||
+    uv_timer_init(loop, &request->timer);
+    request->pipe.data = request->timer.data = request;
+    if (uv_accept((uv_stream_t *)control->pipe, (uv_stream_t *)&request->pipe) != 0 ||
+        uv_timer_start(&request->timer, on_deadline, VERB_DEADLINE, 0) != 0 ||
         uv_read_start((uv_stream_t *)&request->pipe, on_alloc, on_read) != 0) {
         request_close(request);
     }
@@ -272,6 +288,7 @@ void control_answer(struct control_request *request, int status, struct span tex
         request_release(request);
         return;
     }
+    uv_timer_stop(&request->timer);
     request->answer = malloc(head + text.len);
     if (!request->answer) {
         request_close(request);
@@ -291,45 +308,71 @@ void control_answer(struct control_request *request, int status, struct span tex
 
 /* ---- the server ---- */
 
-static void on_control_closed(uv_handle_t *handle)
+static void on_pipe_closed(uv_handle_t *handle)
 {
     struct control *control = handle->data;
-    control->closed = true;
-    control_free(control);
+    free(handle);
+    control->open_pipes--;
+    if (control->closing) {
+        control_free(control);
+    }
 }
 
-/* Binds, under a lock of the directory: of two daemons that find the same stale socket one waits.
- */
-static int listen_socket(struct control *control)
+static void pipe_close(uv_pipe_t *pipe)
+{
+    uv_close((uv_handle_t *)pipe, on_pipe_closed);
+}
+
+/* Binds the socket's name and listens with the pipe. 0 or a negative errno. */
+static int pipe_listen(struct control *control, uv_pipe_t *pipe)
 {
     int fd = -1;
     const int directory_fd = open_directory(control->directory);
     if (directory_fd < 0) {
         return -errno;
     }
-    int error = flock(directory_fd, LOCK_EX) == 0 ? 0 : -errno;
+    int error = bind_socket(control, directory_fd, &fd);
+    close(directory_fd);
     if (error == 0) {
-        error = bind_socket(control, directory_fd, &fd);
+        error = uv_pipe_open(pipe, fd);
+        fd = error == 0 ? -1 : fd; /* the handle's */
+        error = error == 0 ? uv_listen((uv_stream_t *)pipe, BACKLOG, on_connection) : error;
+        if (error != 0) {
+            unlink_own(control);
+        }
     }
-    if (error != 0) {
-        goto close;
-    }
-    error = uv_pipe_open(&control->pipe, fd);
-    if (error != 0) {
-        unlink_own(control);
-        goto close;
-    }
-    fd = -1; /* the handle's */
-    error = uv_listen((uv_stream_t *)&control->pipe, BACKLOG, on_connection);
-    if (error != 0) {
-        unlink_own(control);
-    }
-close:
     if (fd >= 0) {
         close(fd);
     }
-    close(directory_fd);
     return error;
+}
+
+/* A new socket takes the place of the one we have, if any; on an error nothing has changed. */
+static int listen_anew(struct control *control)
+{
+    uv_pipe_t *pipe = calloc(1, sizeof(*pipe));
+
+    if (!pipe) {
+        return -ENOMEM;
+    }
+    int error = uv_pipe_init(control->loop, pipe, 0);
+    if (error != 0) {
+        free(pipe);
+        return error;
+    }
+    pipe->data = control;
+    control->open_pipes++;
+    error = pipe_listen(control, pipe);
+    if (error != 0) {
+        pipe_close(pipe);
+        return error;
+    }
+    if (control->pipe) {
+        pipe_close(control->pipe);
+        control->announced = false; /* on the old one */
+    }
+    control->pipe = pipe;
+    return 0;
 }
 
 struct control *control_listen(uv_loop_t *loop, const char *directory, control_handler *handler,
@@ -341,27 +384,33 @@ struct control *control_listen(uv_loop_t *loop, const char *directory, control_h
     if (!control) {
         return NULL;
     }
-    control->directory = span_dup(span_of(directory));
-    if (!control->directory) {
-        free(control);
-        return NULL;
-    }
+    control->loop = loop;
     control->handler = handler;
     control->context = context;
-    *error = uv_pipe_init(loop, &control->pipe, 0);
-    if (*error != 0) {
-        free(control->directory);
-        free(control);
-        return NULL;
+    control->directory = span_dup(span_of(directory));
+    if (control->directory) {
+        *error = listen_anew(control);
     }
-    control->pipe.data = control;
-    *error = listen_socket(control);
     if (*error != 0) {
         control->closing = true;
-        uv_close((uv_handle_t *)&control->pipe, on_control_closed);
+        control_free(control);
         return NULL;
     }
     return control;
+}
+
+int control_restore(struct control *control)
+{
+    struct stat status;
+    const int directory_fd = open_directory(control->directory);
+
+    if (directory_fd < 0) {
+        return -errno;
+    }
+    const bool there = fstatat(directory_fd, SOCKET_NAME, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+                       status.st_dev == control->device && status.st_ino == control->inode;
+    close(directory_fd);
+    return there ? 0 : listen_anew(control);
 }
 
 void control_close(struct control *control)
@@ -373,5 +422,5 @@ void control_close(struct control *control)
             request_close(&control->requests[i]);
         }
     }
-    uv_close((uv_handle_t *)&control->pipe, on_control_closed);
+    pipe_close(control->pipe);
 }

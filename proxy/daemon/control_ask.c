@@ -1,4 +1,4 @@
-/* The commands' side of control.sock: blocking, with one deadline for the whole exchange. */
+/* The commands' side of control.sock: blocking, for as long as the daemon shows that it lives. */
 #include "proxy/daemon/control.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 
 struct asking {
     int fd;
-    bool limited;
+    unsigned timeout;
     uint64_t deadline; /* monotonic milliseconds */
 };
 
@@ -29,13 +29,9 @@ static int await(const struct asking *asking, short events)
 {
     for (;;) {
         struct pollfd poller = {.fd = asking->fd, .events = events};
-        int left = -1;
-        if (asking->limited) {
-            const uint64_t now = now_milliseconds();
-            const uint64_t rest = now < asking->deadline ? asking->deadline - now : 0;
-            left = rest < INT_MAX ? (int)rest : INT_MAX;
-        }
-        const int ready = poll(&poller, 1, left);
+        const uint64_t now = now_milliseconds();
+        const uint64_t left = now < asking->deadline ? asking->deadline - now : 0;
+        const int ready = poll(&poller, 1, left < INT_MAX ? (int)left : INT_MAX);
         if (ready > 0) {
             return 0;
         }
@@ -67,10 +63,9 @@ static int ask_connect(const struct asking *asking, const char *directory)
     do {
         result = connect(asking->fd, (const struct sockaddr *)&address, sizeof(address));
         /* unix(7): EAGAIN is a full backlog, which no poll tells the end of. */
-    } while (result != 0 && errno == EAGAIN &&
-             (!asking->limited || now_milliseconds() < asking->deadline) &&
+    } while (result != 0 && errno == EAGAIN && now_milliseconds() < asking->deadline &&
              (poll(NULL, 0, 10), true));
-    const int error = errno;
+    const int error = result != 0 && errno == EAGAIN ? ETIMEDOUT : errno;
     close(directory_fd);
     errno = error;
     return result;
@@ -92,7 +87,7 @@ static int ask_send(const struct asking *asking, struct span bytes)
 }
 
 /* The answer's status, its text to out; -1 when it is cut off before its text begins. */
-static int ask_receive(const struct asking *asking, FILE *out)
+static int ask_receive(struct asking *asking, FILE *out)
 {
     char buffer[4096], head[2];
     size_t head_len = 0;
@@ -111,7 +106,11 @@ static int ask_receive(const struct asking *asking, FILE *out)
         if (n == 0) {
             break;
         }
+        asking->deadline = now_milliseconds() + asking->timeout;
         struct span rest = span_make(buffer, (size_t)n);
+        while (head_len == 0 && rest.len > 0 && rest.ptr[0] == CONTROL_BEAT) {
+            rest = span_skip(rest, 1);
+        }
         for (; head_len < sizeof(head) && rest.len > 0; rest = span_skip(rest, 1)) {
             head[head_len++] = rest.ptr[0];
         }
@@ -126,7 +125,7 @@ static int ask_receive(const struct asking *asking, FILE *out)
 
 int control_ask(const char *directory, const char *verb, FILE *out, unsigned timeout)
 {
-    struct asking asking = {.limited = timeout > 0, .deadline = now_milliseconds() + timeout};
+    struct asking asking = {.timeout = timeout, .deadline = now_milliseconds() + timeout};
     int status = -1;
 
     asking.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -5,23 +5,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "proxy/daemon/control.h"
+#include "proxy/daemon/descriptors.h"
+#include "proxy/daemon/early_signals.h"
 #include "proxy/daemon/log.h"
 #include "proxy/daemon/notify.h"
 #include "proxy/daemon/pid_file.h"
 #include "proxy/daemon/privileges.h"
 #include "proxy/daemon/reload.h"
+#include "proxy/daemon/state_lock.h"
 #include "proxy/daemon/status.h"
+#include "proxy/daemon/survey.h"
 #include "proxy/daemon/version.h"
 #include "proxy/daemon/worker.h"
 
 #define EXIT_CONFIG 78
 /* reload requests that may wait for an outcome at once */
 #define REQUESTS_MAX 64
+
+static const int signals[] = {SIGHUP, SIGTERM, SIGINT};
+#define SIGNALS (sizeof signals / sizeof signals[0])
 
 enum daemon_state {
     DAEMON_STARTING, /* the workers' first switch */
@@ -35,7 +41,9 @@ struct daemon {
     const char *path;
     enum daemon_state state;
     uv_loop_t loop;
-    uv_signal_t hangup, terminate, interrupt;
+    uv_signal_t signals[SIGNALS];
+    int lock; /* of the state directory, until the process ends */
+    unsigned descriptors;
     uv_async_t done;
     uv_work_t work;
     atomic_uint done_count; /* workers that have carried out the order under way */
@@ -226,9 +234,24 @@ static void on_prepared(uv_work_t *work, int status)
     workers_switch(d, d->reload.prepared, d->reload.bound);
 }
 
+/* What others need to find us by, where somebody has removed it. */
+static void restore_files(struct daemon *d)
+{
+    const char *directory = d->prepared->config->state_directory.text;
+    int error = control_restore(d->control);
+    if (error != 0) {
+        log_event(d->log, LOG_WARNING, "control-socket-not-restored", "why", strerror(-error),
+                  NULL);
+    }
+    if (!pid_file_write(directory)) {
+        log_event(d->log, LOG_WARNING, "pid-file-not-written", "why", strerror(errno), NULL);
+    }
+}
+
 static void reload_begin(struct daemon *d)
 {
     d->reload_again = false;
+    restore_files(d);
     memcpy(d->waiting, d->next, sizeof d->next);
     d->waiting_count = d->next_count;
     d->next_count = 0;
@@ -260,9 +283,10 @@ static void close_all(struct daemon *d)
 {
     atomic_store(&d->is_over, true);
     control_close(d->control);
-    uv_close((uv_handle_t *)&d->hangup, NULL);
-    uv_close((uv_handle_t *)&d->terminate, NULL);
-    uv_close((uv_handle_t *)&d->interrupt, NULL);
+    for (size_t i = 0; i < SIGNALS; i++) {
+        uv_close((uv_handle_t *)&d->signals[i], NULL);
+        signal(signals[i], SIG_IGN); /* what is left to do is short, and ends with 0 */
+    }
     uv_close((uv_handle_t *)&d->done, NULL);
 }
 
@@ -351,14 +375,15 @@ static void on_request(void *context, struct control_request *request, struct sp
 
 /* ---- start ---- */
 
-static unsigned raise_descriptors(void)
+/* A SIGHUP that has come since is delivered here: a reload follows the start. */
+static void signals_watch(struct daemon *d)
 {
-    struct rlimit limit = {1024, 1024};
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
+    for (size_t i = 0; i < SIGNALS; i++) {
+        uv_signal_init(&d->loop, &d->signals[i]);
+        d->signals[i].data = d;
+        uv_signal_start(&d->signals[i], on_signal, signals[i]);
     }
-    return limit.rlim_cur > UINT32_MAX ? UINT32_MAX : (unsigned)limit.rlim_cur;
+    early_signals_end();
 }
 
 static unsigned count_workers(const struct config *config)
@@ -367,37 +392,58 @@ static unsigned count_workers(const struct config *config)
     return count < SOCKETS_WORKERS_MAX ? count : SOCKETS_WORKERS_MAX;
 }
 
-/* Everything that may fail because of what the operator wrote, before any thread starts. */
-static bool load(struct daemon *d, struct diag_list *diags)
+/* From here on no other splitmx touches what is in the state directory. */
+static bool take_state_directory(struct daemon *d, const struct config *config,
+                                 struct diag_list *diags)
 {
-    struct config *config = config_load(d->path, diags);
+    d->lock = state_lock(config->state_directory.text);
+    if (d->lock < 0) {
+        diag_error(diags, config_place(config, &config->state_directory), "%s: %s",
+                   config->state_directory.text,
+                   errno == EWOULDBLOCK ? "another splitmx runs with this state directory"
+                                        : strerror(errno));
+    }
+    return d->lock >= 0;
+}
+
+/* Everything that may fail because of what the operator wrote, before any thread starts. 0, or the
+ * exit status. */
+static int load(struct daemon *d, struct diag_list *diags)
+{
+    int status = EXIT_CONFIG;
+    struct config *config = survey_load(d->path, PRIVILEGES_TO_RUN, diags);
     if (config == NULL) {
-        return false;
+        return status;
     }
-    privileges_check(config, diags);
-    if (diag_errors(diags) == 0) {
-        privileges_state_directory(config, diags);
+    privileges_check(config, PRIVILEGES_TO_RUN, diags);
+    if (diag_errors(diags) != 0) {
+        survey_rest(config, diags);
+        goto done;
     }
-    if (diag_errors(diags) == 0 && privileges_drop(config, diags)) {
-        d->prepared = prepare_config(config, PREPARE_TO_SERVE, diags);
+    privileges_state_directory(config, diags);
+    if (diag_errors(diags) != 0 || !privileges_drop(config, diags)) {
+        goto done;
     }
-    config_unref(config);
+    /* What is wrong from here on need not be what is written. */
+    if (!take_state_directory(d, config, diags)) {
+        status = EXIT_FAILURE;
+        goto done;
+    }
+    d->prepared = prepare_config(config, PREPARE_TO_SERVE, diags);
     if (d->prepared == NULL) {
-        return false;
+        goto done;
     }
-    d->worker_count = count_workers(d->prepared->config);
-    d->sockets = sockets_bind(d->prepared->config, NULL, d->worker_count, diags);
-    return d->sockets != NULL;
+    d->worker_count = count_workers(config);
+    d->descriptors = descriptors_raise();
+    descriptors_check(config, d->worker_count, d->descriptors, diags);
+    d->sockets = sockets_bind(config, NULL, d->worker_count, diags);
+    status = d->sockets != NULL ? EXIT_SUCCESS : EXIT_FAILURE;
+done:
+    config_unref(config);
+    return status;
 }
 
-static void watch_signal(struct daemon *d, uv_signal_t *handle, int number)
-{
-    uv_signal_init(&d->loop, handle);
-    handle->data = d;
-    uv_signal_start(handle, on_signal, number);
-}
-
-static bool start_workers(struct daemon *d, unsigned descriptors)
+static bool start_workers(struct daemon *d)
 {
     uint64_t seed = 0;
     unsigned wanted = d->worker_count;
@@ -412,7 +458,7 @@ static bool start_workers(struct daemon *d, unsigned descriptors)
         struct worker_options options = {.index = d->worker_count,
                                          .log = d->log,
                                          .shared = &d->shared,
-                                         .descriptors = descriptors,
+                                         .descriptors = d->descriptors,
                                          .seed = seed,
                                          .on_done = on_worker_done,
                                          .context = d};
@@ -428,22 +474,18 @@ static bool start(struct daemon *d)
 {
     const struct config *config = d->prepared->config;
     int error = 0;
-    unsigned descriptors = raise_descriptors();
     uv_loop_init(&d->loop);
     uv_async_init(&d->loop, &d->done, on_done);
     d->done.data = d;
-    watch_signal(d, &d->hangup, SIGHUP);
-    watch_signal(d, &d->terminate, SIGTERM);
-    watch_signal(d, &d->interrupt, SIGINT);
+    signals_watch(d);
     d->control = control_listen(&d->loop, config->state_directory.text, on_request, d, &error);
     if (d->control == NULL) {
-        fprintf(stderr, "splitmx: %s/control.sock: %s\n", config->state_directory.text,
-                error == -EADDRINUSE ? "another splitmx runs with this state directory"
-                                     : strerror(-error));
+        fprintf(stderr, "splitmx: %s/" CONTROL_SOCKET ": %s\n", config->state_directory.text,
+                strerror(-error));
         return false;
     }
     d->log = log_start(STDERR_FILENO, config->log_level, config->log_format);
-    if (d->log == NULL || !start_workers(d, descriptors)) {
+    if (d->log == NULL || !start_workers(d)) {
         fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
         return false;
     }
@@ -476,18 +518,16 @@ static void release(struct daemon *d)
 int daemon_run(const char *path)
 {
     struct daemon d = {.path = path};
+    early_signals_begin();
     struct diag_list *diags = diag_list_new();
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN); /* until there is somebody to reload */
-    bool loaded = load(&d, diags);
+    int status = load(&d, diags);
     diag_print(diags, stderr);
     diag_list_free(diags);
-    if (!loaded) {
-        if (d.prepared == NULL) {
-            return EXIT_CONFIG;
+    if (status != EXIT_SUCCESS) {
+        if (d.prepared != NULL) {
+            policy_unref(&d.prepared->policy);
         }
-        policy_unref(&d.prepared->policy); /* the files are fine; the addresses are not to be had */
-        return EXIT_FAILURE;
+        return status;
     }
     if (!start(&d)) {
         return EXIT_FAILURE; /* the process ends: so do its threads */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "proxy/daemon/sockets.h"
+#include "proxy/daemon/survey.h"
 #include "routing/own.h"
 
 #define HOSTS_FILE "/etc/hosts"
@@ -38,6 +39,7 @@ static void on_last_unref(struct policy *policy)
 /* Where this configuration listens, so that no next hop leads back (section 6, loops). */
 static bool collect_own(struct prepared *prepared, struct diag_list *diags)
 {
+    size_t before = diag_errors(diags);
     size_t count = prepared->config->listener_count;
     struct net_address *listeners = calloc(count + 1, sizeof *listeners);
     bool good = listeners != NULL;
@@ -50,7 +52,7 @@ static bool collect_own(struct prepared *prepared, struct diag_list *diags)
         prepared->policy.own = prepared->own;
         good = prepared->own != NULL;
     }
-    if (!good && diag_errors(diags) == 0) {
+    if (!good && diag_errors(diags) == before) {
         diag_error(diags, (struct diag_place){0}, "out of memory");
     }
     free(listeners);
@@ -97,7 +99,8 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     prepared->policy.config = config;
     prepared->hosts = resolver_hosts_read(HOSTS_FILE);
     prepared->relays = relay_set_new(config, diags);
-    if (prepared->relays == NULL || !collect_own(prepared, diags) || !collect_servers(prepared)) {
+    if (!collect_own(prepared, diags) || prepared->relays == NULL || !collect_servers(prepared)) {
+        survey_routes(config, prepared->relays, diags);
         goto fail;
     }
     prepared->table = table_load(config, prepared->relays, directory, diags);

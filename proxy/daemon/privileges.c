@@ -3,13 +3,17 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "proxy/daemon/control.h"
 #include "proxy/daemon/readable.h"
 
 static struct diag_place user_place(const struct config *config)
@@ -32,8 +36,8 @@ static bool find_user(const struct config *config, struct account *out, struct d
         break;
     case ACCOUNT_MISSING:
         diag_error(diags, user_place(config),
-                   "user %s does not exist: make it with `adduser --system --group --home "
-                   "/var/lib/splitmx --no-create-home %s`, or name another with `user:`",
+                   "user %s does not exist: make it with `useradd --system --user-group "
+                   "--no-create-home %s`, or name another with `user:`",
                    name, name);
         return false;
     case ACCOUNT_FAILED:
@@ -43,86 +47,169 @@ static bool find_user(const struct config *config, struct account *out, struct d
     }
     if (out->uid == 0) {
         diag_error(diags, user_place(config),
-                   "`user` is %s, which is root: name one without privileges", name);
+                   "`user: %s` has all privileges: name one that has none, such as splitmx", name);
         account_release(out);
         return false;
     }
     return true;
 }
 
-static void check_state_directory(const struct config *config, const struct account *user,
-                                  const struct stat *status, struct diag_list *diags)
+/* ---- the state directory ---- */
+
+/* The state directory as it is judged. */
+struct state_look {
+    const char *path;
+    struct diag_place place;
+    const struct account *user; /* whom it shall belong to; NULL: ourselves */
+    enum privileges_for purpose;
+    struct diag_list *diags;
+};
+
+/* What another process owns there, and a daemon could neither use nor take away. */
+static void look_at_socket(const struct state_look *look)
 {
-    const char *path = config->state_directory.text;
-    const struct diag_place place = config_place(config, &config->state_directory);
+    struct stat status;
+    char *path = NULL;
+
+    if (asprintf(&path, "%s/" CONTROL_SOCKET, look->path) < 0) {
+        diag_error(look->diags, nowhere(), "out of memory");
+        return;
+    }
+    if (lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode)) {
+        diag_error(look->diags, look->place,
+                   "%s is in the way of the daemon's socket, and is %s: move it away, or name "
+                   "another `state-directory:`",
+                   path, S_ISDIR(status.st_mode) ? "a folder" : "no socket");
+    }
+    free(path);
+}
+
+/* Who can write there says where mail goes; who can only look sees no more than names. */
+static void look_at_mode(const struct state_look *look, mode_t mode)
+{
+    if ((mode & (S_IWGRP | S_IWOTH)) != 0) {
+        diag_error(look->diags, look->place,
+                   "%s may be written to by %s, who could then say where mail goes: chmod 700 %s, "
+                   "or name a folder in it, to be made",
+                   look->path, (mode & S_IWOTH) != 0 ? "everyone" : "its group", look->path);
+    } else if ((mode & S_IRWXO) != 0) {
+        diag_warning(look->diags, look->place, "%s is open to everyone: chmod 700 %s", look->path,
+                     look->path);
+    }
+}
+
+/* Whoever checks need not be who runs: what only this user may not do is no error then. */
+static void tell_no_access(const struct state_look *look, int error)
+{
+    if (error == EACCES && look->purpose == PRIVILEGES_TO_CHECK && geteuid() != 0) {
+        diag_warning(look->diags, look->place,
+                     "this user cannot write to the state directory %s; whoever runs splitmx must",
+                     look->path);
+    } else {
+        diag_error(look->diags, look->place, "cannot write to the state directory %s: %s",
+                   look->path, strerror(error));
+    }
+}
+
+static void look_at_directory(const struct state_look *look, const struct stat *status)
+{
+    const struct account *user = look->user;
 
     if (!S_ISDIR(status->st_mode)) {
-        diag_error(diags, place, "%s is not a directory", path);
+        diag_error(look->diags, look->place, "%s is not a directory", look->path);
     } else if (user && (status->st_uid != user->uid || (status->st_mode & S_IRWXU) != S_IRWXU)) {
-        diag_error(diags, place,
+        diag_error(look->diags, look->place,
                    "%s must belong to %s, who must be able to write to it: chown -R %s: %s && "
                    "chmod 700 %s",
-                   path, user->name, user->name, path, path);
-    } else if (!user && access(path, R_OK | W_OK | X_OK) != 0) {
-        diag_error(diags, place, "cannot write to %s: %s", path, strerror(errno));
-    } else if ((status->st_mode & S_IWOTH) != 0) {
-        diag_warning(diags, place,
-                     "%s may be written to by everyone, who could then say where mail goes: "
-                     "chmod 700 %s",
-                     path, path);
+                   look->path, user->name, user->name, look->path, look->path);
+    } else if (access(look->path, R_OK | W_OK | X_OK) != 0) {
+        tell_no_access(look, errno);
+    } else {
+        look_at_mode(look, status->st_mode);
+        look_at_socket(look);
     }
 }
 
-static void give_state_directory(const char *path, const struct account *user,
-                                 struct diag_place place, struct diag_list *diags)
+/* Whether mkdir would succeed; 0, or the errno that it would fail with. */
+static int would_make(const char *path)
 {
-    if (chown(path, user->uid, user->gid) != 0) {
-        diag_error(diags, place, "cannot give the state directory to %s: %s", user->name,
-                   strerror(errno));
-        rmdir(path);
+    struct statfs system;
+    char *parent = span_dup(span_of(path));
+    int error = ENOMEM;
+
+    if (!parent) {
+        return error;
     }
+    /* dirname(3) would do, but for its slashes at the end that we keep out of the path. */
+    for (size_t end = strlen(parent); end > 1 && parent[end - 1] == '/'; end--) {
+        parent[end - 1] = '\0';
+    }
+    const size_t slash = span_rfind(span_of(parent), '/');
+    parent[slash > 0 ? slash : 1] = '\0';
+    if (access(parent, W_OK | X_OK) != 0 || statfs(parent, &system) != 0) {
+        error = errno;
+    } else {
+        /* Their access bits promise root what they do not keep. */
+        error = system.f_type == PROC_SUPER_MAGIC || system.f_type == SYSFS_MAGIC ? EPERM : 0;
+    }
+    free(parent);
+    return error;
 }
 
-/* user: whom it shall belong to; NULL: ourselves. */
-static void make_state_directory(const struct config *config, const struct account *user,
-                                 struct diag_list *diags)
+static void look_at_state_directory(const struct state_look *look)
 {
-    const char *path = config->state_directory.text;
-    const struct diag_place place = config_place(config, &config->state_directory);
     struct stat status;
 
-    if (mkdir(path, S_IRWXU) == 0) {
-        if (user) {
-            give_state_directory(path, user, place, diags);
-        }
-    } else if (errno != EEXIST) {
-        diag_error(diags, place, "cannot make the state directory %s: %s", path, strerror(errno));
-    } else if (stat(path, &status) != 0) {
-        diag_error(diags, place, "cannot use the state directory %s: %s", path, strerror(errno));
-    } else {
-        check_state_directory(config, user, &status, diags);
+    if (stat(look->path, &status) == 0) {
+        look_at_directory(look, &status);
+        return;
     }
+    const int error = errno == ENOENT ? would_make(look->path) : errno;
+    if (error == EACCES) {
+        tell_no_access(look, error);
+    } else if (error != 0) {
+        diag_error(look->diags, look->place, "cannot make the state directory %s: %s", look->path,
+                   strerror(error));
+    }
+}
+
+static void give_state_directory(const struct config *config, struct diag_list *diags)
+{
+    const char *path = config->state_directory.text;
+    struct account user;
+
+    if (!find_user(config, &user, diags)) {
+        rmdir(path);
+        return;
+    }
+    if (chown(path, user.uid, user.gid) != 0) {
+        diag_error(diags, config_place(config, &config->state_directory),
+                   "cannot give the state directory to %s: %s", user.name, strerror(errno));
+        rmdir(path);
+    }
+    account_release(&user);
 }
 
 void privileges_state_directory(const struct config *config, struct diag_list *diags)
 {
-    const size_t before = diag_errors(diags);
-    struct account user;
+    const char *path = config->state_directory.text;
+    sigset_t all, before;
 
-    if (geteuid() != 0) {
-        make_state_directory(config, NULL, diags);
-        return;
+    /* A stop between the two steps would leave it to root. */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    if (mkdir(path, S_IRWXU) != 0) {
+        if (errno != EEXIST) {
+            diag_error(diags, config_place(config, &config->state_directory),
+                       "cannot make the state directory %s: %s", path, strerror(errno));
+        }
+    } else if (geteuid() == 0) {
+        give_state_directory(config, diags);
     }
-    if (!find_user(config, &user, diags)) {
-        return;
-    }
-    make_state_directory(config, &user, diags);
-    if (diag_errors(diags) == before) {
-        enterable_check(config->state_directory.text, &user,
-                        config_place(config, &config->state_directory), diags);
-    }
-    account_release(&user);
+    sigprocmask(SIG_SETMASK, &before, NULL);
 }
+
+/* ---- what a reload reads ---- */
 
 static void check_text(const struct config *config, const struct config_text *text,
                        const struct account *user, struct diag_list *diags)
@@ -146,23 +233,44 @@ static void check_config_file(const struct config *config, const struct account 
     free(path);
 }
 
-void privileges_check(const struct config *config, struct diag_list *diags)
+static void check_files(const struct config *config, const struct account *user,
+                        struct diag_list *diags)
 {
-    struct account user;
-
-    if (geteuid() != 0 || !find_user(config, &user, diags)) {
-        return;
-    }
-    check_config_file(config, &user, diags);
+    check_config_file(config, user, diags);
     for (size_t i = 0; i < config->routes.count; i++) {
-        check_text(config, &config->routes.items[i], &user, diags);
+        check_text(config, &config->routes.items[i], user, diags);
     }
     for (size_t i = 0; i < config->certificate_count; i++) {
-        check_text(config, &config->certificates[i].certificate, &user, diags);
-        check_text(config, &config->certificates[i].private_key, &user, diags);
+        check_text(config, &config->certificates[i].certificate, user, diags);
+        check_text(config, &config->certificates[i].private_key, user, diags);
     }
     for (size_t i = 0; i < config->relay_count; i++) {
-        check_text(config, &config->relays[i].ca_file, &user, diags);
+        check_text(config, &config->relays[i].ca_file, user, diags);
+    }
+}
+
+void privileges_check(const struct config *config, enum privileges_for purpose,
+                      struct diag_list *diags)
+{
+    struct account user;
+    struct state_look look = {.path = config->state_directory.text,
+                              .place = config_place(config, &config->state_directory),
+                              .purpose = purpose,
+                              .diags = diags};
+
+    if (geteuid() != 0) {
+        look_at_state_directory(&look);
+        return;
+    }
+    if (!find_user(config, &user, diags)) {
+        return;
+    }
+    check_files(config, &user, diags);
+    look.user = &user;
+    const size_t before = diag_errors(diags);
+    look_at_state_directory(&look);
+    if (diag_errors(diags) == before) {
+        enterable_check(look.path, &user, look.place, diags);
     }
     account_release(&user);
 }

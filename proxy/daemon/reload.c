@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "proxy/daemon/privileges.h"
+#include "proxy/daemon/survey.h"
 
 static void refuse_change(const struct config *config, const struct config_text *now,
                           const struct config_text *before, const char *key,
@@ -20,15 +20,15 @@ static void refuse_change(const struct config *config, const struct config_text 
 static void refuse_restarts(const struct reload *reload, const struct config *config)
 {
     const struct config *before = reload->in_force->config;
-    struct diag_place file = {.file = reload->path};
     refuse_change(config, &config->user, &before->user, "user", reload->diags);
     refuse_change(config, &config->state_directory, &before->state_directory, "state-directory",
                   reload->diags);
     if (config->workers != before->workers) {
-        diag_error(reload->diags, file, "`workers` has changed; that needs a restart");
+        diag_error(reload->diags, config_at(config, config->workers_place),
+                   "`workers` has changed; that needs a restart");
     }
     if (config->limits.connections > reload->connections_max) {
-        diag_error(reload->diags, file,
+        diag_error(reload->diags, config_at(config, config->limits.connections_place),
                    "`limits: connections` is more than at the start (%u); that needs a restart",
                    reload->connections_max);
     }
@@ -36,13 +36,15 @@ static void refuse_restarts(const struct reload *reload, const struct config *co
 
 void reload_prepare(struct reload *reload)
 {
-    struct config *config = config_load(reload->path, reload->diags);
+    struct config *config = survey_load(reload->path, PRIVILEGES_TO_RUN, reload->diags);
     if (config == NULL) {
         return;
     }
     refuse_restarts(reload, config);
     if (diag_errors(reload->diags) == 0) {
         reload->prepared = prepare_config(config, PREPARE_TO_SERVE, reload->diags);
+    } else {
+        survey_rest(config, reload->diags);
     }
     config_unref(config);
     if (reload->prepared == NULL) {

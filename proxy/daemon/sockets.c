@@ -113,13 +113,28 @@ static bool group_from_manager(struct socket_group *group, unsigned workers)
     return false;
 }
 
-static bool group_bind(struct socket_group *group, unsigned workers)
+/* Whether we listen there ourselves, on a part or the whole of it. */
+static bool overlaps(const struct socket_set *set, const struct socket_group *group)
 {
+    for (size_t i = 0; set != NULL && i < set->count; i++) {
+        if (&set->groups[i] != group &&
+            net_address_overlap(&set->groups[i].address, &group->address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool group_bind(struct socket_group *group, const struct socket_set *set,
+                       const struct socket_set *current)
+{
+    const unsigned workers = set->workers;
     without_ipv6(&group->address);
     if (group_from_manager(group, workers)) {
         return true;
     }
-    if (!address_is_free(&group->address)) {
+    /* Where we are ourselves, SO_REUSEPORT lets us in beside; the most exact address is served. */
+    if (!overlaps(set, group) && !overlaps(current, group) && !address_is_free(&group->address)) {
         return false;
     }
     for (unsigned w = 0; w < workers; w++) {
@@ -153,6 +168,23 @@ static bool group_init(struct socket_group *group, unsigned workers)
     return group->fds != NULL;
 }
 
+/* The last group of the set; errno says why. */
+static void tell_not_bound(const struct socket_set *set, const struct config *config,
+                           const struct config_listener *listener, const struct socket_set *current,
+                           struct diag_list *diags)
+{
+    const char *why = "";
+    if (errno == EADDRINUSE) {
+        /* A socket that the service manager passed may refuse to have another beside it. */
+        why = overlaps(current, &set->groups[set->count - 1])
+                  ? " (it overlaps with what is listened on now: if no other server has it, the "
+                    "change needs a restart)"
+                  : " (another server has it, or another splitmx)";
+    }
+    diag_error(diags, config_place(config, &listener->address), "cannot listen on %s: %s%s",
+               listener->address.text, strerror(errno), why);
+}
+
 static bool group_add(struct socket_set *set, const struct config *config,
                       const struct config_listener *listener, const struct socket_set *current,
                       struct diag_list *diags)
@@ -175,10 +207,8 @@ static bool group_add(struct socket_set *set, const struct config *config,
         group->kept = true;
         return true;
     }
-    if (!group_bind(group, set->workers)) {
-        diag_error(diags, config_place(config, &listener->address), "cannot listen on %s: %s%s",
-                   listener->address.text, strerror(errno),
-                   errno == EADDRINUSE ? " (another server has it, or another splitmx)" : "");
+    if (!group_bind(group, set, current)) {
+        tell_not_bound(set, config, listener, current, diags);
         return false;
     }
     return true;

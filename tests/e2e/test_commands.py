@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import subprocess
 
 import pytest
 
-from splitmx_test.daemon import Folder, splitmx, yaml
+from splitmx_test.daemon import BINARY, Folder, splitmx, yaml
 from splitmx_test.messages import message
 from splitmx_test.waiting import free_port
 
@@ -68,6 +69,34 @@ def test_wrong_usage_is_64_and_said_on_standard_error(arguments):
     assert result.err and not result.out
 
 
+def test_a_command_of_a_later_version_says_so():
+    result = splitmx("doctor")
+    assert result.status == 64 and "doctor is not in this version" in result.err
+
+
+@pytest.mark.parametrize("where", ["/dev/full", None], ids=["full", "closed"])
+@pytest.mark.parametrize("command", [("check",), ("route", "x@example.com"), ("route", "--json", "x@example.com"), ("--help",),
+                                     ("--version",), ("check", "--help"), ("import",)], ids=" ".join)
+def test_output_that_cannot_be_written_is_a_failure(folder, command, where):
+    arguments = list(command)
+    if command[0] == "import":
+        arguments.append(str(folder.write("map", "example.com smtp:[192.0.2.1]\n")))
+    elif command[0] in ("check", "route") and "--help" not in command:
+        arguments[1:1] = ["-c", str(folder.config_path)]
+    shell = f'exec "$@" >{where or "&-"}'
+    result = subprocess.run(["bash", "-c", shell, "bash", str(BINARY), *arguments], stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1, result
+    assert "standard output" in result.stderr
+
+
+def test_status_that_cannot_be_written_is_a_failure(start_split):
+    daemon = start_split().daemon
+    for command in ("status", "healthcheck", "reload"):
+        result = subprocess.run(["bash", "-c", 'exec "$@" >/dev/full', "bash", str(BINARY), command, "-c", str(daemon.config)],
+                                stderr=subprocess.PIPE, text=True)
+        assert result.returncode == 1 and "standard output" in result.stderr, (command, result)
+
+
 # check
 
 
@@ -99,6 +128,8 @@ def test_check_without_a_file_is_78(folder):
     ("hostname: mx.test\nrelays:\n  smtp:\n    next-hop: smtp:[a.test]\n", 3, 3, ["smtp"]),
     ("hostname: mx.test\nrelays:\n  local:\n    next-hop: smpt:[a.test]\n", 4, 15, []),
     ("hostname: mx.test\nlisten:\n  - address: nonsense\n", 3, 14, []),
+    ("hostname: mx.test\nlisten: [\"[::]:25\"]\n", 2, 10, ["each entry of `listen`", "address"]),
+    ("hostname: mx.test\nrelays:\n  local:\n    next-hop: smtp:[a.test]\n    port: 26\n", 5, 11, ["port", "gmail"]),
     ("hostname: mx.test\n\trelays: x\n", 2, None, []),
     ("- a\n- b\n", 1, 1, []),
 ])
@@ -117,6 +148,47 @@ def test_all_errors_are_reported_not_only_the_first(folder):
     assert result.status == 78
     assert {(1, 1), (2, 8), (4, 1)} <= {p[:2] for p in places(result, "splitmx.yaml")}
     assert len([p for p in places(result, "splitmx.yaml") if p[0] == 3]) == 2
+
+
+def test_errors_of_all_files_are_reported_in_one_go(folder):
+    """Of the configuration, of its next hops, and of the routes: none has to be mended for the others to be told."""
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace("smtp:[192.0.2.1]", "smpt:[192.0.2.1]") + "foo: bar\n")
+    folder.write("routes.yaml", "a b@example.com: local\nexample.com: smtp:[x.test]:70000\n")
+    result = run(folder, "check")
+    assert result.status == 78
+    assert len(places(result, "splitmx.yaml")) == 2 and len(places(result, "routes.yaml")) == 2, result
+    (folder.path / "state").write_text("no folder\n")
+    assert "state is not a directory" in run(folder, "check").err
+    (folder.path / "state").unlink()
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace("foo: bar\n", ""))
+    assert len(places(run(folder, "check"), "routes.yaml")) == 2
+    folder.write("splitmx.yaml", GOOD.format(user=folder.user, port=free_port()) + "foo: bar\n")
+    folder.write("routes.yaml", "example.com: nosuch\nexample.org: nosuch\nexample.net: local\n")
+    result = run(folder, "run", timeout=20)
+    assert result.status == 78
+    assert [place[:2] for place in places(result, "routes.yaml")] == [(1, 14)], "each name once"
+
+
+@pytest.mark.parametrize("text", ["relay:\n  local: {next-hop: \"smtp:[192.0.2.1]\"}\n", "relays: none\n"])
+def test_routes_are_not_blamed_for_relays_that_could_not_be_read(folder, text):
+    folder.write("splitmx.yaml", "hostname: mx.test\n" + text)
+    folder.write("routes.yaml", "example.com: local\na b@example.com: local\n")
+    result = run(folder, "check")
+    assert result.status == 78
+    assert [place[0] for place in places(result, "routes.yaml")] == [2], result
+
+
+def test_a_user_that_could_not_be_read_is_not_looked_for(folder):
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace("user:", "usr:"))
+    result = run(folder, "check")
+    assert result.status == 78 and len(result.err.splitlines()) == 1, result
+
+
+def test_a_default_route_file_that_is_not_there_is_no_second_error(folder):
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace("routes:", "rotues:"))
+    (folder.path / "routes.yaml").unlink()
+    result = run(folder, "check")
+    assert result.status == 78 and len(result.err.splitlines()) == 1, result
 
 
 @pytest.mark.parametrize("name, text, line, hints", [

@@ -319,8 +319,9 @@ static const struct {
     {"listen: \"[::]:25\"",
      "f:2:9: `listen` must be a list of listeners, such as `- address: \"[::]:25\"`, not "
      "`[::]:25`"},
-    {"listen:\n  - \"[::]:25\"", "f:3:5: `listen` must be a mapping (`key: value` lines, "
-                                 "indented) with keys such as `address`, not `[::]:25`"},
+    {"listen:\n  - \"[::]:25\"",
+     "f:3:5: each entry of `listen` must be a mapping (`key: value` lines, "
+     "indented) with keys such as `address`, not `[::]:25`"},
     {"listen: []",
      "f:2:9: `listen` is an empty list; write at least one entry, or leave the key out"},
     {"listen:\n  - tls: none", "f:3:5: a listener needs `address`: an address and a port, such as "
@@ -350,8 +351,11 @@ static const struct {
      "f:4:15: `next-hop` must be a transport and next hop, such as smtp:[127.0.0.1]:10025, not a "
      "list (text that begins with `[` needs quotes around the whole of it)"},
     {"relays:\n  local: {next-hop: x, port: 25}",
-     "f:3:3: `hosts` and `port` are for the relay `gmail` only; relay `local` says where it is "
-     "with `next-hop`"},
+     "f:3:30: `port` is for the relay `gmail` only; relay `local` says where it is with "
+     "`next-hop`"},
+    {"relays:\n  local: {next-hop: x, hosts: [{host: a.b}]}",
+     "f:3:31: `hosts` is for the relay `gmail` only; relay `local` says where it is with "
+     "`next-hop`"},
     {"relays: [local]", "f:2:9: `relays` must be a mapping of names, such as `local: {next-hop: "
                         "\"smtp:[127.0.0.1]:10025\"}`, not a list (text that begins with `[` needs "
                         "quotes around the whole of it)"},
@@ -438,14 +442,51 @@ static void warnings_do_not_stop_a_load(void **state)
     char lines[1024];
     struct diag_list *diags = diag_list_new();
     (void)state;
-    struct config *config = load("f", "hostname: mx\ntimeouts: {end-of-data: 10m}\n", diags);
+    struct config *config = load("f", "hostname: m_x\ntimeouts: {end-of-data: 10m}\n", diags);
     assert_non_null(config);
     told(diags, lines, sizeof(lines));
     assert_string_equal(lines,
-                        "f:1:11: warning: `hostname: mx` has no dot; other mail servers expect a "
+                        "f:1:11: warning: `hostname: m_x` has no dot; other mail servers expect a "
                         "full name, such as mx.example.com\n"
-                        "f: warning: `end-of-data` should be less than 10m: clients wait no "
+                        "f:1:11: warning: `hostname: m_x` has an underscore; SMTP has none in the "
+                        "name of a server, and others refuse such a greeting\n"
+                        "f:2:25: warning: `end-of-data` should be less than 10m: clients wait no "
                         "longer, and send the message again");
+    config_unref(config);
+    diag_list_free(diags);
+}
+
+static struct config *reads(const char *content, bool *faulty, struct diag_list *diags)
+{
+    FILE *file = fopen("f", "we");
+    assert_non_null(file);
+    fputs(content, file);
+    fclose(file);
+    return config_read("f", faulty, diags);
+}
+
+static void what_could_be_read_of_a_faulty_file_is_there_for_a_survey(void **state)
+{
+    bool faulty = false;
+    struct diag_list *diags = diag_list_new();
+    (void)state;
+    struct config *config =
+        reads("hostname: a.b\nusr: x\nrelays:\n  local: {next-hop: y, max-connections: 0}\n",
+              &faulty, diags);
+    assert_non_null(config);
+    assert_true(faulty);
+    assert_int_equal(diag_errors(diags), 2);
+    assert_int_equal(config->relay_count, 1);
+    assert_string_equal(config->relays[0].next_hop.text, "y");
+    assert_int_equal(config->routes.count, 1); /* the default */
+    config_unref(config);
+    assert_null(reads("hostname: a.b\nrelays: [\n", &faulty, diags));
+    assert_true(faulty);
+    config = reads("hostname: a.b\nworkers: 3\nlimits: {connections: 7}\n", &faulty, diags);
+    assert_non_null(config);
+    assert_false(faulty);
+    assert_int_equal(config_at(config, config->workers_place).line, 2);
+    assert_int_equal(config_at(config, config->limits.connections_place).column, 23);
     config_unref(config);
     diag_list_free(diags);
 }
@@ -583,6 +624,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_told_with_its_place),
         cmocka_unit_test(what_later_versions_bring_is_checked_and_refused),
         cmocka_unit_test(warnings_do_not_stop_a_load),
+        cmocka_unit_test(what_could_be_read_of_a_faulty_file_is_there_for_a_survey),
         cmocka_unit_test(a_wrong_hostname_is_told_once),
         cmocka_unit_test(an_absent_hostname_is_the_machines),
         cmocka_unit_test(a_bare_name_is_made_whole_from_the_hosts_file),

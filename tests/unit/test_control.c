@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -250,6 +251,92 @@ static void a_daemon_that_does_not_answer_is_not_waited_for(void **state)
     assert_int_equal(errno, ETIMEDOUT);
 }
 
+static void path_of_socket(const struct server *server, char *out, size_t cap)
+{
+    struct text path = text_over(out, cap);
+    text_printf(&path, "%s/control.sock", server->directory);
+}
+
+static void a_daemon_at_work_is_waited_for(void **state)
+{
+    struct server *server = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char byte = 0;
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    path_of_socket(server, address.sun_path, sizeof(address.sun_path));
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(write(fd, "later\n", 6), 6);
+    while (!server->kept) {
+        uv_run(&server->loop, UV_RUN_DEFAULT);
+    }
+    while (recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
+        uv_run(&server->loop, UV_RUN_ONCE); /* the timer of the beats wakes it */
+    }
+    assert_int_equal(byte, CONTROL_BEAT);
+    close(fd);
+    control_answer(server->kept, 0, SPAN("nobody waits any more"));
+}
+
+/* Plays the daemon: beats before its answer, as late as the time-out allows. */
+static void *answer_with_beats(void *argument)
+{
+    const int fd = accept(*(int *)argument, NULL, NULL);
+    char verb[16];
+    assert_true(read(fd, verb, sizeof(verb)) > 0);
+    for (int i = 0; i < 5; i++) {
+        poll(NULL, 0, 300); /* the time that work takes */
+        assert_int_equal(write(fd, ".", 1), 1);
+    }
+    assert_int_equal(write(fd, "0\n.done", 7), 7);
+    close(fd);
+    return NULL;
+}
+
+static void beats_are_no_part_of_the_answer_and_put_the_time_out_off(void **state)
+{
+    struct server *server = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    pthread_t thread;
+    char *text = NULL;
+    size_t len = 0;
+    control_close(server->control);
+    server->control = NULL;
+    path_of_socket(server, address.sun_path, sizeof(address.sun_path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(pthread_create(&thread, NULL, answer_with_beats, &fd), 0);
+    FILE *out = open_memstream(&text, &len);
+    assert_int_equal(control_ask(server->directory, "reload", out, 1000), 0);
+    fclose(out);
+    pthread_join(thread, NULL);
+    close(fd);
+    assert_string_equal(text, ".done");
+    free(text);
+    assert_int_equal(unlink(address.sun_path), 0);
+}
+
+static void a_socket_that_was_removed_is_made_anew(void **state)
+{
+    struct server *server = *state;
+    struct stat before, after;
+    char path[600];
+    path_of_socket(server, path, sizeof(path));
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(control_restore(server->control), 0);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino); /* nothing was missing */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(control_restore(server->control), 0);
+    assert_answer(server, "status", 0, "status");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(control_restore(server->control), -EEXIST);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(control_restore(server->control), 0);
+    assert_answer(server, "status", 0, "status");
+}
+
 static void closing_cuts_what_is_pending_and_a_late_answer_is_harmless(void **state)
 {
     struct server *server = *state;
@@ -311,6 +398,9 @@ int main(void)
         TEST(a_stale_socket_is_no_daemon_and_is_replaced),
         TEST(without_a_daemon_the_errno_says_so),
         TEST(a_daemon_that_does_not_answer_is_not_waited_for),
+        TEST(a_daemon_at_work_is_waited_for),
+        TEST(beats_are_no_part_of_the_answer_and_put_the_time_out_off),
+        TEST(a_socket_that_was_removed_is_made_anew),
         TEST(closing_cuts_what_is_pending_and_a_late_answer_is_harmless),
         TEST(a_line_that_does_not_end_is_cut),
         TEST(a_state_directory_with_a_long_path_works),

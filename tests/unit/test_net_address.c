@@ -232,6 +232,29 @@ static void malformed_networks_are_refused(void **state)
     }
 }
 
+static bool overlap(const char *a, const char *b)
+{
+    struct net_address x = parsed(a, 25), y = parsed(b, 25);
+    assert_int_equal(net_address_overlap(&x, &y), net_address_overlap(&y, &x));
+    net_address_set_port(&y, 26);
+    assert_false(net_address_overlap(&x, &y));
+    net_address_set_port(&y, 25);
+    return net_address_overlap(&x, &y);
+}
+
+static void a_wildcard_overlaps_with_what_it_stands_for(void **state)
+{
+    (void)state;
+    assert_true(overlap("127.0.0.1", "127.0.0.1"));
+    assert_false(overlap("127.0.0.1", "127.0.0.2"));
+    assert_true(overlap("0.0.0.0", "127.0.0.1"));
+    assert_true(overlap("::", "127.0.0.1"));
+    assert_true(overlap("::", "0.0.0.0"));
+    assert_true(overlap("::", "2001:db8::1"));
+    assert_false(overlap("0.0.0.0", "2001:db8::1"));
+    assert_false(overlap("::1", "127.0.0.1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +265,7 @@ int main(void)
         cmocka_unit_test(local_and_special_addresses_are_known),
         cmocka_unit_test(host_and_port_are_split),
         cmocka_unit_test(host_names_keep_to_dns),
+        cmocka_unit_test(a_wildcard_overlaps_with_what_it_stands_for),
         cmocka_unit_test(networks_hold_their_addresses),
         cmocka_unit_test(malformed_networks_are_refused),
     };

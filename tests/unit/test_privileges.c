@@ -185,29 +185,62 @@ static void a_link_is_followed_to_what_is_in_the_way(void **state)
     judge(place, path_in(place, "file"), &user, "enter", "/sub && chmod g+x");
 }
 
+/* As run does, without the routes, which are not there. */
+static void make_state(struct place *place)
+{
+    struct config *config = place->config;
+    const size_t routes = config->routes.count;
+    config->routes.count = 0;
+    privileges_check(config, PRIVILEGES_TO_RUN, place->diags);
+    if (diag_errors(place->diags) == 0) {
+        privileges_state_directory(config, place->diags);
+    }
+    config->routes.count = routes;
+}
+
 static void the_state_directory_is_made_for_its_user_alone(void **state)
 {
     struct place *place = *state;
     const struct passwd *nobody = getpwnam("nobody");
     struct stat status;
-    privileges_state_directory(place->config, place->diags);
+    make_state(place);
     assert_told(place, NULL, NULL);
     assert_int_equal(stat(path_in(place, "state"), &status), 0);
     assert_int_equal(status.st_mode & 07777, 0700);
     assert_int_equal(status.st_uid, geteuid() == 0 ? nobody->pw_uid : geteuid());
-    privileges_state_directory(place->config, place->diags); /* again: it is there */
+    make_state(place); /* again: it is there */
     assert_told(place, NULL, NULL);
+}
+
+static void checking_does_not_make_it(void **state)
+{
+    struct place *place = *state;
+    privileges_check(place->config, PRIVILEGES_TO_CHECK, place->diags);
+    assert_told(place, NULL, NULL);
+    assert_int_equal(access(path_in(place, "state"), F_OK), -1);
+}
+
+static void judge_state(struct place *place, const char *path, const char *said, const char *fix)
+{
+    set_text(&place->config->state_directory, path);
+    privileges_check(place->config, PRIVILEGES_TO_CHECK, place->diags);
+    assert_true(diag_errors(place->diags) > 0);
+    assert_told(place, said, fix);
 }
 
 static void a_state_directory_that_cannot_be_used_is_an_error(void **state)
 {
     struct place *place = *state;
-    make_file(path_in(place, "state"), 0644);
-    privileges_state_directory(place->config, place->diags);
-    assert_told(place, "not a directory", "");
-    set_text(&place->config->state_directory, path_in(place, "none/state"));
-    privileges_state_directory(place->config, place->diags);
-    assert_true(diag_errors(place->diags) > 0);
+    make_file(path_in(place, "file"), 0644);
+    judge_state(place, path_in(place, "file"), "not a directory", "");
+    judge_state(place, path_in(place, "file/state"), "cannot make", "Not a directory");
+    judge_state(place, path_in(place, "none/state"), "cannot make", "No such file");
+    judge_state(place, "/dev/null", "not a directory", "");
+    judge_state(place, "/dev/null/state", "cannot make", "Not a directory");
+    if (geteuid() == 0) {
+        judge_state(place, "/proc/state", "cannot make", "not permitted");
+        judge_state(place, "/proc", "/proc must belong to nobody", "chown");
+    }
 }
 
 static void a_state_directory_of_someone_else_names_the_chown(void **state)
@@ -217,35 +250,58 @@ static void a_state_directory_of_someone_else_names_the_chown(void **state)
         skip();
     }
     assert_int_equal(mkdir(path_in(place, "state"), 0755), 0);
-    privileges_state_directory(place->config, place->diags);
+    make_state(place);
     assert_told(place, "must belong to nobody", "chown -R nobody: /tmp/");
 }
 
-static void a_state_directory_that_everyone_may_write_to_is_a_warning(void **state)
+static void judge_mode(struct place *place, mode_t mode, size_t errors, const char *said)
 {
-    struct place *place = *state;
-    privileges_state_directory(place->config, place->diags);
-    assert_int_equal(chmod(path_in(place, "state"), 0777), 0);
-    privileges_state_directory(place->config, place->diags);
-    assert_int_equal(diag_errors(place->diags), 0);
-    assert_told(place, "everyone", "chmod 700");
+    assert_int_equal(chmod(path_in(place, "state"), mode), 0);
+    make_state(place);
+    assert_int_equal(diag_errors(place->diags), errors);
+    assert_told(place, said, "chmod 700 /tmp/");
 }
 
-static void a_user_that_does_not_exist_names_the_adduser(void **state)
+static void a_state_directory_is_closed_to_others(void **state)
+{
+    struct place *place = *state;
+    make_state(place);
+    judge_mode(place, 0777, 1, "everyone, who could then say where mail goes");
+    judge_mode(place, 01777, 1, "everyone");
+    judge_mode(place, 0770, 1, "its group");
+    judge_mode(place, 0755, 0, "open to everyone");
+    judge_mode(place, 0750, 0, NULL);
+}
+
+static void what_is_in_the_way_of_the_socket_is_an_error(void **state)
+{
+    struct place *place = *state;
+    make_state(place);
+    make_file(path_in(place, "state/control.sock"), 0600);
+    make_state(place);
+    assert_told(place, "state/control.sock is in the way", "no socket: move it away");
+    assert_int_equal(unlink(path_in(place, "state/control.sock")), 0);
+    assert_int_equal(mkdir(path_in(place, "state/control.sock"), 0700), 0);
+    make_state(place);
+    assert_told(place, "state/control.sock is in the way", "a folder: move it away");
+    assert_int_equal(rmdir(path_in(place, "state/control.sock")), 0);
+}
+
+static void a_user_that_does_not_exist_names_the_useradd(void **state)
 {
     struct place *place = *state;
     if (geteuid() != 0) {
         skip();
     }
     set_text(&place->config->user, "no-such-user");
-    privileges_check(place->config, place->diags);
+    privileges_check(place->config, PRIVILEGES_TO_RUN, place->diags);
     assert_told(place, "no-such-user does not exist",
-                "adduser --system --group --home /var/lib/splitmx --no-create-home no-such-user");
+                "useradd --system --user-group --no-create-home no-such-user");
     assert_false(privileges_drop(place->config, place->diags));
     assert_told(place, "no-such-user does not exist", "");
     set_text(&place->config->user, "root");
-    privileges_check(place->config, place->diags);
-    assert_told(place, "root", "without privileges");
+    privileges_check(place->config, PRIVILEGES_TO_RUN, place->diags);
+    assert_told(place, "`user: root` has all privileges", "name one that has none");
 }
 
 static void routes_that_a_reload_could_not_read_are_an_error(void **state)
@@ -257,7 +313,7 @@ static void routes_that_a_reload_could_not_read_are_an_error(void **state)
     make_file(path_in(place, "file"), 0600);
     assert_int_equal(place->config->routes.count, 1);
     set_text(&place->config->routes.items[0], path_in(place, "file"));
-    privileges_check(place->config, place->diags);
+    privileges_check(place->config, PRIVILEGES_TO_RUN, place->diags);
     assert_told(place, "nobody will not be able to read /tmp/", "chgrp nogroup /tmp/");
 }
 
@@ -327,10 +383,12 @@ int main(void)
         TEST(a_folder_that_cannot_be_entered_is_told_instead_of_the_file),
         TEST(a_link_is_followed_to_what_is_in_the_way),
         TEST(the_state_directory_is_made_for_its_user_alone),
+        TEST(checking_does_not_make_it),
         TEST(a_state_directory_that_cannot_be_used_is_an_error),
         TEST(a_state_directory_of_someone_else_names_the_chown),
-        TEST(a_state_directory_that_everyone_may_write_to_is_a_warning),
-        TEST(a_user_that_does_not_exist_names_the_adduser),
+        TEST(a_state_directory_is_closed_to_others),
+        TEST(what_is_in_the_way_of_the_socket_is_an_error),
+        TEST(a_user_that_does_not_exist_names_the_useradd),
         TEST(routes_that_a_reload_could_not_read_are_an_error),
         TEST(after_the_switch_there_is_no_way_back),
     };

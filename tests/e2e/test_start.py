@@ -1,0 +1,218 @@
+"""Starting, and what a daemon holds while it runs: signals, the state directory, descriptors (design: section 8)."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from splitmx_test.client import Client
+from splitmx_test.daemon import BINARY
+from splitmx_test.messages import message
+from splitmx_test.waiting import PATIENCE, poll
+
+USER = "user@example.com"
+
+
+@pytest.fixture
+def starting(start_daemon):
+    """A daemon that is reading its configuration, a pipe; the other end, and the configuration to write to it."""
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}})
+    text = daemon.config.read_bytes()
+    daemon.config.unlink()
+    os.mkfifo(daemon.config, 0o644)
+    daemon.config.chmod(0o644)
+    processes = []
+
+    def on_alarm(*_):
+        raise TimeoutError("nobody opened the pipe, or said what was waited for")
+
+    signal.signal(signal.SIGALRM, on_alarm)  # nothing else ends the wait for the other end of a pipe
+    signal.alarm(30)
+
+    def start():
+        processes.append(subprocess.Popen([str(BINARY), "run", "-c", str(daemon.config)], stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+        return processes[-1], os.open(daemon.config, os.O_WRONLY)  # waits until it reads
+
+    try:
+        yield daemon, start, text
+    finally:
+        signal.alarm(0)
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_it_starts_ends_it_with_0(starting, number):
+    _, start, _ = starting
+    process, pipe = start()
+    process.send_signal(number)
+    assert process.wait(PATIENCE) == 0
+    os.close(pipe)
+
+
+def test_a_hangup_while_it_starts_is_a_reload_after_the_start(starting):
+    daemon, start, text = starting
+    process, pipe = start()
+    process.send_signal(signal.SIGHUP)
+    os.write(pipe, text)
+    os.close(pipe)
+    await_line(process, b"event=ready")
+    daemon.config.write_bytes(text)  # waits until the reload reads
+    await_line(process, b"event=reloaded")
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
+
+
+def await_line(process, words):
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it ended without {words}")
+
+
+# one splitmx to a state directory
+
+
+def test_a_second_splitmx_is_refused_though_the_files_of_the_first_are_gone(start_split):
+    split = start_split()
+    daemon = split.daemon
+    state = daemon.folder.path / "state"
+    for name in ("control.sock", "splitmx.pid"):
+        (state / name).unlink()
+    before = sorted(os.listdir(state))
+    result = daemon.command("run", timeout=20)
+    assert result.status == 1, result
+    assert "another splitmx runs with this state directory" in result.err
+    assert sorted(os.listdir(state)) == before
+    assert daemon.send(message(), USER) == 250
+
+
+def test_a_reload_brings_back_what_was_removed(start_split):
+    split = start_split()
+    daemon = split.daemon
+    state = daemon.folder.path / "state"
+    (state / "control.sock").unlink()
+    (state / "splitmx.pid").unlink()
+    assert daemon.command("status").status == 1
+    daemon.sighup()
+    poll(lambda: daemon.command("status").status == 0, "the control socket")
+    assert int((state / "splitmx.pid").read_text()) == daemon.process.pid
+    assert daemon.reload().status == 0
+
+
+def test_a_daemon_that_is_stopped_is_not_waited_for(start_split):
+    daemon = start_split().daemon
+    daemon.signal(signal.SIGSTOP)
+    try:
+        result = daemon.reload()
+    finally:
+        daemon.signal(signal.SIGCONT)
+    assert result.status == 1
+    assert "has not answered for 10 s" in result.err
+
+
+def test_reload_with_another_state_directory_says_what_to_do(start_split):
+    daemon = start_split().daemon
+    daemon.write_config(state_directory="elsewhere")
+    result = daemon.reload()
+    assert result.status == 1
+    assert "elsewhere" in result.err and "has to be restarted" in result.err
+
+
+@pytest.mark.parametrize("make, said", [
+    (lambda state: state.write_text("a file\n"), "not a directory"),
+    (lambda state: (state.mkdir(), own(state, 0o777)), "may be written to by everyone"),
+    (lambda state: (state.mkdir(), own(state), (state / "control.sock").mkdir()), "control.sock is in the way"),
+    (lambda state: (state.mkdir(), own(state), (state / "control.sock").write_text("")), "control.sock is in the way"),
+], ids=["a file", "everyone's", "a folder for a socket", "a file for a socket"])
+def test_check_and_run_refuse_the_same_state_directory(start_daemon, make, said):
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}})
+    make(daemon.folder.path / "state")
+    for command in ("check", "run"):
+        result = daemon.command(command, timeout=20)
+        assert result.status == 78, result
+        assert re.search(rf"splitmx\.yaml:\d+:\d+: .*{said}", result.err), result
+
+
+def own(folder, mode=0o700):
+    folder.chmod(mode)
+    shutil.chown(folder, "nobody" if os.geteuid() == 0 else os.geteuid())
+
+
+def test_a_state_directory_that_is_open_to_looks_is_a_warning(start_daemon):
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}})
+    state = daemon.folder.path / "state"
+    state.mkdir()
+    own(state, 0o755)
+    result = daemon.command("check")
+    assert result.status == 0 and re.search(r"warning: .*state is open to everyone: chmod 700", result.err), result
+
+
+@pytest.mark.parametrize("directory", ["/dev/null", "/proc/splitmx", "/dev/null/x", "nowhere/state"])
+def test_check_finds_a_state_directory_that_cannot_be(start_daemon, directory):
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}}, state_directory=directory)
+    result = daemon.command("check")
+    assert result.status == 78 and re.search(r"splitmx\.yaml:\d+:\d+: .*director", result.err), result
+
+
+# descriptors
+
+
+def test_too_few_descriptors_are_told_with_figures(start_daemon):
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}},
+                          wrapper=["bash", "-c", 'ulimit -n 300; exec "$@"', "bash"])
+    daemon.start()
+    line = daemon.await_log("ulimit")
+    assert re.search(r"warning: .*300 files.*`connections: 10000`.*take 20000:", line), line
+
+
+def test_the_soft_limit_of_descriptors_is_raised(start_daemon):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    daemon = start_daemon(relays={"local": {"next-hop": "smtp:[192.0.2.1]"}}, limits={"connections": 20},
+                          wrapper=["bash", "-c", 'ulimit -Sn 64; exec "$@"', "bash"])
+    limits = open(f"/proc/{daemon.process.pid}/limits").read()
+    assert re.search(rf"Max open files +{hard} +{hard}\b", limits), limits
+    assert not [line for line in daemon.lines if "ulimit" in line]
+
+
+# addresses that overlap
+
+
+@pytest.mark.parametrize("first, second", [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "[::]"),
+                                           ("[::]", "0.0.0.0")])
+def test_a_listener_moves_between_overlapping_addresses(start_split, first, second):
+    split = start_split()
+    daemon = split.daemon
+    for address in (first, second, first):
+        daemon.write_config(listen=[{"address": f"{address}:{daemon.port}"}])
+        result = daemon.reload()
+        assert result.status == 0, result
+        assert daemon.send(message(), USER) == 250
+
+
+def test_a_listener_beside_a_wildcard_is_served(start_split):
+    split = start_split()
+    daemon = split.daemon
+    daemon.stop()
+    daemon.write_config(listen=[{"address": f"[::]:{daemon.port}"}, {"address": f"0.0.0.0:{daemon.port}"}])
+    daemon.start()
+    assert daemon.send(message(), USER) == 250
+    with Client(("::1", daemon.port)) as client:
+        assert client.send_mail(message(), USER) == 250
+
+
+def test_a_wildcard_that_another_server_has_a_part_of_is_refused(start_split):
+    split = start_split()
+    daemon = split.daemon
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        daemon.write_config(listen=[{"address": f"0.0.0.0:{other.getsockname()[1]}"}])
+        result = daemon.reload()
+    assert result.status == 1 and "another server has it" in result.err
+    assert daemon.send(message(), USER) == 250
