@@ -104,6 +104,18 @@ static bool check_destination(struct import_reader *reader, const struct import_
     return ok;
 }
 
+/* As look-ups spell it; the key has been checked. */
+static struct span fold_key(struct span key, char *out)
+{
+    struct address address;
+    if (span_find(key, '@') == key.len || address_parse(key, true, true, &address) != ADDRESS_OK) {
+        return address_fold(key, out);
+    }
+    size_t len = address_fold_local(&address, out).len;
+    out[len++] = '@';
+    return span_make(out, len + address_fold(address.domain, out + len).len);
+}
+
 bool import_give(struct import_reader *reader, struct import_route route)
 {
     char folded[KEY_MAX];
@@ -112,7 +124,7 @@ bool import_give(struct import_reader *reader, struct import_route route)
     if (!key_ok || !to_ok) {
         return true;
     }
-    route.key = address_fold(route.key, folded);
+    route.key = fold_key(route.key, folded);
     reader->stopped = !reader->sink(reader->context, &route);
     return !reader->stopped;
 }

@@ -466,17 +466,18 @@ static enum table_found find_domain(const struct search *search, struct span dom
 }
 
 static enum table_found find_all(const struct search *search, const struct address *address,
-                                 struct span extensionless)
+                                 char delimiter)
 {
     char local_bytes[ADDRESS_MAX], domain_bytes[ADDRESS_MAX];
     enum table_found found = TABLE_MISS;
-    struct span local = address_fold(address->local, local_bytes);
+    struct span local = address_fold_local(address, local_bytes);
     struct span domain = address_fold(address->domain, domain_bytes);
+    struct span user = address_without_extension(local, delimiter);
     if (local.len > 0) {
         found = find_mailbox(search, local, domain);
     }
-    if (found == TABLE_MISS && extensionless.len > 0) {
-        found = find_mailbox(search, span_first(local, extensionless.len), domain);
+    if (found == TABLE_MISS && user.len > 0) {
+        found = find_mailbox(search, user, domain);
     }
     if (found == TABLE_MISS && domain.len > 0) {
         found = find_domain(search, domain, address->literal);
@@ -498,8 +499,7 @@ enum table_found table_lookup(const struct table *table, const struct address *a
     if (!search.txn) {
         return TABLE_BROKEN;
     }
-    enum table_found found =
-        find_all(&search, address, address_without_extension(address, delimiter));
+    enum table_found found = find_all(&search, address, delimiter);
     snapshot_give(table, search.txn);
     return found;
 }
