@@ -128,6 +128,12 @@ static struct yaml_event end_with(struct yaml_reader *reader, enum yaml_kind kin
     return reader->last;
 }
 
+/* The byte at this offset, or EOF. */
+static int byte_at(const struct yaml_reader *reader, size_t offset)
+{
+    return fseek(reader->file, (long)offset, SEEK_SET) == 0 ? getc(reader->file) : EOF;
+}
+
 /* libyaml tells where a wrong byte is by its offset only: the file is read again up to there. */
 static struct diag_place place_of_offset(struct yaml_reader *reader, size_t offset)
 {
@@ -156,6 +162,32 @@ static struct diag_place place_of_offset(struct yaml_reader *reader, size_t offs
     return place;
 }
 
+/* What is wrong with a sequence shows at the byte that does not belong to it, but it is the byte
+ * that begins it that the operator has to change: an "ä" of Latin-1 looks like such a begin. */
+static void tell_bad_utf8(struct yaml_reader *reader)
+{
+    const yaml_parser_t *parser = &reader->parser;
+    size_t offset = parser->problem_offset;
+    if (parser->problem_value > 0xff) {
+        diag_error(reader->diags, place_of_offset(reader, offset),
+                   "not valid UTF-8 (character U+%04X); save the file as UTF-8",
+                   (unsigned)parser->problem_value);
+        return;
+    }
+    if (strstr(parser->problem, "trailing")) {
+        do {
+            offset--;
+        } while (offset > 0 && (byte_at(reader, offset) & 0xc0) == 0x80);
+    }
+    int byte = byte_at(reader, offset);
+    if (byte == EOF) { /* a pipe */
+        diag_error(reader->diags, place_of_file(reader), "not valid UTF-8; save it as UTF-8");
+        return;
+    }
+    diag_error(reader->diags, place_of_offset(reader, offset),
+               "not valid UTF-8 (byte 0x%02x); save the file as UTF-8", (unsigned)byte);
+}
+
 struct complaint {
     const char *theirs;
     const char *ours;
@@ -171,7 +203,10 @@ static const struct complaint *plain_english(const char *problem)
          "spaces, not with tabs",
          false},
         {"mapping values are not allowed in this context",
-         "a `:` is not expected here; check the indentation, or put the value in quotes", false},
+         "a `:` is not expected here; a value that ends with `:` or holds one before a blank goes "
+         "in "
+         "quotes, else check the indentation",
+         false},
         {"mapping keys are not allowed in this context",
          "a key is not expected here; check the indentation", false},
         {"block sequence entries are not allowed in this context",
@@ -231,12 +266,7 @@ static void tell_reader_error(struct yaml_reader *reader)
                    "control character 0x%02x; only printable text is allowed",
                    (unsigned)parser->problem_value);
     } else {
-        bool byte =
-            parser->problem_value >= 0 && parser->problem_value <= 0xff; /* else a character */
-        diag_error(reader->diags, place_of_offset(reader, parser->problem_offset),
-                   byte ? "not valid UTF-8 (byte 0x%02x); save the file as UTF-8"
-                        : "not valid UTF-8 (character U+%04X); save the file as UTF-8",
-                   (unsigned)parser->problem_value);
+        tell_bad_utf8(reader);
     }
 }
 

@@ -294,6 +294,16 @@ def test_import_says_the_same_as_the_map(folder):
     assert answers[0][2]["next_hops"] == [{"protocol": "smtp", "host": "mail.example.net", "port": 2525, "mx": True}]
 
 
+def test_import_reads_a_pipe(folder):
+    folder.write("transport", MAP)
+    from_file = splitmx("import", folder.path / "transport")
+    from_pipe = splitmx("import", "/dev/stdin", input=MAP)
+    assert from_pipe.status == 0, from_pipe
+    assert from_pipe.out.splitlines()[1:] == from_file.out.splitlines()[1:] != []
+    broken = splitmx("import", "/dev/stdin", input=MAP + "other.test uucp:host\n")
+    assert broken.status == 1 and broken.out == "" and "/dev/stdin:12:12: " in broken.err, broken
+
+
 def test_import_of_a_broken_map_writes_nothing(folder):
     folder.write("transport", "example.com uucp:host\n")
     result = splitmx("import", folder.path / "transport", "-o", folder.path / "imported.yaml")
