@@ -159,6 +159,16 @@ size_t diag_errors(const struct diag_list *list)
     return list ? list->errors : 0;
 }
 
+bool diag_only_machine(const struct diag_list *list)
+{
+    for (size_t i = 0; list && i < list->count; i++) {
+        if (list->items[i].level == DIAG_ERROR && list->items[i].file) {
+            return false;
+        }
+    }
+    return diag_errors(list) > 0;
+}
+
 size_t diag_count(const struct diag_list *list)
 {
     return list ? list->count : 0;

@@ -42,6 +42,10 @@ void diag_warning(struct diag_list *list, struct diag_place place, const char *f
     __attribute__((format(printf, 3, 4)));
 
 size_t diag_errors(const struct diag_list *list);
+
+/* Whether no error is about what the operator wrote: there are errors, and none has a place. Then
+ * the machine is at fault (a full disk, short memory), and to try again may help. */
+bool diag_only_machine(const struct diag_list *list);
 size_t diag_count(const struct diag_list *list); /* entries held, errors and warnings */
 const struct diag *diag_at(const struct diag_list *list, size_t index);
 

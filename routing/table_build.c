@@ -47,8 +47,8 @@ struct builder {
 static bool broken(struct builder *builder, const char *what)
 {
     if (!builder->broken) {
-        diag_error(builder->diags, (struct diag_place){.file = builder->build->folder},
-                   "routes cannot be sorted here: %s", what);
+        diag_error(builder->diags, (struct diag_place){0}, "%s: routes cannot be sorted here: %s",
+                   builder->build->folder, what);
     }
     builder->broken = true;
     return false;
@@ -179,8 +179,9 @@ static void read_files(struct builder *builder)
             import_read(builder->files[i], take_route, builder, builder->diags);
             continue;
         }
-        diag_error(builder->diags, (struct diag_place){.file = builder->files[i]},
-                   "cannot be read: %s", strerror(errno));
+        diag_error(builder->diags, config_place(builder->config, &builder->config->routes.items[i]),
+                   "routes %s cannot be read: %s", builder->files[i],
+                   errno == EINVAL ? "it is no regular file" : strerror(errno));
         builder->unreadable = true;
     }
     for (size_t i = 0; builder->config->domains_given && i < builder->config->domains.count; i++) {
@@ -369,17 +370,69 @@ done:
     return result;
 }
 
-static void copy_diags(const struct diag_list *from, struct diag_list *to)
+/* An entry of an attempt's list, and where it belongs: the configuration, then the files in their
+ * order, then what has no place. */
+struct told {
+    const struct diag *diag;
+    size_t file;
+    size_t index;
+};
+
+static size_t file_rank(const struct config *config, const char *file)
 {
-    for (size_t i = 0; i < diag_count(from); i++) {
-        const struct diag *diag = diag_at(from, i);
-        struct diag_place place = {diag->file, diag->line, diag->column};
-        if (diag->level == DIAG_ERROR) {
-            diag_error(to, place, "%s", diag->text);
-        } else {
-            diag_warning(to, place, "%s", diag->text);
+    if (file && strcmp(file, config->path) == 0) {
+        return 0;
+    }
+    for (size_t i = 0; file && i < config->routes.count; i++) {
+        if (strcmp(file, config->routes.items[i].text) == 0) {
+            return i + 1;
         }
     }
+    return SIZE_MAX;
+}
+
+static int compare_told(const void *left, const void *right)
+{
+    const struct told *a = left, *b = right;
+    if (a->file != b->file) {
+        return a->file < b->file ? -1 : 1;
+    }
+    if (a->diag->line != b->diag->line) {
+        return a->diag->line < b->diag->line ? -1 : 1;
+    }
+    if (a->diag->column != b->diag->column) {
+        return a->diag->column < b->diag->column ? -1 : 1;
+    }
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static void copy_diag(const struct diag *diag, struct diag_list *to)
+{
+    struct diag_place place = {diag->file, diag->line, diag->column};
+    if (diag->level == DIAG_ERROR) {
+        diag_error(to, place, "%s", diag->text);
+    } else {
+        diag_warning(to, place, "%s", diag->text);
+    }
+}
+
+/* In the order of the files, whichever pass over the routes has found what. */
+static void copy_diags(const struct config *config, const struct diag_list *from,
+                       struct diag_list *to)
+{
+    size_t count = diag_count(from);
+    struct told *told = calloc(count + 1, sizeof(*told));
+    for (size_t i = 0; told && i < count; i++) {
+        const struct diag *diag = diag_at(from, i);
+        told[i] = (struct told){diag, file_rank(config, diag->file), i};
+    }
+    if (told) {
+        qsort(told, count, sizeof(*told), compare_told);
+    }
+    for (size_t i = 0; i < count; i++) {
+        copy_diag(told ? told[i].diag : diag_at(from, i), to);
+    }
+    free(told);
 }
 
 bool table_build(const struct table_build *build, struct diag_list *diags)
@@ -391,7 +444,7 @@ bool table_build(const struct table_build *build, struct diag_list *diags)
         }
         enum attempt result = build_once(build, own);
         if (result != ATTEMPT_AGAIN) {
-            copy_diags(own, diags);
+            copy_diags(build->config, own, diags);
         }
         diag_list_free(own);
         if (result != ATTEMPT_AGAIN) {

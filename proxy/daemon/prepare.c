@@ -12,6 +12,9 @@ static void decide(const struct policy *policy, struct span path, struct address
 {
     const struct prepared *prepared = (const struct prepared *)(const void *)policy;
     route_decide(prepared->config, prepared->relays, prepared->table, path, address, decision);
+    if (decision->broken && prepared->on_damage != NULL) {
+        prepared->on_damage(prepared->damage_context);
+    }
 }
 
 void prepared_free(struct prepared *prepared)
@@ -82,7 +85,7 @@ struct resolver_options prepared_resolver(const struct prepared *prepared)
 }
 
 struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
-                                struct diag_list *diags)
+                                const struct prepared *in_force, struct diag_list *diags)
 {
     struct prepared *prepared = calloc(1, sizeof *prepared);
     const char *directory = purpose == PREPARE_TO_SERVE ? config->state_directory.text : NULL;
@@ -100,7 +103,8 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     if (prepared->relays == NULL || !collect_own(prepared, diags) || !collect_servers(prepared)) {
         goto fail;
     }
-    prepared->table = table_load(config, prepared->relays, directory, diags);
+    prepared->table = table_load(config, prepared->relays, directory,
+                                 in_force != NULL ? table_generation(in_force->table) : 0, diags);
     if (prepared->table == NULL) {
         goto fail;
     }
