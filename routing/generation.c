@@ -124,11 +124,10 @@ static int begin(struct generation_writer *writer, uint64_t bytes)
     return rc;
 }
 
-/* LMDB calls a write that the disk took in part an input/output error. The next write says why. */
-static int why_not_written(const char *path)
+/* Of a write that the disk took only in part LMDB says what it likes. The next write says why. */
+static int why_not_written(const char *path, int error)
 {
     char block[PROBE] = {0};
-    int error = EIO;
     int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0) {
         return error;
@@ -144,8 +143,8 @@ static int why_not_written(const char *path)
 /* It is the machine's trouble, not the configuration's: hence no place. */
 static void report(const struct generation_writer *writer, int rc, struct diag_list *diags)
 {
-    if (rc == EIO) {
-        rc = why_not_written(writer->unfinished);
+    if (rc == EIO || rc == ENOSPC) {
+        rc = why_not_written(writer->unfinished, rc);
     }
     diag_error(diags, (struct diag_place){0}, "%s: the routing table cannot be written: %s",
                writer->unfinished, mdb_strerror(rc));
