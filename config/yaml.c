@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <yaml.h>
 
+#include "config/yaml_problem.h"
+
 /* libyaml keeps a scalar whole, however long: a quote that is never closed may not fill the memory.
  * Comments between two entries count too, hence the generous bound. */
 #define YAML_ENTRY_BYTES (64u << 20)
@@ -188,69 +190,6 @@ static void tell_bad_utf8(struct yaml_reader *reader)
                "not valid UTF-8 (byte 0x%02x); save the file as UTF-8", (unsigned)byte);
 }
 
-struct complaint {
-    const char *theirs;
-    const char *ours;
-    bool at_begin; /* told where the thing began that never came to its end */
-};
-
-/* What libyaml says, and what it means to somebody who has never read YAML's grammar. */
-static const struct complaint *plain_english(const char *problem)
-{
-    static const struct complaint table[] = {
-        {"found character that cannot start any token",
-         "a value cannot begin with this character; put the value in quotes, and indent with "
-         "spaces, not with tabs",
-         false},
-        {"mapping values are not allowed in this context",
-         "a `:` is not expected here; a value that ends with `:` or holds one before a blank goes "
-         "in "
-         "quotes, else check the indentation",
-         false},
-        {"mapping keys are not allowed in this context",
-         "a key is not expected here; check the indentation", false},
-        {"block sequence entries are not allowed in this context",
-         "a list entry (`- `) is not expected here; begin the list on a line of its own", false},
-        {"could not find expected ':'", "expected `key: value`, found text without a `:` behind it",
-         true},
-        {"found unexpected ':'",
-         "a `:` is not expected here; inside braces, text with `:`, `[` or `]` needs quotes",
-         false},
-        {"found unexpected end of stream", "this quote is never closed", true},
-        {"found unexpected document indicator",
-         "this quote is not closed before the `---` or `...` line below it", true},
-        {"found unknown escape character",
-         "unknown escape after `\\`; write `\\\\` for a backslash, or use single quotes", false},
-        {"found a tab character that violates indentation",
-         "a tab is used for indentation; use spaces", false},
-        {"found a tab character where an indentation space is expected",
-         "a tab is used for indentation; use spaces", false},
-        {"did not find expected key",
-         "expected a key; check the indentation and the quotes (text that begins with `[`, `{` or "
-         "a "
-         "quote needs quotes around the whole of it)",
-         false},
-        {"did not find expected '-' indicator",
-         "expected a list entry (`- `); check the indentation", false},
-        {"did not find expected ',' or ']'",
-         "expected `,` or `]`; in a list in brackets, text with `[`, `]`, `{`, `}` or `,` needs "
-         "quotes",
-         false},
-        {"did not find expected ',' or '}'",
-         "expected `,` or `}`; inside braces, text with `[`, `]`, `{`, `}` or `,` needs quotes",
-         false},
-        {"did not find expected node content", "expected a value", false},
-        {"did not find expected <document start>",
-         "only one mapping is read, and it ended above; check the indentation", false},
-    };
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        if (problem && strcmp(problem, table[i].theirs) == 0) {
-            return &table[i];
-        }
-    }
-    return NULL;
-}
-
 static void tell_reader_error(struct yaml_reader *reader)
 {
     const yaml_parser_t *parser = &reader->parser;
@@ -274,16 +213,16 @@ static struct yaml_event syntax_error(struct yaml_reader *reader)
 {
     const yaml_parser_t *parser = &reader->parser;
     struct diag_place place = place_at(reader, parser->problem_mark);
-    const struct complaint *complaint = plain_english(parser->problem);
+    const struct yaml_problem *problem = yaml_problem_find(parser->problem);
     if (parser->error == YAML_MEMORY_ERROR) {
         diag_error(reader->diags, place_of_file(reader), "out of memory");
     } else if (parser->error == YAML_READER_ERROR) {
         tell_reader_error(reader);
-    } else if (complaint) {
-        if (complaint->at_begin && parser->context) {
+    } else if (problem) {
+        if (problem->at_begin && parser->context) {
             place = place_at(reader, parser->context_mark);
         }
-        diag_error(reader->diags, place, "%s", complaint->ours);
+        diag_error(reader->diags, place, "%s", problem->ours);
     } else {
         diag_error(reader->diags, place, "not valid YAML: %s",
                    parser->problem ? parser->problem : "unknown error");

@@ -11,6 +11,8 @@
 
 #define ATTEMPTS        20 /* at files that change while they are read */
 #define DOMAIN_FRACTION 4  /* the sorter of domains has this part of the other's memory */
+#define UNUSED_DOMAINS  32 /* listed: each pattern is held against all of them */
+#define UNUSED_TOLD     20 /* warnings of patterns that never match */
 #define ROUTE_BYTES     48 /* of a pattern's value and what LMDB keeps beside it */
 
 /* A route's value in the sorter. */
@@ -40,6 +42,7 @@ struct builder {
     char *packed; /* room for one, its places before it */
     uint64_t bytes;
     uint64_t written;
+    unsigned unused; /* warnings of patterns that never match */
     bool unreadable; /* one of the files: told, the others are still read for their errors */
     bool broken;     /* memory or the spill file: already told */
 };
@@ -152,11 +155,75 @@ static bool intern_destination(struct builder *builder, const struct import_rout
     return broken(builder, "out of memory");
 }
 
+/* Whether mail for a domain that the pattern's domain stands for is accepted. */
+static bool is_accepted(const struct builder *builder, struct span domain)
+{
+    const struct config_texts *domains = &builder->config->domains;
+    for (size_t i = 0; i < domains->count; i++) {
+        struct span listed = span_of(domains->items[i].text);
+        if (span_equal(listed, domain) || (listed.ptr[0] == '.' && span_ends(domain, listed)) ||
+            (domain.ptr[0] == '.' && span_ends(listed, domain))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_postmaster(const struct builder *builder, struct span key)
+{
+    struct span name = SPAN("postmaster@");
+    return span_starts_fold(key, name) &&
+           span_equal_fold(span_skip(key, name.len), span_of(builder->config->hostname.text));
+}
+
+static bool has_high_bytes(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if ((unsigned char)s.ptr[i] >= 0x80) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What no address that is accepted can match. Told of the first few: warnings may not crowd errors
+ * out, nor a long list of `domains:` be searched for each of millions. */
+static void warn_unused(struct builder *builder, const struct import_route *route)
+{
+    size_t at = span_rfind(route->key, '@');
+    bool mailbox = at < route->key.len;
+    struct span domain = mailbox ? span_skip(route->key, at + 1) : route->key;
+    bool word = !mailbox && span_find(domain, '.') == domain.len && domain.ptr[0] != '[' &&
+                !span_equal(domain, SPAN("localhost"));
+    bool listed =
+        builder->config->domains_given && builder->config->domains.count <= UNUSED_DOMAINS;
+    if (span_equal(domain, SPAN("*")) || builder->unused == UNUSED_TOLD) {
+        return;
+    }
+    builder->unused++;
+    if (has_high_bytes(route->key) && !builder->config->smtputf8) {
+        diag_warning(builder->diags, route->place,
+                     "`%.*s` is never used: addresses beyond ASCII need `smtputf8: true`",
+                     SPAN_ARGS(route->key));
+    } else if (word && !is_accepted(builder, domain)) {
+        diag_warning(builder->diags, route->place,
+                     "`%.*s` is read as a domain; a mailbox is written %.*s@domain",
+                     SPAN_ARGS(domain), SPAN_ARGS(domain));
+    } else if (listed && !is_accepted(builder, domain) && !is_postmaster(builder, route->key)) {
+        diag_warning(builder->diags, route->place,
+                     "`%.*s` is never used: its domain is not in `domains:`",
+                     SPAN_ARGS(route->key));
+    } else {
+        builder->unused--;
+    }
+}
+
 static bool take_route(void *context, const struct import_route *route)
 {
     struct builder *builder = context;
     struct sorted_route value = {
         .file = builder->file, .line = route->place.line, .column = route->place.column};
+    warn_unused(builder, route);
     bool derive = builder->yaml[builder->file] && !builder->config->domains_given;
     if (!intern_destination(builder, route, &value.destination)) {
         return false;

@@ -50,6 +50,13 @@ static struct table *open_table(const struct config *config, const struct relay_
     return table_load(config, relays, NULL, 0, diags);
 }
 
+/* An address as it stands in mail and logs, without its angle brackets. */
+static struct span bare(struct span address)
+{
+    bool angled = address.len > 2 && address.ptr[0] == '<' && address.ptr[address.len - 1] == '>';
+    return angled ? span_make(address.ptr + 1, address.len - 2) : address;
+}
+
 /* False when the table could not be read. */
 static bool explain_all(const struct config *config, const struct relay_set *relays,
                         const struct table *table, const struct options *options)
@@ -59,7 +66,7 @@ static bool explain_all(const struct config *config, const struct relay_set *rel
     for (int i = 0; i < options->operand_count; i++) {
         struct address address = {0};
         struct decision decision;
-        const struct span asked = span_of(options->operands[i]);
+        const struct span asked = bare(span_of(options->operands[i]));
         const struct explanation explanation = {asked, &address, &decision};
 
         route_decide(config, relays, table, asked, &address, &decision);

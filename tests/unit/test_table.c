@@ -550,6 +550,45 @@ static void test_a_missing_file_is_an_error(void **state)
     fixture_free(f);
 }
 
+static void test_patterns_that_never_match_are_warned_of(void **state)
+{
+    struct fixture *f = fixture_new();
+    (void)state;
+    fixture_domain(f, "a.example");
+    fixture_domain(f, ".b.example");
+    fixture_domain(f, "[192.0.2.1]");
+    fixture_routes(f, "map",
+                   "u@a.example local\nb.example local\nx.b.example local\n.example local\n"
+                   ".a.example local\nu@c.example local\n* local\n[192.0.2.1] local\n"
+                   "postmaster@MX.example.com local\nuser local\nm\xc3\xbc@a.example local\n");
+    table_unref(fixture_must_load(f));
+    assert_string_equal(
+        fixture_said(f),
+        "map:2:1: warning: `b.example` is never used: its domain is not in `domains:`\n"
+        "map:5:1: warning: `.a.example` is never used: its domain is not in `domains:`\n"
+        "map:6:1: warning: `u@c.example` is never used: its domain is not in `domains:`\n"
+        "map:10:1: warning: `user` is read as a domain; a mailbox is written user@domain\n"
+        "map:11:1: warning: `m\xc3\xbc@a.example` is never used: addresses beyond ASCII need "
+        "`smtputf8: true`\n");
+    f->config.smtputf8 = true;
+    fixture_write(f, "map", "m\xc3\xbc@a.example local\nlocalhost local\n");
+    table_unref(fixture_must_load(f));
+    assert_string_equal(
+        fixture_said(f),
+        "map:2:1: warning: `localhost` is never used: its domain is not in `domains:`\n");
+    fixture_write(f, "map", "");
+    FILE *file = fopen(f->paths[0], "w");
+    for (unsigned i = 0; i < 5000; i++) {
+        fprintf(file, "d%u.example local\n", i);
+    }
+    fputs("a.example nosuch\n", file);
+    assert_int_equal(fclose(file), 0);
+    assert_null(fixture_load(f));
+    assert_true(diag_count(f->diags) < 100); /* errors are not crowded out */
+    assert_non_null(strstr(fixture_said(f), "map:5001:11: no relay is named `nosuch`"));
+    fixture_free(f);
+}
+
 static void test_a_pipe_is_no_route_file(void **state)
 {
     struct fixture *f = fixture_new();
@@ -716,6 +755,7 @@ int main(void)
         cmocka_unit_test(test_relay_names_are_checked_at_every_load),
         cmocka_unit_test(test_a_direct_hop_to_our_own_listener_is_an_error),
         cmocka_unit_test(test_a_missing_file_is_an_error),
+        cmocka_unit_test(test_patterns_that_never_match_are_warned_of),
         cmocka_unit_test(test_a_pipe_is_no_route_file),
         cmocka_unit_test(test_a_table_that_accepts_no_domain_is_a_warning),
         cmocka_unit_test(test_a_full_disk_is_told_as_the_machines_trouble),
