@@ -1,7 +1,6 @@
 #include "routing/table.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -111,22 +110,21 @@ static bool read_meta(struct table *table, MDB_txn *txn)
     return true;
 }
 
-/* Only what the seal vouches for is shown to LMDB. */
+/* Only what the seal vouches for is shown to LMDB, which opens things by name. */
 static bool open_env(struct table *table)
 {
-    bool ok = false;
-    int fd = open(table->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 || !seal_check(fd, GENERATION_FORMAT, &table->mark)) {
-        goto done;
+    char name[SEAL_PATH];
+    int fd = seal_open(table->path, GENERATION_FORMAT, &table->mark);
+    if (fd < 0) {
+        return false;
     }
-    ok = mdb_env_create(&table->env) == 0 && mdb_env_set_maxdbs(table->env, GENERATION_DBS) == 0 &&
-         mdb_env_open(table->env, table->path, MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS,
-                      0600) == 0 &&
-         mdb_env_get_fd(table->env, &table->fd) == 0 && seal_holds(table->fd, &table->mark);
-done:
-    if (fd >= 0) {
-        close(fd);
-    }
+    seal_path(fd, name);
+    bool ok = mdb_env_create(&table->env) == 0 &&
+              mdb_env_set_maxdbs(table->env, GENERATION_DBS) == 0 &&
+              mdb_env_open(table->env, access(name, R_OK) == 0 ? name : table->path,
+                           MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS, 0600) == 0 &&
+              mdb_env_get_fd(table->env, &table->fd) == 0 && seal_holds(table->fd, &table->mark);
+    close(fd);
     return ok;
 }
 

@@ -9,6 +9,7 @@
 
 #include "routing/generation.h"
 #include "routing/route.h"
+#include "routing/seal.h"
 #include "routing/table_build.h"
 
 static const char *find(const struct table *table, const char *text)
@@ -363,24 +364,50 @@ static void test_a_table_of_another_time_is_read_and_kept(void **state)
     fixture_free(f);
 }
 
-static void test_a_table_changed_while_it_serves_is_not_read(void **state)
+static void test_a_short_table_serves_whatever_happens_to_its_file(void **state)
 {
     struct fixture *f = fixture_new();
     char path[GENERATION_PATH];
     (void)state;
     fixture_routes(f, "r.yaml", "a.example: local\n");
+    struct table *table = fixture_must_load(f);
+    assert_true(generation_path(path, f->folder, 1));
+    assert_int_equal(truncate(path, 0), 0);
+    assert_true(table_intact(table));
+    assert_string_equal(find(table, "u@a.example"), "a.example");
+    table_unref(table);
+    fixture_free(f);
+}
+
+#define LONG 130000 /* routes, for a file that is too long to be copied */
+
+static void test_a_long_table_changed_while_it_serves_is_not_read(void **state)
+{
+    struct fixture *f = fixture_new();
+    char path[GENERATION_PATH];
+    struct stat st;
+    (void)state;
+    fixture_routes(f, "map", "");
+    FILE *file = fopen(f->paths[0], "w");
+    fixture_domain(f, "a.example");
+    for (unsigned i = 0; i < LONG; i++) {
+        fprintf(file, "%0120u@a.example local\n", i);
+    }
+    assert_int_equal(fclose(file), 0);
     for (uint64_t i = 1; i <= 2; i++) {
         struct table *table = fixture_must_load(f);
         struct address address;
         struct decision decision;
         assert_int_equal(table_generation(table), i);
-        assert_true(table_intact(table));
         assert_true(generation_path(path, f->folder, i));
+        assert_int_equal(stat(path, &st), 0);
+        assert_true((uint64_t)st.st_size > SEAL_READ_ALWAYS);
         assert_int_equal(chmod(path, 0400), 0); /* no harm */
         assert_true(table_intact(table));
         if (i == 1) {
             assert_int_equal(truncate(path, 0), 0);
         } else {
+            assert_int_equal(chmod(path, 0600), 0);
             overwrite(path, 0, "x", 1);
         }
         assert_false(table_intact(table));
@@ -746,7 +773,8 @@ int main(void)
         cmocka_unit_test(test_a_superseded_generation_of_an_earlier_process_is_removed),
         cmocka_unit_test(test_a_damaged_table_is_built_again),
         cmocka_unit_test(test_a_table_of_another_time_is_read_and_kept),
-        cmocka_unit_test(test_a_table_changed_while_it_serves_is_not_read),
+        cmocka_unit_test(test_a_short_table_serves_whatever_happens_to_its_file),
+        cmocka_unit_test(test_a_long_table_changed_while_it_serves_is_not_read),
         cmocka_unit_test(test_open_current_never_builds),
         cmocka_unit_test(test_a_private_table_leaves_no_file),
         cmocka_unit_test(test_errors_carry_their_place),
