@@ -146,8 +146,8 @@ static void report(const struct generation_writer *writer, int rc, struct diag_l
     if (rc == EIO || rc == ENOSPC) {
         rc = why_not_written(writer->unfinished, rc);
     }
-    diag_error(diags, (struct diag_place){0}, "%s: the routing table cannot be written: %s",
-               writer->unfinished, mdb_strerror(rc));
+    diag_machine(diags, "%s: the routing table cannot be written: %s", writer->unfinished,
+                 mdb_strerror(rc));
 }
 
 struct generation_writer *generation_create(const char *path, uint64_t bytes,
@@ -155,7 +155,7 @@ struct generation_writer *generation_create(const char *path, uint64_t bytes,
 {
     struct generation_writer *writer = calloc(1, sizeof(*writer));
     if (!writer) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
         return NULL;
     }
     int len = snprintf(writer->path, sizeof(writer->path), "%s", path);

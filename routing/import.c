@@ -267,7 +267,7 @@ static bool convert_all(const char *path, FILE *out, struct diag_list *diags)
     }
     intern_free(conversion.keys);
     if (conversion.no_memory || ferror(out)) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
     }
     return diag_errors(diags) == before;
 }
@@ -282,12 +282,12 @@ bool import_to_yaml(const char *path, FILE *out, struct diag_list *diags)
     bool fine = held && convert_all(path, held, diags);
     bool closed = held && fclose(held) == 0;
     if (!held || (fine && !closed)) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
         fine = false;
     }
     bool written = fine && fwrite(yaml, 1, size, out) == size && fflush(out) == 0;
     if (fine && !written) {
-        diag_error(diags, (struct diag_place){0}, "the output cannot be written");
+        diag_machine(diags, "the output cannot be written");
     }
     free(yaml);
     return written;

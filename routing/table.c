@@ -172,13 +172,13 @@ static bool compile(struct table *table, const struct config *config,
     MDB_txn *txn = snapshot_take(table);
     table->destinations = destinations_new(table->header.destination_count);
     if (!txn || !table->destinations) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
         ok = false;
     }
     for (uint32_t i = 0; ok && i < table->header.destination_count; i++) {
         ok = get_number(table, txn, GENERATION_DESTINATIONS, i, &value) && value.len > fixed;
         if (!ok) { /* it was there a moment ago */
-            diag_error(diags, (struct diag_place){0}, "%s: cannot be read", table->path);
+            diag_machine(diags, "%s: cannot be read", table->path);
             break;
         }
         memcpy(&places, value.ptr, fixed);
@@ -310,7 +310,7 @@ static struct table *build_and_open(const struct config *config, const struct re
     }
     struct table *table = table_open(path);
     if (!table) {
-        diag_error(diags, (struct diag_place){0}, "%s: cannot be opened once written", path);
+        diag_machine(diags, "%s: cannot be opened once written", path);
     }
     return table;
 }
@@ -325,8 +325,7 @@ static struct table *load_private(const struct config *config, const struct rela
     text_puts(&text, base && base[0] == '/' ? base : "/tmp");
     text_puts(&text, "/splitmx-XXXXXX");
     if (text.full || !mkdtemp(folder)) {
-        diag_error(diags, (struct diag_place){0}, "%s: a temporary folder cannot be made: %s",
-                   folder, strerror(errno));
+        diag_machine(diags, "%s: a temporary folder cannot be made: %s", folder, strerror(errno));
         return NULL;
     }
     struct table *table = build_and_open(config, relays, folder, 1, diags);
@@ -362,7 +361,7 @@ struct table *table_load(const struct config *config, const struct relay_set *re
     if (!table) {
         table = build_and_open(config, relays, directory, newest + 1, diags);
         if (table && !set_folder(table, directory)) {
-            diag_error(diags, (struct diag_place){0}, "out of memory");
+            diag_machine(diags, "out of memory");
             table_free(table);
             return NULL;
         }

@@ -50,8 +50,8 @@ struct builder {
 static bool broken(struct builder *builder, const char *what)
 {
     if (!builder->broken) {
-        diag_error(builder->diags, (struct diag_place){0}, "%s: routes cannot be sorted here: %s",
-                   builder->build->folder, what);
+        diag_machine(builder->diags, "%s: routes cannot be sorted here: %s", builder->build->folder,
+                     what);
     }
     builder->broken = true;
     return false;
@@ -476,7 +476,9 @@ static int compare_told(const void *left, const void *right)
 static void copy_diag(const struct diag *diag, struct diag_list *to)
 {
     struct diag_place place = {diag->file, diag->line, diag->column};
-    if (diag->level == DIAG_ERROR) {
+    if (diag->machine) {
+        diag_machine(to, "%s", diag->text);
+    } else if (diag->level == DIAG_ERROR) {
         diag_error(to, place, "%s", diag->text);
     } else {
         diag_warning(to, place, "%s", diag->text);

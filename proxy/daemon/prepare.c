@@ -54,7 +54,7 @@ static bool collect_own(struct prepared *prepared, struct diag_list *diags)
         good = prepared->own != NULL;
     }
     if (!good && diag_errors(diags) == 0) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
     }
     free(listeners);
     return good;
@@ -90,7 +90,7 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     struct prepared *prepared = calloc(1, sizeof *prepared);
     const char *directory = purpose == PREPARE_TO_SERVE ? config->state_directory.text : NULL;
     if (prepared == NULL) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
         return NULL;
     }
     atomic_init(&prepared->policy.references, 1);
