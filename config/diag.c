@@ -15,7 +15,8 @@ struct diag_list {
     size_t count;
     size_t room;
     size_t errors;
-    size_t more; /* told, but not held: over DIAG_MAX or short of memory */
+    size_t machine; /* of the errors */
+    size_t more;    /* told, but not held: over DIAG_MAX or short of memory */
 };
 
 struct diag_list *diag_list_new(void)
@@ -107,19 +108,19 @@ static bool list_grow(struct diag_list *list)
     return true;
 }
 
-__attribute__((format(printf, 4, 0))) static void list_add(struct diag_list *list,
-                                                           enum diag_level level,
+__attribute__((format(printf, 5, 0))) static void list_add(struct diag_list *list,
+                                                           enum diag_level level, bool machine,
                                                            struct diag_place place,
                                                            const char *format, va_list args)
 {
     char message[MESSAGE_MAX];
-    struct diag diag = {.level = level, .line = place.line, .column = place.column};
+    struct diag diag = {
+        .level = level, .machine = machine, .line = place.line, .column = place.column};
     if (!list) {
         return;
     }
-    if (level == DIAG_ERROR) {
-        list->errors++;
-    }
+    list->errors += level == DIAG_ERROR;
+    list->machine += machine;
     if (!list_grow(list)) {
         list->more++;
         return;
@@ -142,7 +143,7 @@ void diag_error(struct diag_list *list, struct diag_place place, const char *for
 {
     va_list args;
     va_start(args, format);
-    list_add(list, DIAG_ERROR, place, format, args);
+    list_add(list, DIAG_ERROR, false, place, format, args);
     va_end(args);
 }
 
@@ -150,13 +151,26 @@ void diag_warning(struct diag_list *list, struct diag_place place, const char *f
 {
     va_list args;
     va_start(args, format);
-    list_add(list, DIAG_WARNING, place, format, args);
+    list_add(list, DIAG_WARNING, false, place, format, args);
+    va_end(args);
+}
+
+void diag_machine(struct diag_list *list, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    list_add(list, DIAG_ERROR, true, (struct diag_place){0}, format, args);
     va_end(args);
 }
 
 size_t diag_errors(const struct diag_list *list)
 {
     return list ? list->errors : 0;
+}
+
+bool diag_only_machine(const struct diag_list *list)
+{
+    return list && list->errors > 0 && list->errors == list->machine;
 }
 
 size_t diag_count(const struct diag_list *list)

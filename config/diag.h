@@ -24,7 +24,8 @@ struct diag_place {
 
 struct diag {
     enum diag_level level;
-    char *file; /* owned; may be NULL */
+    bool machine; /* see diag_machine */
+    char *file;   /* owned; may be NULL */
     unsigned line;
     unsigned column;
     char *text; /* owned; one line, control characters escaped */
@@ -41,7 +42,15 @@ void diag_error(struct diag_list *list, struct diag_place place, const char *for
 void diag_warning(struct diag_list *list, struct diag_place place, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* An error without a place that is the machine's (a full disk, short memory): nothing that is
+ * written is wrong, and to try again may help. */
+void diag_machine(struct diag_list *list, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 size_t diag_errors(const struct diag_list *list);
+
+/* Whether there are errors and all of them are the machine's. */
+bool diag_only_machine(const struct diag_list *list);
 size_t diag_count(const struct diag_list *list); /* entries held, errors and warnings */
 const struct diag *diag_at(const struct diag_list *list, size_t index);
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <yaml.h>
 
+#include "config/yaml_problem.h"
+
 /* libyaml keeps a scalar whole, however long: a quote that is never closed may not fill the memory.
  * Comments between two entries count too, hence the generous bound. */
 #define YAML_ENTRY_BYTES (64u << 20)
@@ -128,6 +130,12 @@ static struct yaml_event end_with(struct yaml_reader *reader, enum yaml_kind kin
     return reader->last;
 }
 
+/* The byte at this offset, or EOF. */
+static int byte_at(const struct yaml_reader *reader, size_t offset)
+{
+    return fseek(reader->file, (long)offset, SEEK_SET) == 0 ? getc(reader->file) : EOF;
+}
+
 /* libyaml tells where a wrong byte is by its offset only: the file is read again up to there. */
 static struct diag_place place_of_offset(struct yaml_reader *reader, size_t offset)
 {
@@ -156,64 +164,30 @@ static struct diag_place place_of_offset(struct yaml_reader *reader, size_t offs
     return place;
 }
 
-struct complaint {
-    const char *theirs;
-    const char *ours;
-    bool at_begin; /* told where the thing began that never came to its end */
-};
-
-/* What libyaml says, and what it means to somebody who has never read YAML's grammar. */
-static const struct complaint *plain_english(const char *problem)
+/* What is wrong with a sequence shows at the byte that does not belong to it, but it is the byte
+ * that begins it that the operator has to change: an "ä" of Latin-1 looks like such a begin. */
+static void tell_bad_utf8(struct yaml_reader *reader)
 {
-    static const struct complaint table[] = {
-        {"found character that cannot start any token",
-         "a value cannot begin with this character; put the value in quotes, and indent with "
-         "spaces, not with tabs",
-         false},
-        {"mapping values are not allowed in this context",
-         "a `:` is not expected here; check the indentation, or put the value in quotes", false},
-        {"mapping keys are not allowed in this context",
-         "a key is not expected here; check the indentation", false},
-        {"block sequence entries are not allowed in this context",
-         "a list entry (`- `) is not expected here; begin the list on a line of its own", false},
-        {"could not find expected ':'", "expected `key: value`, found text without a `:` behind it",
-         true},
-        {"found unexpected ':'",
-         "a `:` is not expected here; inside braces, text with `:`, `[` or `]` needs quotes",
-         false},
-        {"found unexpected end of stream", "this quote is never closed", true},
-        {"found unexpected document indicator",
-         "this quote is not closed before the `---` or `...` line below it", true},
-        {"found unknown escape character",
-         "unknown escape after `\\`; write `\\\\` for a backslash, or use single quotes", false},
-        {"found a tab character that violates indentation",
-         "a tab is used for indentation; use spaces", false},
-        {"found a tab character where an indentation space is expected",
-         "a tab is used for indentation; use spaces", false},
-        {"did not find expected key",
-         "expected a key; check the indentation and the quotes (text that begins with `[`, `{` or "
-         "a "
-         "quote needs quotes around the whole of it)",
-         false},
-        {"did not find expected '-' indicator",
-         "expected a list entry (`- `); check the indentation", false},
-        {"did not find expected ',' or ']'",
-         "expected `,` or `]`; in a list in brackets, text with `[`, `]`, `{`, `}` or `,` needs "
-         "quotes",
-         false},
-        {"did not find expected ',' or '}'",
-         "expected `,` or `}`; inside braces, text with `[`, `]`, `{`, `}` or `,` needs quotes",
-         false},
-        {"did not find expected node content", "expected a value", false},
-        {"did not find expected <document start>",
-         "only one mapping is read, and it ended above; check the indentation", false},
-    };
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        if (problem && strcmp(problem, table[i].theirs) == 0) {
-            return &table[i];
-        }
+    const yaml_parser_t *parser = &reader->parser;
+    size_t offset = parser->problem_offset;
+    if (parser->problem_value > 0xff) {
+        diag_error(reader->diags, place_of_offset(reader, offset),
+                   "not valid UTF-8 (character U+%04X); save the file as UTF-8",
+                   (unsigned)parser->problem_value);
+        return;
     }
-    return NULL;
+    if (strstr(parser->problem, "trailing")) {
+        do {
+            offset--;
+        } while (offset > 0 && (byte_at(reader, offset) & 0xc0) == 0x80);
+    }
+    int byte = byte_at(reader, offset);
+    if (byte == EOF) { /* a pipe */
+        diag_error(reader->diags, place_of_file(reader), "not valid UTF-8; save it as UTF-8");
+        return;
+    }
+    diag_error(reader->diags, place_of_offset(reader, offset),
+               "not valid UTF-8 (byte 0x%02x); save the file as UTF-8", (unsigned)byte);
 }
 
 static void tell_reader_error(struct yaml_reader *reader)
@@ -231,12 +205,7 @@ static void tell_reader_error(struct yaml_reader *reader)
                    "control character 0x%02x; only printable text is allowed",
                    (unsigned)parser->problem_value);
     } else {
-        bool byte =
-            parser->problem_value >= 0 && parser->problem_value <= 0xff; /* else a character */
-        diag_error(reader->diags, place_of_offset(reader, parser->problem_offset),
-                   byte ? "not valid UTF-8 (byte 0x%02x); save the file as UTF-8"
-                        : "not valid UTF-8 (character U+%04X); save the file as UTF-8",
-                   (unsigned)parser->problem_value);
+        tell_bad_utf8(reader);
     }
 }
 
@@ -244,16 +213,16 @@ static struct yaml_event syntax_error(struct yaml_reader *reader)
 {
     const yaml_parser_t *parser = &reader->parser;
     struct diag_place place = place_at(reader, parser->problem_mark);
-    const struct complaint *complaint = plain_english(parser->problem);
+    const struct yaml_problem *problem = yaml_problem_find(parser->problem);
     if (parser->error == YAML_MEMORY_ERROR) {
         diag_error(reader->diags, place_of_file(reader), "out of memory");
     } else if (parser->error == YAML_READER_ERROR) {
         tell_reader_error(reader);
-    } else if (complaint) {
-        if (complaint->at_begin && parser->context) {
+    } else if (problem) {
+        if (problem->at_begin && parser->context) {
             place = place_at(reader, parser->context_mark);
         }
-        diag_error(reader->diags, place, "%s", complaint->ours);
+        diag_error(reader->diags, place, "%s", problem->ours);
     } else {
         diag_error(reader->diags, place, "not valid YAML: %s",
                    parser->problem ? parser->problem : "unknown error");

@@ -231,13 +231,39 @@ struct span address_fold(struct span s, char *out)
     return span_make(out, s.len);
 }
 
-struct span address_without_extension(const struct address *address, char delimiter)
+struct span address_fold_local(const struct address *address, char *out)
 {
-    struct span none = span_first(address->local, 0);
-    if (delimiter == '\0' || address->quoted || address->local.len < 2) {
-        return none;
+    struct span local = address->local;
+    size_t len = 0;
+    if (!address->quoted) {
+        return address_fold(local, out);
     }
-    struct span tail = span_skip(address->local, 1);
-    size_t found = span_find(tail, delimiter);
-    return found < tail.len ? span_first(address->local, found + 1) : none;
+    for (size_t i = 1; i + 1 < local.len; i++) { /* between the quotes */
+        i += local.ptr[i] == '\\';
+        out[len++] = ascii_lower(local.ptr[i]);
+    }
+    struct span words = span_make(out, len);
+    if (unquoted_valid(words) && span_find(words, '@') == len) {
+        return words;
+    }
+    len = 0;
+    out[len++] = '"';
+    for (size_t i = 1; i + 1 < local.len; i++) {
+        i += local.ptr[i] == '\\';
+        if (local.ptr[i] == '"' || local.ptr[i] == '\\') {
+            out[len++] = '\\';
+        }
+        out[len++] = ascii_lower(local.ptr[i]);
+    }
+    out[len++] = '"';
+    return span_make(out, len);
+}
+
+struct span address_without_extension(struct span local, char delimiter)
+{
+    if (delimiter == '\0' || local.len < 2 || local.ptr[0] == '"') {
+        return span_first(local, 0);
+    }
+    size_t found = span_find(span_skip(local, 1), delimiter) + 1;
+    return span_first(local, found < local.len ? found : 0);
 }

@@ -37,8 +37,15 @@ enum address_error address_parse(struct span text, bool routing_ok, bool utf8, s
 /* Writes the folded (ASCII lower case) form; out holds at least s.len bytes. */
 struct span address_fold(struct span s, char *out);
 
-/* "user" of "user+ext" when delimiter occurs in the unquoted local part past its first byte, else
- * an empty span. delimiter 0: never. */
-struct span address_without_extension(const struct address *address, char delimiter);
+/*
+ * The local part as tables spell it, folded: "user" and user are the same mailbox (RFC 5321 4.1.2),
+ * so quotes and backslashes go where the words can do without them, and where they cannot only `"`
+ * and `\` keep a backslash. out holds at least local.len bytes.
+ */
+struct span address_fold_local(const struct address *address, char *out);
+
+/* "user" of "user+ext", of a local part as address_fold_local gives it: when the delimiter occurs
+ * past its first byte and it needs no quotes, else an empty span. delimiter 0: never. */
+struct span address_without_extension(struct span local, char delimiter);
 
 #endif

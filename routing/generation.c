@@ -7,9 +7,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "routing/seal.h"
+
 #define MAP_LEAST   ((uint64_t)64 << 20)
 #define MAP_FACTOR  4     /* pages not full, branch pages, pages freed by earlier batches */
 #define BATCH       32768 /* puts a transaction: bounds the dirty pages held in memory */
+#define PROBE       4096
+#define PROBE_MOST  (1 << 20) /* no write that LMDB makes at once is longer */
 #define NAME_PREFIX "routes-"
 #define NAME_SUFFIX ".lmdb"
 #define UNFINISHED  ".tmp"
@@ -120,10 +124,30 @@ static int begin(struct generation_writer *writer, uint64_t bytes)
     return rc;
 }
 
+/* Of a write that the disk took only in part LMDB says what it likes. The next write says why. */
+static int why_not_written(const char *path, int error)
+{
+    char block[PROBE] = {0};
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0) {
+        return error;
+    }
+    for (ssize_t n = 1, total = 0; n > 0 && total < PROBE_MOST; total += n) {
+        n = write(fd, block, sizeof(block));
+        error = n < 0 ? errno : error;
+    }
+    close(fd);
+    return error;
+}
+
+/* It is the machine's trouble, not the configuration's: hence no place. */
 static void report(const struct generation_writer *writer, int rc, struct diag_list *diags)
 {
-    diag_error(diags, (struct diag_place){.file = writer->unfinished}, "cannot be written: %s",
-               mdb_strerror(rc));
+    if (rc == EIO || rc == ENOSPC) {
+        rc = why_not_written(writer->unfinished, rc);
+    }
+    diag_machine(diags, "%s: the routing table cannot be written: %s", writer->unfinished,
+                 mdb_strerror(rc));
 }
 
 struct generation_writer *generation_create(const char *path, uint64_t bytes,
@@ -131,7 +155,7 @@ struct generation_writer *generation_create(const char *path, uint64_t bytes,
 {
     struct generation_writer *writer = calloc(1, sizeof(*writer));
     if (!writer) {
-        diag_error(diags, (struct diag_place){.file = path}, "out of memory");
+        diag_machine(diags, "out of memory");
         return NULL;
     }
     int len = snprintf(writer->path, sizeof(writer->path), "%s", path);
@@ -191,6 +215,18 @@ static int sync_folder(const char *path)
     return rc;
 }
 
+/* All pages are with the file; LMDB is done with it. */
+static int seal(struct generation_writer *writer)
+{
+    int fd = open(writer->unfinished, O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return errno;
+    }
+    int rc = seal_put(fd, GENERATION_FORMAT);
+    close(fd);
+    return rc;
+}
+
 bool generation_commit(struct generation_writer *writer, struct diag_list *diags)
 {
     int rc = writer->error;
@@ -199,7 +235,9 @@ bool generation_commit(struct generation_writer *writer, struct diag_list *diags
         writer->txn = NULL;
     }
     if (rc == 0) {
-        rc = mdb_env_sync(writer->env, 1);
+        mdb_env_close(writer->env);
+        writer->env = NULL;
+        rc = seal(writer);
     }
     if (rc == 0 && rename(writer->unfinished, writer->path) != 0) {
         rc = errno;

@@ -1,7 +1,8 @@
 /*
  * generation: the file of a generation of routes, an LMDB environment, and the folder it is in.
  *
- * "routes-N.lmdb" holds four named databases. Under "routes-N.lmdb.tmp" it is being written.
+ * "routes-N.lmdb" holds five named databases, and behind what is LMDB's a seal (routing/seal).
+ * Under "routes-N.lmdb.tmp" it is being written.
  * Numbers are in the machine's byte order: the file does not leave it.
  */
 #ifndef SPLITMX_ROUTING_GENERATION_H
@@ -14,7 +15,7 @@
 #include "config/span.h"
 #include "routing/source.h"
 
-#define GENERATION_FORMAT 1
+#define GENERATION_FORMAT 2
 #define GENERATION_PATH   4096
 
 enum generation_db {
@@ -53,7 +54,7 @@ bool generation_path(char out[GENERATION_PATH], const char *folder, uint64_t num
 uint64_t generation_newest(const char *folder);
 
 /* Removes every generation but these two, and whatever a build that died has left. */
-void generation_clean(const char *folder, uint64_t keep, uint64_t keep_too);
+void generation_clean(const char *folder, uint64_t keep, uint64_t keep_too /* 0: none */);
 
 struct generation_writer;
 

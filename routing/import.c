@@ -1,5 +1,7 @@
 #include "routing/import.h"
 
+#include <stdlib.h>
+
 #include "config/text.h"
 #include "routing/address.h"
 #include "routing/import_check.h"
@@ -81,6 +83,21 @@ static bool check_key(struct import_reader *reader, const struct import_route *r
                                          : check_domain_key(reader, route);
 }
 
+/* "error:550 5.1.1 gone", as in access maps: taken as it stands, that is, as words. */
+static void warn_code(struct import_reader *reader, const struct import_route *route,
+                      const struct transport *transport)
+{
+    unsigned long long code;
+    bool reply = transport->kind == TRANSPORT_ERROR || transport->kind == TRANSPORT_RETRY;
+    if (reply && strlen(transport->text) > 3 && transport->text[3] == ' ' &&
+        span_number(span_make(transport->text, 3), 599, &code) && code >= 400) {
+        diag_warning(reader->diags, route->to_place,
+                     "`%llu` is sent as words behind %u %s: a status is written x.y.z, as in "
+                     "`error:5.1.1 text`",
+                     code, transport->code, transport->enhanced);
+    }
+}
+
 static bool check_destination(struct import_reader *reader, const struct import_route *route)
 {
     struct transport transport;
@@ -100,8 +117,21 @@ static bool check_destination(struct import_reader *reader, const struct import_
         diag_error(reader->diags, route->to_place,
                    "`smtp:` needs a next hop under `*`, or mail would go anywhere");
     }
+    warn_code(reader, route, &transport);
     transport_release(&transport);
     return ok;
+}
+
+/* As look-ups spell it; the key has been checked. */
+static struct span fold_key(struct span key, char *out)
+{
+    struct address address;
+    if (span_find(key, '@') == key.len || address_parse(key, true, true, &address) != ADDRESS_OK) {
+        return address_fold(key, out);
+    }
+    size_t len = address_fold_local(&address, out).len;
+    out[len++] = '@';
+    return span_make(out, len + address_fold(address.domain, out + len).len);
 }
 
 bool import_give(struct import_reader *reader, struct import_route route)
@@ -112,7 +142,7 @@ bool import_give(struct import_reader *reader, struct import_route route)
     if (!key_ok || !to_ok) {
         return true;
     }
-    route.key = address_fold(route.key, folded);
+    route.key = fold_key(route.key, folded);
     reader->stopped = !reader->sink(reader->context, &route);
     return !reader->stopped;
 }
@@ -137,7 +167,7 @@ void import_read(const char *path, import_sink *sink, void *context, struct diag
 /* `splitmx import`. */
 
 struct conversion {
-    FILE *out; /* NULL while the file is only checked */
+    FILE *out;
     struct intern *keys;
     struct diag_list *diags;
     bool no_memory;
@@ -204,9 +234,7 @@ static bool convert(void *context, const struct import_route *route)
     uint32_t number;
     switch (intern_add(conversion->keys, route->key, &number)) {
     case INTERN_NEW:
-        if (conversion->out) {
-            write_route(conversion->out, route);
-        }
+        write_route(conversion->out, route);
         return true;
     case INTERN_KNOWN:
         diag_warning(conversion->diags, route->place,
@@ -228,34 +256,39 @@ static void write_header(FILE *out, const char *path)
     fputc('\n', out);
 }
 
-static bool pass(const char *path, FILE *out, struct diag_list *diags)
+static bool convert_all(const char *path, FILE *out, struct diag_list *diags)
 {
+    size_t before = diag_errors(diags);
     struct conversion conversion = {.out = out, .keys = intern_new(), .diags = diags};
     conversion.no_memory = !conversion.keys;
+    write_header(out, path);
     if (conversion.keys) {
         import_read(path, convert, &conversion, diags);
     }
     intern_free(conversion.keys);
-    if (conversion.no_memory) {
-        diag_error(diags, (struct diag_place){.file = path}, "out of memory");
+    if (conversion.no_memory || ferror(out)) {
+        diag_machine(diags, "out of memory");
     }
-    return !conversion.no_memory;
+    return diag_errors(diags) == before;
 }
 
-/* Read twice, so that nothing is written of a file that is not fit to load. */
+/* The map is read once, for it may be a pipe, and nothing is written of one that is not fit to
+ * load: so what will be written is held until then. The keys are held anyway. */
 bool import_to_yaml(const char *path, FILE *out, struct diag_list *diags)
 {
-    size_t before = diag_errors(diags);
-    if (!pass(path, NULL, diags) || diag_errors(diags) > before) {
-        return false;
+    char *yaml = NULL;
+    size_t size = 0;
+    FILE *held = open_memstream(&yaml, &size);
+    bool fine = held && convert_all(path, held, diags);
+    bool closed = held && fclose(held) == 0;
+    if (!held || (fine && !closed)) {
+        diag_machine(diags, "out of memory");
+        fine = false;
     }
-    write_header(out, path);
-    if (!pass(path, out, NULL)) {
-        return false;
+    bool written = fine && fwrite(yaml, 1, size, out) == size && fflush(out) == 0;
+    if (fine && !written) {
+        diag_machine(diags, "the output cannot be written");
     }
-    if (fflush(out) == 0 && !ferror(out)) {
-        return true;
-    }
-    diag_error(diags, (struct diag_place){0}, "the output cannot be written");
-    return false;
+    free(yaml);
+    return written;
 }

@@ -31,7 +31,8 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\f' || c == '\v';
 }
 
-/* One line without its end and the blanks before it; tabs become spaces, which mean the same. */
+/* One line without its end and the blanks before it (of a binary file: what stands before the NUL);
+ * tabs become spaces, which mean the same. */
 static enum physical read_physical(struct map_reader *reader, struct span *out)
 {
     size_t len = 0;
@@ -40,6 +41,7 @@ static enum physical read_physical(struct map_reader *reader, struct span *out)
     reader->line++;
     while ((c = getc_unlocked(reader->file)) != EOF && c != '\n') {
         if (c == '\0') {
+            *out = span_make(reader->physical, len);
             return PHYSICAL_BINARY;
         }
         if (len < sizeof(reader->physical) - 1) {
@@ -125,9 +127,10 @@ static void begin_logical(struct map_reader *reader, struct span line)
     text_put(&reader->text, line);
 }
 
-static void spoil(struct map_reader *reader, const char *why)
+/* Column 0: the whole line. */
+static void spoil(struct map_reader *reader, unsigned column, const char *why)
 {
-    struct diag_place place = {.file = reader->import->path, .line = reader->line};
+    struct diag_place place = {reader->import->path, reader->line, column};
     if (!reader->spoilt) {
         diag_error(reader->import->diags, place, "%s", why);
     }
@@ -138,7 +141,7 @@ static void continue_logical(struct map_reader *reader, struct span line)
 {
     if (reader->segment_count == 0) {
         begin_logical(reader, line);
-        spoil(reader, "the line begins with a blank but there is no line that it continues");
+        spoil(reader, 1, "the line begins with a blank but there is no line that it continues");
         return;
     }
     if (reader->segment_count < SEGMENTS_MAX) {
@@ -164,7 +167,7 @@ static void take_physical(struct map_reader *reader, struct span line, bool too_
         begin_logical(reader, line);
     }
     if (too_long || reader->text.full) {
-        spoil(reader, "the line is too long");
+        spoil(reader, 0, "the line is too long");
     }
 }
 
@@ -180,8 +183,10 @@ static void read_all(struct map_reader *reader)
             take_physical(reader, line, kind == PHYSICAL_LONG);
             continue;
         case PHYSICAL_BINARY:
+            file.line = reader->line;
+            file.column = (unsigned)line.len + 1;
             diag_error(reader->import->diags, file,
-                       "this is no text; give the text that the map is made from");
+                       "a NUL: this is no text; give the text that the map is made from");
             return;
         case PHYSICAL_END:
             if (ferror(reader->file)) {

@@ -72,7 +72,11 @@ static bool take_scalar(struct route_reader *reader, struct yaml_event event, co
 static void report_unknown_key(struct route_reader *reader, const struct yaml_event *key)
 {
     const char *nearest = diag_nearest(key->value.ptr, part_keys);
-    if (nearest) {
+    if (transport_is_name(key->value)) { /* "x:", and on the next line "discard:" */
+        diag_error(reader->import->diags, key->place,
+                   "a destination that begins with `%.*s:` goes in quotes: \"%.*s:…\"",
+                   SPAN_ARGS(key->value), SPAN_ARGS(key->value));
+    } else if (nearest) {
         diag_error(reader->import->diags, key->place, "unknown key `%.*s`; did you mean `%s`?",
                    SPAN_ARGS(key->value), nearest);
     } else {
@@ -161,6 +165,9 @@ void import_read_yaml(struct import_reader *import)
         if (take_value(&reader, yaml_next(reader.yaml)) && !give(&reader)) {
             break;
         }
+    }
+    if (event.kind == YAML_MAP_END) {
+        yaml_next(reader.yaml); /* what stands behind the mapping is told */
     }
     yaml_close(reader.yaml);
 }

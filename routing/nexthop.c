@@ -13,6 +13,7 @@
 /* Where a parse stands: what it reads, and how it says what is wrong. */
 struct parser {
     struct span text; /* the whole destination */
+    enum transport_dialect dialect;
     char *why;
     size_t why_cap;
     size_t *where;
@@ -125,6 +126,11 @@ static bool parse_hop(struct parser *parser, struct span text, struct nexthop *h
     if (text.ptr[0] == '[') {
         return parse_bracketed(parser, text, hop);
     }
+    if (span_starts_fold(text, SPAN("smtp:")) || span_starts_fold(text, SPAN("relay:"))) {
+        return fail(parser, text.ptr,
+                    "`%.*s:` is written once, in front of the whole list: `smtp:[a],[b]`",
+                    SPAN_ARGS(span_first(text, span_find(text, ':'))));
+    }
     if (net_address_parse(text, 0, &literal)) {
         return fail(parser, text.ptr, "an address is written in brackets: [%.*s]", SPAN_ARGS(text));
     }
@@ -232,15 +238,28 @@ static bool parse_reply(struct parser *parser, struct span rest, struct transpor
     return out->text ? true : fail(parser, parser->text.ptr, "out of memory");
 }
 
+bool transport_is_name(struct span word)
+{
+    static const char *const names[] = {"smtp", "error", "retry", "discard"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        if (span_equal_fold(word, span_of(names[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A word without a colon: the name of a relay; whether there is one is the caller's to find out. */
 static bool parse_relay(struct parser *parser, struct transport *out)
 {
-    static const char *const reserved[] = {"smtp", "error", "retry", "discard"};
     struct span name = parser->text;
-    for (size_t i = 0; i < sizeof(reserved) / sizeof(*reserved); i++) {
-        if (span_equal_fold(name, span_of(reserved[i]))) {
-            return fail(parser, name.ptr, "`%s` needs a colon: `%s:…`", reserved[i], reserved[i]);
-        }
+    if (transport_is_name(name)) { /* YAML takes the colon away, or stumbles over it */
+        return parser->dialect == TRANSPORT_MAP
+                   ? fail(parser, name.ptr, "`%.*s` needs a colon: `%.*s:…`", SPAN_ARGS(name),
+                          SPAN_ARGS(name))
+                   : fail(parser, name.ptr,
+                          "`%.*s` is written with a colon, and in quotes: \"%.*s:…\"",
+                          SPAN_ARGS(name), SPAN_ARGS(name));
     }
     if (name.len > RELAY_NAME_MAX) {
         return fail(parser, name.ptr, "too long for a relay's name (at most %d bytes)",
@@ -259,19 +278,19 @@ static bool parse_relay(struct parser *parser, struct transport *out)
     return out->text ? true : fail(parser, name.ptr, "out of memory");
 }
 
-static bool fail_name(struct parser *parser, struct span name, enum transport_dialect dialect)
+static bool fail_name(struct parser *parser, struct span name)
 {
     if (name.len == 0) {
         return fail(parser, name.ptr,
                     "no transport in front of the colon: expected `smtp:[host]` or the like");
     }
-    return fail(parser, name.ptr, "transport `%.*s:` is not known here: expected %s",
-                SPAN_ARGS(name),
-                dialect == TRANSPORT_MAP ? "`smtp:`, `relay:`, `error:`, `retry:` or `discard:`"
+    return fail(
+        parser, name.ptr, "transport `%.*s:` is not known here: expected %s", SPAN_ARGS(name),
+        parser->dialect == TRANSPORT_MAP ? "`smtp:`, `relay:`, `error:`, `retry:` or `discard:`"
                                          : "`smtp:`, `error:`, `retry:` or `discard:`");
 }
 
-static bool parse(struct parser *parser, enum transport_dialect dialect, struct transport *out)
+static bool parse(struct parser *parser, struct transport *out)
 {
     struct span text = parser->text;
     size_t colon = span_find(text, ':');
@@ -293,7 +312,7 @@ static bool parse(struct parser *parser, enum transport_dialect dialect, struct 
         return parse_relay(parser, out);
     }
     if (span_equal_fold(name, SPAN("smtp")) ||
-        (dialect == TRANSPORT_MAP && span_equal_fold(name, SPAN("relay")))) {
+        (parser->dialect == TRANSPORT_MAP && span_equal_fold(name, SPAN("relay")))) {
         out->kind = TRANSPORT_SMTP;
         return parse_hops(parser, rest, out);
     }
@@ -306,7 +325,7 @@ static bool parse(struct parser *parser, enum transport_dialect dialect, struct 
     } else if (span_equal_fold(name, SPAN("retry"))) {
         out->kind = TRANSPORT_RETRY;
     } else {
-        return fail_name(parser, name, dialect);
+        return fail_name(parser, name);
     }
     return parse_reply(parser, rest, out);
 }
@@ -314,10 +333,10 @@ static bool parse(struct parser *parser, enum transport_dialect dialect, struct 
 bool transport_parse(struct span text, enum transport_dialect dialect, struct transport *out,
                      char *why, size_t why_cap, size_t *where)
 {
-    struct parser parser = {text, why, why_cap, where};
+    struct parser parser = {text, dialect, why, why_cap, where};
     *out = (struct transport){.kind = TRANSPORT_RELAY};
     *where = 0;
-    if (parse(&parser, dialect, out)) {
+    if (parse(&parser, out)) {
         return true;
     }
     transport_release(out);

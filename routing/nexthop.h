@@ -51,6 +51,8 @@ enum transport_dialect { TRANSPORT_YAML, TRANSPORT_MAP };
  */
 bool transport_parse(struct span text, enum transport_dialect dialect, struct transport *out,
                      char *why, size_t why_cap, size_t *where);
+/* Whether it is the name of a transport or action: smtp, error, retry, discard. */
+bool transport_is_name(struct span word);
 void transport_release(struct transport *transport);
 
 #define NEXTHOP_TEXT 264 /* enough for any next hop as text */

@@ -48,12 +48,25 @@ static struct relay *relay_new(struct span name)
     return relay;
 }
 
+/* One blank for many: a map's continuation lines indent the next hops. */
+static void squeeze(char *name)
+{
+    char *to = name;
+    for (const char *from = name; *from; from++) {
+        if (*from != ' ' || from[1] != ' ') {
+            *to++ = *from;
+        }
+    }
+    *to = '\0';
+}
+
 struct relay *relay_direct(struct transport *transport, struct span text)
 {
     struct relay *relay = relay_new(text);
     if (!relay) {
         return NULL;
     }
+    squeeze(relay->name);
     relay->direct = true;
     relay->hops = transport->hops;
     relay->hop_count = transport->hop_count;

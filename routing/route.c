@@ -11,6 +11,7 @@ static void set_reply(struct decision *decision, unsigned code, const char *enha
 
 static void set_broken(struct decision *decision)
 {
+    decision->broken = true;
     set_reply(decision, 451, "4.3.0", "routing table unavailable, try again later");
 }
 
@@ -108,6 +109,7 @@ static void decide_mailbox(const struct config *config, const struct table *tabl
                    decision);
         return;
     case TABLE_MISS:
+        decision->outside = true;
         set_reply(decision, 550, "5.7.1", "mail for this domain is not accepted here");
         return;
     case TABLE_BROKEN:
@@ -124,7 +126,9 @@ void route_decide(const struct config *config, const struct relay_set *relays,
     if (refuse_address(address_parse(text, false, config->smtputf8, address), decision)) {
         return;
     }
-    if (address->domain.len == 0) {
+    if (!table_intact(table)) {
+        set_broken(decision);
+    } else if (address->domain.len == 0) {
         decide_postmaster(config, relays, table, decision);
     } else {
         decide_mailbox(config, table, address, decision);

@@ -17,6 +17,8 @@ struct decision {
     unsigned code;        /* REPLY: "550", "5.7.1", words */
     const char *enhanced; /* static or owned by the table */
     const char *text;
+    bool broken;  /* the table cannot be read: REPLY 451 */
+    bool outside; /* the domain is not in `domains`: REPLY 550 */
     bool matched; /* hit below says what matched */
     struct table_hit hit;
 };

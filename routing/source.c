@@ -60,12 +60,13 @@ bool source_read(const char *path, struct source_stamp *out)
 {
     struct stat st;
     bool ok = false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* waits for no pipe's writer */
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     errno = context || fd < 0 ? errno : ENOMEM;
     if (fd >= 0 && context && fstat(fd, &st) == 0) {
         stamp_from(&st, out);
-        ok = digest_file(fd, context, out->digest);
+        errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+        ok = S_ISREG(st.st_mode) && digest_file(fd, context, out->digest);
     }
     int saved = errno;
     EVP_MD_CTX_free(context);

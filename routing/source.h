@@ -21,7 +21,8 @@ struct source_stamp {
     unsigned char digest[SOURCE_DIGEST];
 };
 
-/* False (errno set) when the file cannot be read. */
+/* False (errno set) when the file cannot be read; EINVAL when it is a pipe or the like, which
+ * cannot be read twice. */
 bool source_read(const char *path, struct source_stamp *out);
 
 /* Whether nothing has touched the file since (digests are not looked at, nothing is read). */

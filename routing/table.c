@@ -4,12 +4,12 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config/text.h"
 #include "routing/destination.h"
 #include "routing/generation.h"
+#include "routing/seal.h"
 #include "routing/sorter.h"
 #include "routing/table_build.h"
 
@@ -22,6 +22,8 @@ struct table {
     char *folder; /* NULL: private, the file is gone already */
     char path[GENERATION_PATH];
     MDB_env *env;
+    mdb_filehandle_t fd; /* the environment's */
+    struct seal_mark mark;
     MDB_dbi dbis[GENERATION_DBS];
     struct generation_header header;
     const char *stamps; /* struct source_stamp of each file, in the map, perhaps unaligned */
@@ -54,17 +56,6 @@ static void table_free(struct table *table)
     free(table);
 }
 
-/* Whether the file is as long as it says: reading past its end would be a SIGBUS. */
-static bool is_whole(MDB_env *env, const char *path)
-{
-    MDB_envinfo info;
-    MDB_stat stats;
-    struct stat st;
-    return mdb_env_info(env, &info) == 0 && mdb_env_stat(env, &stats) == 0 &&
-           stat(path, &st) == 0 &&
-           ((uint64_t)info.me_last_pgno + 1) * stats.ms_psize <= (uint64_t)st.st_size;
-}
-
 static bool get(const struct table *table, MDB_txn *txn, enum generation_db db, struct span key,
                 struct span *value)
 {
@@ -85,7 +76,7 @@ static bool get_number(const struct table *table, MDB_txn *txn, enum generation_
 
 static bool read_meta(struct table *table, MDB_txn *txn)
 {
-    struct span header, stamps, path;
+    struct span header, stamps, path, packed;
     if (!get(table, txn, GENERATION_META, SPAN("header"), &header) ||
         header.len != sizeof(table->header)) {
         return false;
@@ -110,10 +101,34 @@ static bool read_meta(struct table *table, MDB_txn *txn)
             return false;
         }
     }
+    for (uint32_t i = 0; i < table->header.destination_count; i++) {
+        if (!get_number(table, txn, GENERATION_DESTINATIONS, i, &packed) ||
+            packed.len <= sizeof(struct destination_places)) {
+            return false;
+        }
+    }
     return true;
 }
 
-/* The file as it is, its destinations not yet compiled. NULL when it is not there or not whole. */
+/* Only what the seal vouches for is shown to LMDB, which opens things by name. */
+static bool open_env(struct table *table)
+{
+    char name[SEAL_PATH];
+    int fd = seal_open(table->path, GENERATION_FORMAT, &table->mark);
+    if (fd < 0) {
+        return false;
+    }
+    seal_path(fd, name);
+    bool ok = mdb_env_create(&table->env) == 0 &&
+              mdb_env_set_maxdbs(table->env, GENERATION_DBS) == 0 &&
+              mdb_env_open(table->env, access(name, R_OK) == 0 ? name : table->path,
+                           MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS, 0600) == 0 &&
+              mdb_env_get_fd(table->env, &table->fd) == 0 && seal_holds(table->fd, &table->mark);
+    close(fd);
+    return ok;
+}
+
+/* The file as it is, its destinations not yet compiled. NULL when it is not whole. */
 static struct table *table_open(const char *path)
 {
     MDB_txn *txn = NULL;
@@ -125,13 +140,7 @@ static struct table *table_open(const char *path)
     atomic_init(&table->references, 1);
     copy = TEXT(table->path);
     text_puts(&copy, path);
-    if (copy.full || mdb_env_create(&table->env) != 0) {
-        goto fail;
-    }
-    if (mdb_env_set_maxdbs(table->env, GENERATION_DBS) != 0 ||
-        mdb_env_open(table->env, path, MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS, 0600) !=
-            0 ||
-        !is_whole(table->env, path) || mdb_txn_begin(table->env, NULL, MDB_RDONLY, &txn) != 0) {
+    if (copy.full || !open_env(table) || mdb_txn_begin(table->env, NULL, MDB_RDONLY, &txn) != 0) {
         goto fail;
     }
     /* Only a commit makes the handles known to later transactions. */
@@ -163,13 +172,13 @@ static bool compile(struct table *table, const struct config *config,
     MDB_txn *txn = snapshot_take(table);
     table->destinations = destinations_new(table->header.destination_count);
     if (!txn || !table->destinations) {
-        diag_error(diags, (struct diag_place){.file = table->path}, "out of memory");
+        diag_machine(diags, "out of memory");
         ok = false;
     }
     for (uint32_t i = 0; ok && i < table->header.destination_count; i++) {
         ok = get_number(table, txn, GENERATION_DESTINATIONS, i, &value) && value.len > fixed;
-        if (!ok) {
-            diag_error(diags, (struct diag_place){.file = table->path}, "the file is damaged");
+        if (!ok) { /* it was there a moment ago */
+            diag_machine(diags, "%s: cannot be read", table->path);
             break;
         }
         memcpy(&places, value.ptr, fixed);
@@ -211,6 +220,26 @@ static void warn_postmaster(const struct table *table, const struct config *conf
     }
 }
 
+/* A map adds no domains and `*` spells none: then every recipient is refused, which nobody wants.
+ */
+static void warn_no_domains(const struct table *table, const struct config *config,
+                            struct diag_list *diags)
+{
+    MDB_stat stats = {.ms_entries = 1};
+    MDB_txn *txn = snapshot_take(table);
+    if (txn) {
+        (void)mdb_stat(txn, table->dbis[GENERATION_DOMAINS], &stats);
+        snapshot_give(table, txn);
+    }
+    if (stats.ms_entries == 0) {
+        diag_warning(diags, (struct diag_place){.file = config->path},
+                     "mail is accepted for no domain: list them as `domains:`%s",
+                     config->domains_given ? ""
+                                           : " (a transport map adds none, nor does `*`; keys of "
+                                             "YAML routes add theirs)");
+    }
+}
+
 /* Compiles what was opened and says what is to be said of it; NULL on errors. */
 static struct table *finish(struct table *table, const struct config *config,
                             const struct relay_set *relays, struct diag_list *diags)
@@ -220,6 +249,7 @@ static struct table *finish(struct table *table, const struct config *config,
         table_free(table);
         return NULL;
     }
+    warn_no_domains(table, config, diags);
     warn_postmaster(table, config, relays, diags);
     return table;
 }
@@ -231,34 +261,32 @@ static bool set_folder(struct table *table, const char *folder)
 }
 
 /* Opens the newest generation if it is of these sources. */
-static struct table *open_current(const struct config *config, const char *folder, bool *stale)
+static struct table *open_newest(const struct config *config, const char *folder, uint64_t newest,
+                                 enum table_state *state)
 {
     char path[GENERATION_PATH];
-    uint64_t newest = generation_newest(folder);
-    *stale = false;
+    *state = TABLE_NONE;
     if (newest == 0 || !generation_path(path, folder, newest)) {
         return NULL;
     }
     struct table *table = table_open(path);
-    if (!table) {
-        return NULL;
-    }
-    *stale = !sources_unchanged(table, config);
-    if (!*stale && set_folder(table, folder)) {
+    *state = !table                             ? TABLE_DAMAGED
+             : sources_unchanged(table, config) ? TABLE_CURRENT
+                                                : TABLE_STALE;
+    if (*state == TABLE_CURRENT && set_folder(table, folder)) {
         return table;
     }
-    table_free(table);
+    if (table) {
+        table_free(table);
+    }
     return NULL;
 }
 
 struct table *table_open_current(const struct config *config, const struct relay_set *relays,
-                                 const char *directory, bool *stale, struct diag_list *diags)
+                                 const char *directory, enum table_state *state,
+                                 struct diag_list *diags)
 {
-    *stale = false;
-    if (!directory) {
-        return NULL;
-    }
-    struct table *table = open_current(config, directory, stale);
+    struct table *table = open_newest(config, directory, generation_newest(directory), state);
     return table ? finish(table, config, relays, diags) : NULL;
 }
 
@@ -282,7 +310,7 @@ static struct table *build_and_open(const struct config *config, const struct re
     }
     struct table *table = table_open(path);
     if (!table) {
-        diag_error(diags, (struct diag_place){.file = path}, "cannot be opened once written");
+        diag_machine(diags, "%s: cannot be opened once written", path);
     }
     return table;
 }
@@ -297,8 +325,7 @@ static struct table *load_private(const struct config *config, const struct rela
     text_puts(&text, base && base[0] == '/' ? base : "/tmp");
     text_puts(&text, "/splitmx-XXXXXX");
     if (text.full || !mkdtemp(folder)) {
-        diag_error(diags, (struct diag_place){.file = folder},
-                   "a temporary folder cannot be made: %s", strerror(errno));
+        diag_machine(diags, "%s: a temporary folder cannot be made: %s", folder, strerror(errno));
         return NULL;
     }
     struct table *table = build_and_open(config, relays, folder, 1, diags);
@@ -309,20 +336,32 @@ static struct table *load_private(const struct config *config, const struct rela
     return table ? finish(table, config, relays, diags) : NULL;
 }
 
-struct table *table_load(const struct config *config, const struct relay_set *relays,
-                         const char *directory, struct diag_list *diags)
+static void warn_damaged(const char *folder, uint64_t number, struct diag_list *diags)
 {
-    bool stale;
+    char path[GENERATION_PATH];
+    if (generation_path(path, folder, number)) {
+        diag_warning(diags, (struct diag_place){.file = path},
+                     "the file is damaged, or of another version of splitmx; the table is built "
+                     "again from the route files");
+    }
+}
+
+struct table *table_load(const struct config *config, const struct relay_set *relays,
+                         const char *directory, uint64_t held, struct diag_list *diags)
+{
+    enum table_state state;
     if (!directory) {
         return load_private(config, relays, diags);
     }
-    /* The newest may be in force in this process until the caller switches. */
     uint64_t newest = generation_newest(directory);
-    struct table *table = open_current(config, directory, &stale);
+    struct table *table = open_newest(config, directory, newest, &state);
+    if (state == TABLE_DAMAGED) {
+        warn_damaged(directory, newest, diags);
+    }
     if (!table) {
         table = build_and_open(config, relays, directory, newest + 1, diags);
         if (table && !set_folder(table, directory)) {
-            diag_error(diags, (struct diag_place){.file = directory}, "out of memory");
+            diag_machine(diags, "out of memory");
             table_free(table);
             return NULL;
         }
@@ -331,7 +370,7 @@ struct table *table_load(const struct config *config, const struct relay_set *re
         table = finish(table, config, relays, diags);
     }
     if (table) {
-        generation_clean(directory, table->header.generation, newest);
+        generation_clean(directory, table->header.generation, held);
     }
     return table;
 }
@@ -373,6 +412,11 @@ uint64_t table_generation(const struct table *table)
 }
 
 /* Look-ups. */
+
+bool table_intact(const struct table *table)
+{
+    return seal_holds(table->fd, &table->mark);
+}
 
 /* Slots near the processor's number first, so that threads seldom meet. NULL: LMDB said no. */
 static MDB_txn *snapshot_take(const struct table *table)
@@ -466,17 +510,18 @@ static enum table_found find_domain(const struct search *search, struct span dom
 }
 
 static enum table_found find_all(const struct search *search, const struct address *address,
-                                 struct span extensionless)
+                                 char delimiter)
 {
     char local_bytes[ADDRESS_MAX], domain_bytes[ADDRESS_MAX];
     enum table_found found = TABLE_MISS;
-    struct span local = address_fold(address->local, local_bytes);
+    struct span local = address_fold_local(address, local_bytes);
     struct span domain = address_fold(address->domain, domain_bytes);
+    struct span user = address_without_extension(local, delimiter);
     if (local.len > 0) {
         found = find_mailbox(search, local, domain);
     }
-    if (found == TABLE_MISS && extensionless.len > 0) {
-        found = find_mailbox(search, span_first(local, extensionless.len), domain);
+    if (found == TABLE_MISS && user.len > 0) {
+        found = find_mailbox(search, user, domain);
     }
     if (found == TABLE_MISS && domain.len > 0) {
         found = find_domain(search, domain, address->literal);
@@ -498,8 +543,7 @@ enum table_found table_lookup(const struct table *table, const struct address *a
     if (!search.txn) {
         return TABLE_BROKEN;
     }
-    enum table_found found =
-        find_all(&search, address, address_without_extension(address, delimiter));
+    enum table_found found = find_all(&search, address, delimiter);
     snapshot_give(table, search.txn);
     return found;
 }

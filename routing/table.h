@@ -42,19 +42,29 @@ struct table_hit {
 
 enum table_found { TABLE_MISS, TABLE_HIT, TABLE_BROKEN /* LMDB said no: 451 4.3.0 */ };
 
+/* The newest generation in a folder. */
+enum table_state {
+    TABLE_CURRENT,
+    TABLE_NONE,
+    TABLE_STALE,   /* its sources have changed since */
+    TABLE_DAMAGED, /* the file is not what was built, or of another version */
+};
+
 /*
  * The table in force for this configuration: the newest generation in the state directory if its
  * sources are unchanged, else a new one, built. Relay names are checked against `relays` in either
- * case. `directory`: where generations live; NULL builds privately in a temporary folder that goes
- * with the table (check, route). NULL with errors in diags when anything is wrong.
+ * case. A damaged generation is built again, with a warning. `directory`: where generations live;
+ * NULL builds privately in a temporary folder that goes with the table (check, route). `held`: the
+ * generation that this process has in force, 0 for none; any other but the one loaded is removed.
+ * NULL with errors in diags when anything is wrong.
  */
 struct table *table_load(const struct config *config, const struct relay_set *relays,
-                         const char *directory, struct diag_list *diags);
+                         const char *directory, uint64_t held, struct diag_list *diags);
 
-/* Opens what is in force without building; NULL when there is none or the sources have changed
- * since (then *stale is true). */
+/* Opens what is in force without building; NULL when it is not current, or with errors in diags. */
 struct table *table_open_current(const struct config *config, const struct relay_set *relays,
-                                 const char *directory, bool *stale, struct diag_list *diags);
+                                 const char *directory, enum table_state *state,
+                                 struct diag_list *diags);
 
 struct table *table_ref(struct table *table);
 void table_unref(struct table *table); /* NULL is accepted */
@@ -65,6 +75,10 @@ void table_supersede(struct table *table);
 
 uint64_t table_routes(const struct table *table);     /* number of patterns */
 uint64_t table_generation(const struct table *table); /* rises by one each build */
+
+/* Whether the file still is what was opened. To be asked before the look-ups below, which would
+ * read behind its end if somebody has cut it; they may not be asked when it is not. */
+bool table_intact(const struct table *table);
 
 /* The look-up chain of section 4. domain_only: address has no local part to look for. */
 enum table_found table_lookup(const struct table *table, const struct address *address,

@@ -11,6 +11,8 @@
 
 #define ATTEMPTS        20 /* at files that change while they are read */
 #define DOMAIN_FRACTION 4  /* the sorter of domains has this part of the other's memory */
+#define UNUSED_DOMAINS  32 /* listed: each pattern is held against all of them */
+#define UNUSED_TOLD     20 /* warnings of patterns that never match */
 #define ROUTE_BYTES     48 /* of a pattern's value and what LMDB keeps beside it */
 
 /* A route's value in the sorter. */
@@ -40,6 +42,7 @@ struct builder {
     char *packed; /* room for one, its places before it */
     uint64_t bytes;
     uint64_t written;
+    unsigned unused; /* warnings of patterns that never match */
     bool unreadable; /* one of the files: told, the others are still read for their errors */
     bool broken;     /* memory or the spill file: already told */
 };
@@ -47,8 +50,8 @@ struct builder {
 static bool broken(struct builder *builder, const char *what)
 {
     if (!builder->broken) {
-        diag_error(builder->diags, (struct diag_place){.file = builder->build->folder},
-                   "routes cannot be sorted here: %s", what);
+        diag_machine(builder->diags, "%s: routes cannot be sorted here: %s", builder->build->folder,
+                     what);
     }
     builder->broken = true;
     return false;
@@ -152,11 +155,75 @@ static bool intern_destination(struct builder *builder, const struct import_rout
     return broken(builder, "out of memory");
 }
 
+/* Whether mail for a domain that the pattern's domain stands for is accepted. */
+static bool is_accepted(const struct builder *builder, struct span domain)
+{
+    const struct config_texts *domains = &builder->config->domains;
+    for (size_t i = 0; i < domains->count; i++) {
+        struct span listed = span_of(domains->items[i].text);
+        if (span_equal(listed, domain) || (listed.ptr[0] == '.' && span_ends(domain, listed)) ||
+            (domain.ptr[0] == '.' && span_ends(listed, domain))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_postmaster(const struct builder *builder, struct span key)
+{
+    struct span name = SPAN("postmaster@");
+    return span_starts_fold(key, name) &&
+           span_equal_fold(span_skip(key, name.len), span_of(builder->config->hostname.text));
+}
+
+static bool has_high_bytes(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if ((unsigned char)s.ptr[i] >= 0x80) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What no address that is accepted can match. Told of the first few: warnings may not crowd errors
+ * out, nor a long list of `domains:` be searched for each of millions. */
+static void warn_unused(struct builder *builder, const struct import_route *route)
+{
+    size_t at = span_rfind(route->key, '@');
+    bool mailbox = at < route->key.len;
+    struct span domain = mailbox ? span_skip(route->key, at + 1) : route->key;
+    bool word = !mailbox && span_find(domain, '.') == domain.len && domain.ptr[0] != '[' &&
+                !span_equal(domain, SPAN("localhost"));
+    bool listed =
+        builder->config->domains_given && builder->config->domains.count <= UNUSED_DOMAINS;
+    if (span_equal(domain, SPAN("*")) || builder->unused == UNUSED_TOLD) {
+        return;
+    }
+    builder->unused++;
+    if (has_high_bytes(route->key) && !builder->config->smtputf8) {
+        diag_warning(builder->diags, route->place,
+                     "`%.*s` is never used: addresses beyond ASCII need `smtputf8: true`",
+                     SPAN_ARGS(route->key));
+    } else if (word && !is_accepted(builder, domain)) {
+        diag_warning(builder->diags, route->place,
+                     "`%.*s` is read as a domain; a mailbox is written %.*s@domain",
+                     SPAN_ARGS(domain), SPAN_ARGS(domain));
+    } else if (listed && !is_accepted(builder, domain) && !is_postmaster(builder, route->key)) {
+        diag_warning(builder->diags, route->place,
+                     "`%.*s` is never used: its domain is not in `domains:`",
+                     SPAN_ARGS(route->key));
+    } else {
+        builder->unused--;
+    }
+}
+
 static bool take_route(void *context, const struct import_route *route)
 {
     struct builder *builder = context;
     struct sorted_route value = {
         .file = builder->file, .line = route->place.line, .column = route->place.column};
+    warn_unused(builder, route);
     bool derive = builder->yaml[builder->file] && !builder->config->domains_given;
     if (!intern_destination(builder, route, &value.destination)) {
         return false;
@@ -179,8 +246,9 @@ static void read_files(struct builder *builder)
             import_read(builder->files[i], take_route, builder, builder->diags);
             continue;
         }
-        diag_error(builder->diags, (struct diag_place){.file = builder->files[i]},
-                   "cannot be read: %s", strerror(errno));
+        diag_error(builder->diags, config_place(builder->config, &builder->config->routes.items[i]),
+                   "routes %s cannot be read: %s", builder->files[i],
+                   errno == EINVAL ? "it is no regular file" : strerror(errno));
         builder->unreadable = true;
     }
     for (size_t i = 0; builder->config->domains_given && i < builder->config->domains.count; i++) {
@@ -369,17 +437,71 @@ done:
     return result;
 }
 
-static void copy_diags(const struct diag_list *from, struct diag_list *to)
+/* An entry of an attempt's list, and where it belongs: the configuration, then the files in their
+ * order, then what has no place. */
+struct told {
+    const struct diag *diag;
+    size_t file;
+    size_t index;
+};
+
+static size_t file_rank(const struct config *config, const char *file)
 {
-    for (size_t i = 0; i < diag_count(from); i++) {
-        const struct diag *diag = diag_at(from, i);
-        struct diag_place place = {diag->file, diag->line, diag->column};
-        if (diag->level == DIAG_ERROR) {
-            diag_error(to, place, "%s", diag->text);
-        } else {
-            diag_warning(to, place, "%s", diag->text);
+    if (file && strcmp(file, config->path) == 0) {
+        return 0;
+    }
+    for (size_t i = 0; file && i < config->routes.count; i++) {
+        if (strcmp(file, config->routes.items[i].text) == 0) {
+            return i + 1;
         }
     }
+    return SIZE_MAX;
+}
+
+static int compare_told(const void *left, const void *right)
+{
+    const struct told *a = left, *b = right;
+    if (a->file != b->file) {
+        return a->file < b->file ? -1 : 1;
+    }
+    if (a->diag->line != b->diag->line) {
+        return a->diag->line < b->diag->line ? -1 : 1;
+    }
+    if (a->diag->column != b->diag->column) {
+        return a->diag->column < b->diag->column ? -1 : 1;
+    }
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static void copy_diag(const struct diag *diag, struct diag_list *to)
+{
+    struct diag_place place = {diag->file, diag->line, diag->column};
+    if (diag->machine) {
+        diag_machine(to, "%s", diag->text);
+    } else if (diag->level == DIAG_ERROR) {
+        diag_error(to, place, "%s", diag->text);
+    } else {
+        diag_warning(to, place, "%s", diag->text);
+    }
+}
+
+/* In the order of the files, whichever pass over the routes has found what. */
+static void copy_diags(const struct config *config, const struct diag_list *from,
+                       struct diag_list *to)
+{
+    size_t count = diag_count(from);
+    struct told *told = calloc(count + 1, sizeof(*told));
+    for (size_t i = 0; told && i < count; i++) {
+        const struct diag *diag = diag_at(from, i);
+        told[i] = (struct told){diag, file_rank(config, diag->file), i};
+    }
+    if (told) {
+        qsort(told, count, sizeof(*told), compare_told);
+    }
+    for (size_t i = 0; i < count; i++) {
+        copy_diag(told ? told[i].diag : diag_at(from, i), to);
+    }
+    free(told);
 }
 
 bool table_build(const struct table_build *build, struct diag_list *diags)
@@ -391,7 +513,7 @@ bool table_build(const struct table_build *build, struct diag_list *diags)
         }
         enum attempt result = build_once(build, own);
         if (result != ATTEMPT_AGAIN) {
-            copy_diags(own, diags);
+            copy_diags(build->config, own, diags);
         }
         diag_list_free(own);
         if (result != ATTEMPT_AGAIN) {

@@ -34,11 +34,12 @@ int cli_check(int argc, char **argv)
     struct prepared *prepared = NULL;
     struct config *config = survey_load(options.config, PRIVILEGES_TO_CHECK, diags);
     if (config) {
-        prepared = prepare_config(config, PREPARE_TO_CHECK, diags);
+        prepared = prepare_config(config, PREPARE_TO_CHECK, NULL, diags);
         privileges_check(config, PRIVILEGES_TO_CHECK, diags);
     }
     diag_print(diags, stderr);
     const bool fine = prepared && diag_errors(diags) == 0;
+    const int status = fine ? CLI_OK : diag_only_machine(diags) ? CLI_FAILED : CLI_CONFIG;
     if (fine) {
         print_fine(options.config, prepared);
     }
@@ -47,5 +48,5 @@ int cli_check(int argc, char **argv)
     }
     config_unref(config);
     diag_list_free(diags);
-    return fine ? CLI_OK : CLI_CONFIG;
+    return status;
 }

@@ -106,6 +106,13 @@ void explain_text(const struct explanation *explanation, FILE *out)
     case DECISION_REPLY:
         fprintf(out, "  %-10s %u %s %s\n", decision->code / 100 == 4 ? "put off" : "refused",
                 decision->code, decision->enhanced, decision->text);
+        if (decision->outside) {
+            fputs("  because    ", out);
+            print_plain(out, explanation->parsed->domain);
+            fputs(" is not among the `domains:` of the configuration (not given: those in the\n"
+                  "             keys of YAML routes; a transport map and `*` add none)\n",
+                  out);
+        }
         break;
     case DECISION_DISCARD:
         fputs("  discarded  accepted and dropped\n", out);

@@ -24,23 +24,37 @@ static struct table *open_table(const struct config *config, const struct relay_
 {
     const char *directory = config->state_directory.text;
     struct diag_list *unused = diag_list_new();
-    bool stale = false;
+    enum table_state state;
     /* What is wrong with a table in force is no error here: one is built anew. */
-    struct table *table = table_open_current(config, relays, directory, &stale, unused);
+    struct table *table = table_open_current(config, relays, directory, &state, unused);
 
     diag_list_free(unused);
     if (table) {
         return table;
     }
-    if (stale) {
+    switch (state) {
+    case TABLE_CURRENT: /* but for a relay that the configuration no longer has */
+    case TABLE_STALE:
         fprintf(stderr,
                 "the table in force in %s is older than its files: "
                 "this is what they say now\n",
                 directory);
-    } else {
+        break;
+    case TABLE_DAMAGED:
+        fprintf(stderr, "the table in %s is damaged: this is what the files say\n", directory);
+        break;
+    case TABLE_NONE:
         fprintf(stderr, "no table is in force in %s: this is what the files say\n", directory);
+        break;
     }
-    return table_load(config, relays, NULL, diags);
+    return table_load(config, relays, NULL, 0, diags);
+}
+
+/* An address as it stands in mail and logs, without its angle brackets. */
+static struct span bare(struct span address)
+{
+    bool angled = address.len > 2 && address.ptr[0] == '<' && address.ptr[address.len - 1] == '>';
+    return angled ? span_make(address.ptr + 1, address.len - 2) : address;
 }
 
 /* False when the table could not be read. */
@@ -52,7 +66,7 @@ static bool explain_all(const struct config *config, const struct relay_set *rel
     for (int i = 0; i < options->operand_count; i++) {
         struct address address = {0};
         struct decision decision;
-        const struct span asked = span_of(options->operands[i]);
+        const struct span asked = bare(span_of(options->operands[i]));
         const struct explanation explanation = {asked, &address, &decision};
 
         route_decide(config, relays, table, asked, &address, &decision);
@@ -61,7 +75,7 @@ static bool explain_all(const struct config *config, const struct relay_set *rel
         } else {
             explain_text(&explanation, stdout);
         }
-        if (!decision.matched && decision.kind == DECISION_REPLY && decision.code / 100 == 4) {
+        if (decision.broken) {
             fprintf(stderr, "the table cannot be read\n");
             fine = false;
         }
@@ -76,7 +90,7 @@ int cli_route(int argc, char **argv)
     if (done != OPTIONS_FINE) {
         return done;
     }
-    int result = CLI_CONFIG;
+    int result;
     struct relay_set *relays = NULL;
     struct table *table = NULL;
     struct diag_list *diags = diag_list_new();
@@ -92,6 +106,7 @@ int cli_route(int argc, char **argv)
     } else {
         /* Warnings are the business of check, when the question has its answer. */
         diag_print(diags, stderr);
+        result = diag_only_machine(diags) ? CLI_FAILED : CLI_CONFIG;
     }
     table_unref(table);
     relay_set_free(relays);

@@ -25,6 +25,7 @@
 #define EXIT_CONFIG 78
 /* reload requests that may wait for an outcome at once */
 #define REQUESTS_MAX 64
+#define REPAIR_EVERY 60000 /* milliseconds */
 
 static const int signals[] = {SIGHUP, SIGTERM, SIGINT};
 #define SIGNALS (sizeof signals / sizeof signals[0])
@@ -57,6 +58,8 @@ struct daemon {
     struct reload reload;
     struct status_reload outcome;      /* of the last reload */
     _Atomic(struct prepared *) buried; /* no longer used by anybody; see prepare.h */
+    atomic_bool is_damaged;            /* a look-up has found the table's file changed */
+    uint64_t repaired;                 /* when that last began a reload, of the loop's clock */
     struct prepared *burials;          /* being freed in the pool's thread */
     uv_work_t burial;
     bool is_burying;
@@ -191,10 +194,21 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     serve_on(d);
 }
 
-static void let_bury(struct daemon *d)
+/* Somebody has written to the table's file, or cut it: 451 until a reload has built it again. */
+static void on_damage(void *context)
+{
+    struct daemon *d = context;
+    if (!atomic_exchange(&d->is_damaged, true) && !atomic_load(&d->is_over)) {
+        uv_async_send(&d->done);
+    }
+}
+
+static void attach(struct daemon *d)
 {
     d->prepared->bury_context = d;
     d->prepared->bury = on_bury;
+    d->prepared->damage_context = d;
+    d->prepared->on_damage = on_damage;
 }
 
 /* Every worker has switched: the old set goes. */
@@ -204,7 +218,7 @@ static void reload_switched(struct daemon *d)
     struct socket_set *old_sockets = d->sockets;
     char *text = reload_text(&d->reload);
     d->prepared = d->reload.prepared;
-    let_bury(d);
+    attach(d);
     d->sockets = d->reload.bound;
     if (old->table != d->prepared->table &&
         table_generation(old->table) != table_generation(d->prepared->table)) {
@@ -299,11 +313,29 @@ static void serving(struct daemon *d)
     serve_on(d);
 }
 
+/* At most once in REPAIR_EVERY: where a reload cannot help, each recipient would begin one. What is
+ * passed over here the next recipient says again. */
+static void repair(struct daemon *d)
+{
+    uint64_t now = uv_now(&d->loop);
+    bool damaged = atomic_exchange(&d->is_damaged, false);
+    if (!damaged || d->state != DAEMON_SERVING ||
+        (d->repaired != 0 && now - d->repaired < REPAIR_EVERY)) {
+        return;
+    }
+    d->repaired = now;
+    log_event(d->log, LOG_ERROR, "table-damaged", "state-directory",
+              d->prepared->config->state_directory.text, "what", "recipients get 451, reloading",
+              NULL);
+    reload_begin(d);
+}
+
 /* Workers have carried out an order; when all have, the next step. */
 static void on_done(uv_async_t *async)
 {
     struct daemon *d = async->data;
     bury_next(d);
+    repair(d);
     if (atomic_load(&d->done_count) < d->worker_count) {
         return;
     }
@@ -429,8 +461,9 @@ static int load(struct daemon *d, struct diag_list *diags)
         status = EXIT_FAILURE;
         goto done;
     }
-    d->prepared = prepare_config(config, PREPARE_TO_SERVE, diags);
+    d->prepared = prepare_config(config, PREPARE_TO_SERVE, NULL, diags);
     if (d->prepared == NULL) {
+        status = diag_only_machine(diags) ? EXIT_FAILURE : EXIT_CONFIG;
         goto done;
     }
     d->worker_count = count_workers(config);
@@ -492,7 +525,7 @@ static bool start(struct daemon *d)
     if (!pid_file_write(config->state_directory.text)) {
         log_event(d->log, LOG_WARNING, "pid-file-not-written", "why", strerror(errno), NULL);
     }
-    let_bury(d);
+    attach(d);
     d->started = time(NULL);
     d->outcome = (struct status_reload){.at = d->started, .ok = true};
     workers_switch(d, d->prepared, d->sockets);

@@ -13,6 +13,9 @@ static void decide(const struct policy *policy, struct span path, struct address
 {
     const struct prepared *prepared = (const struct prepared *)(const void *)policy;
     route_decide(prepared->config, prepared->relays, prepared->table, path, address, decision);
+    if (decision->broken && prepared->on_damage != NULL) {
+        prepared->on_damage(prepared->damage_context);
+    }
 }
 
 void prepared_free(struct prepared *prepared)
@@ -53,7 +56,7 @@ static bool collect_own(struct prepared *prepared, struct diag_list *diags)
         good = prepared->own != NULL;
     }
     if (!good && diag_errors(diags) == before) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
     }
     free(listeners);
     return good;
@@ -84,12 +87,12 @@ struct resolver_options prepared_resolver(const struct prepared *prepared)
 }
 
 struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
-                                struct diag_list *diags)
+                                const struct prepared *in_force, struct diag_list *diags)
 {
     struct prepared *prepared = calloc(1, sizeof *prepared);
     const char *directory = purpose == PREPARE_TO_SERVE ? config->state_directory.text : NULL;
     if (prepared == NULL) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_machine(diags, "out of memory");
         return NULL;
     }
     atomic_init(&prepared->policy.references, 1);
@@ -103,7 +106,8 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
         survey_routes(config, prepared->relays, diags);
         goto fail;
     }
-    prepared->table = table_load(config, prepared->relays, directory, diags);
+    prepared->table = table_load(config, prepared->relays, directory,
+                                 in_force != NULL ? table_generation(in_force->table) : 0, diags);
     if (prepared->table == NULL) {
         goto fail;
     }

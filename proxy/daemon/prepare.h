@@ -29,6 +29,10 @@ struct prepared {
     void (*bury)(struct prepared *prepared, void *context);
     void *bury_context;
     struct prepared *next_buried;
+    /* Where set, called on whatever thread when a look-up finds the table damaged: it can be built
+     * again. */
+    void (*on_damage)(void *context);
+    void *damage_context;
 };
 
 void prepared_free(struct prepared *prepared);
@@ -42,10 +46,11 @@ enum prepare_for {
 };
 
 /*
- * From a configuration already loaded (a reference is taken). NULL with errors in diags. One
- * reference; policy_unref(&prepared->policy) lets it go.
+ * From a configuration already loaded (a reference is taken). `in_force`: what this process serves
+ * with meanwhile, NULL at the start. NULL with errors in diags. One reference;
+ * policy_unref(&prepared->policy) lets it go.
  */
 struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
-                                struct diag_list *diags);
+                                const struct prepared *in_force, struct diag_list *diags);
 
 #endif

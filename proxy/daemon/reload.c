@@ -42,7 +42,8 @@ void reload_prepare(struct reload *reload)
     }
     refuse_restarts(reload, config);
     if (diag_errors(reload->diags) == 0) {
-        reload->prepared = prepare_config(config, PREPARE_TO_SERVE, reload->diags);
+        reload->prepared =
+            prepare_config(config, PREPARE_TO_SERVE, reload->in_force, reload->diags);
     } else {
         survey_rest(config, reload->diags);
     }

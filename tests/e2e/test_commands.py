@@ -204,6 +204,12 @@ def test_a_default_route_file_that_is_not_there_is_no_second_error(folder):
     ("routes.yaml", "example.com: [local\n", 1, []),
     ("transport", "example.com smtp:[x.test]\nother.test uucp:x\n", 2, ["uucp"]),
     ("transport", "example.com\n", 1, []),
+    ("transport", " example.com smtp:[x.test]\n", 1, ["blank"]),
+    ("transport", "example.com smtp:[x.test]\nother\0.test smtp:[x.test]\n", 2, ["NUL"]),
+    ("routes.yaml", "example.com: local\n---\nother.test: local\n", 2, ["second document"]),
+    ("routes.yaml", b"example.com: local\nother.test: m\xe4x\n", 2, ["0xe4"]),
+    ("routes.yaml", "example.com: local\nother.test: discard:\n", 2, ["quotes"]),
+    ("routes.yaml", "example.com: local\nother.test: smtp:[a.test]:1,smtp:[b.test]:2\n", 2, ["once"]),
 ])
 def test_errors_of_the_routes_have_their_place(folder, name, text, line, hints):
     folder.write(name, text)
@@ -212,10 +218,33 @@ def test_errors_of_the_routes_have_their_place(folder, name, text, line, hints):
     result = run(folder, "check")
     assert result.status == 78, result
     said = re.findall(rf"^(?:\S*/)?{re.escape(name)}:(\d+)(?::\d+)?: (.*)$", result.err, re.M)
-    allowed = (line, line + 1) if "[local" in text else (line,)  # a list that is not closed is noticed behind it
+    allowed = (line, line + 1) if text == "example.com: [local\n" else (line,)  # a list that is not closed is noticed behind it
     hits = [words for number, words in said if int(number) in allowed]
     assert hits, result
     assert all(any(hint in hit for hit in hits) for hint in hints), result
+
+
+def test_a_routes_file_that_is_not_there_is_placed_where_it_is_named(folder):
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace("routes: routes.yaml", "routes: gone.yaml"))
+    line = folder.config_path.read_text().splitlines().index("routes: gone.yaml") + 1
+    result = run(folder, "check")
+    assert result.status == 78, result
+    assert re.search(rf"splitmx\.yaml:{line}:9: routes \S*gone\.yaml cannot be read: No such file", result.err), result
+
+
+def test_errors_come_in_the_order_of_the_file(folder):
+    folder.write("routes.yaml", "a.test: nosuch\nb.test: smtp:[\nc.test: nosuch2\nC.test: local\n")
+    result = run(folder, "check")
+    assert [int(n) for n in re.findall(r"^\S*routes\.yaml:(\d+):\d+: ", result.err, re.M)] == [1, 2, 3, 4], result
+
+
+def test_a_table_that_accepts_no_domain_is_warned_of_and_explained(folder):
+    folder.write("transport", "example.com smtp:[192.0.2.1]\n")
+    folder.write("splitmx.yaml", folder.config_path.read_text().replace("routes: routes.yaml", "routes: transport"))
+    checked = run(folder, "check")
+    assert checked.status == 0 and "warning: mail is accepted for no domain" in checked.err and "`domains:`" in checked.err, checked
+    explained = run(folder, "route", "<user@example.com>")
+    assert explained.status == 0 and "550 5.7.1" in explained.out and "`domains:`" in explained.out, explained
 
 
 def test_a_feature_of_a_later_version_is_refused_not_ignored(folder):
@@ -364,6 +393,16 @@ def test_import_says_the_same_as_the_map(folder):
     assert answers[0][0]["next_hops"] == [{"protocol": "smtp", "host": "127.0.0.1", "port": 10025, "mx": False}]
     assert answers[0][1]["next_hops"] == [{"protocol": "smtp", "host": "mail.example.net", "port": 25, "mx": False}]
     assert answers[0][2]["next_hops"] == [{"protocol": "smtp", "host": "mail.example.net", "port": 2525, "mx": True}]
+
+
+def test_import_reads_a_pipe(folder):
+    folder.write("transport", MAP)
+    from_file = splitmx("import", folder.path / "transport")
+    from_pipe = splitmx("import", "/dev/stdin", input=MAP)
+    assert from_pipe.status == 0, from_pipe
+    assert from_pipe.out.splitlines()[1:] == from_file.out.splitlines()[1:] != []
+    broken = splitmx("import", "/dev/stdin", input=MAP + "other.test uucp:host\n")
+    assert broken.status == 1 and broken.out == "" and "/dev/stdin:12:12: " in broken.err, broken
 
 
 def test_import_of_a_broken_map_writes_nothing(folder):

@@ -98,6 +98,15 @@ def test_the_delimiter_can_be_another_or_none(start_daemon, named):
     assert [a.text for a in ask(daemon, "user-x@example.com", "user+x@example.com")] == ["2.1.5 user", "2.1.5 domain"]
 
 
+def test_quotes_around_a_local_part_lead_nowhere_else(start_daemon, start_upstream):
+    king, rest = start_upstream("king.test"), start_upstream("rest.test")
+    daemon = start_daemon(relays={"king": {"next-hop": king.next_hop}, "rest": {"next-hop": rest.next_hop}},
+                          routes={"kingmail@example.com": "king", "example.com": "rest"})
+    assert daemon.send(message(), '"kingmail"@example.com') == 250
+    assert king.only_message().recipients == ['"kingmail"@example.com'] and not rest.messages  # as the client wrote it
+    assert ask(daemon, '"king@mail"@example.com') == "550 5.7.1"
+
+
 # Actions
 
 

@@ -32,6 +32,7 @@ struct fixture {
     struct config config;
     struct relay_set *set;
     struct diag_list *diags;
+    uint64_t held; /* the generation in force, as the daemon says */
 };
 
 static inline char *fixture_text(const char *text)
@@ -140,7 +141,7 @@ static inline const char *fixture_said(struct fixture *f)
 
 static inline struct table *fixture_load(struct fixture *f)
 {
-    return table_load(&f->config, f->set, f->folder, f->diags);
+    return table_load(&f->config, f->set, f->folder, f->held, f->diags);
 }
 
 static inline struct table *fixture_must_load(struct fixture *f)

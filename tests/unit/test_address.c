@@ -165,17 +165,42 @@ static void test_extension_is_cut_at_the_first_delimiter(void **state)
         char delimiter;
         const char *user;
     } samples[] = {
-        {"user+a+b@example.com", '+', "user"}, {"user@example.com", '+', ""},
-        {"+user@example.com", '+', ""},        {"user+@example.com", '+', "user"},
-        {"user+a@example.com", '\0', ""},      {"user-a@example.com", '-', "user"},
-        {"\"user+a\"@example.com", '+', ""},
+        {"user+a+b@example.com", '+', "user"},   {"user@example.com", '+', ""},
+        {"+user@example.com", '+', ""},          {"user+@example.com", '+', "user"},
+        {"user+a@example.com", '\0', ""},        {"user-a@example.com", '-', "user"},
+        {"\"user+a\"@example.com", '+', "user"}, {"\"user +a\"@example.com", '+', ""},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
         struct address address;
         assert_int_equal(parse(samples[i].text, false, false, &address), ADDRESS_OK);
-        struct span user = address_without_extension(&address, samples[i].delimiter);
+        char local[ADDRESS_MAX];
+        struct span user =
+            address_without_extension(address_fold_local(&address, local), samples[i].delimiter);
         assert_true(span_equal(user, span_of(samples[i].user)));
+    }
+}
+
+static void test_a_quoted_local_part_is_folded_to_its_shortest_spelling(void **state)
+{
+    static const char *const samples[][2] = {
+        {"\"King.Mail\"@x", "king.mail"},
+        {"\"\\k\\i\\ng\"@x", "king"},
+        {"\"King Mail\"@x", "\"king mail\""},
+        {"\"k\\i\\\"\\\\ng\"@x", "\"ki\\\"\\\\ng\""},
+        {"\"a..b\"@x", "a..b"},
+        {"\"a@b\"@x", "\"a@b\""},
+        {"\"a\\@b\"@x", "\"a@b\""},
+        {"\"a(b)\"@x", "\"a(b)\""},
+        {"Plain+X@x", "plain+x"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
+        struct address address;
+        char out[ADDRESS_MAX];
+        assert_int_equal(parse(samples[i][0], true, false, &address), ADDRESS_OK);
+        struct span local = address_fold_local(&address, out);
+        assert_true(span_equal(local, span_of(samples[i][1])));
     }
 }
 
@@ -188,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_length_ends_at_320_octets),
         cmocka_unit_test(test_no_prefix_is_read_past_its_end),
         cmocka_unit_test(test_folding_is_ascii_only),
+        cmocka_unit_test(test_a_quoted_local_part_is_folded_to_its_shortest_spelling),
         cmocka_unit_test(test_extension_is_cut_at_the_first_delimiter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

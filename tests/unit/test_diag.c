@@ -95,6 +95,24 @@ static void no_list_is_accepted_everywhere(void **state)
     diag_list_free(NULL);
 }
 
+static void the_machines_trouble_is_told_apart(void **state)
+{
+    struct diag_list *list = diag_list_new();
+    char line[64];
+    (void)state;
+    assert_false(diag_only_machine(NULL));
+    assert_false(diag_only_machine(list));
+    diag_warning(list, (struct diag_place){.file = "f"}, "odd");
+    diag_machine(list, "%s: no space", "folder");
+    assert_int_equal(diag_errors(list), 1);
+    assert_true(diag_only_machine(list));
+    diag_format(diag_at(list, 1), line, sizeof(line));
+    assert_string_equal(line, "folder: no space");
+    diag_error(list, (struct diag_place){0}, "wrong");
+    assert_false(diag_only_machine(list));
+    diag_list_free(list);
+}
+
 static void the_nearest_word_is_at_most_two_edits_away(void **state)
 {
     static const char *const words[] = {"listen", "relays", "routes", "log", "user", NULL};
@@ -121,6 +139,7 @@ int main(void)
         cmocka_unit_test(a_long_message_is_cut),
         cmocka_unit_test(entries_beyond_the_bound_are_counted),
         cmocka_unit_test(no_list_is_accepted_everywhere),
+        cmocka_unit_test(the_machines_trouble_is_told_apart),
         cmocka_unit_test(the_nearest_word_is_at_most_two_edits_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,7 +63,8 @@ static void test_errors_in_maps_are_placed_and_reading_goes_on(void **state)
 {
     (void)state;
     expect("map", "  local\na.example local\n", "2:1 a.example > 2:11 local\n",
-           "map:1: the line begins with a blank");
+           "map:1:1: the line begins with a blank");
+    expect("map", "# c\n\n  local\n", "", "map:3:1: the line begins with a blank");
     expect("map", "b.example\na.example local\n", "2:1 a.example > 2:11 local\n",
            "map:1:1: no destination for `b.example`");
     expect("map", "b.example lmtp:x\na.example local\n", "2:1 a.example > 2:11 local\n",
@@ -92,11 +93,11 @@ static void test_binary_and_overlong_lines_are_refused(void **state)
     expect("map", content, "2:1 a.example > 2:11 local\n", "map:1: the line is too long");
     fixture_routes(f, "map", "");
     FILE *file = fopen(f->paths[0], "w");
-    assert_int_equal(fwrite("a.example\0local\n", 1, 16, file), 16);
+    assert_int_equal(fwrite("b.example local\na.example\0local\n", 1, 32, file), 32);
     assert_int_equal(fclose(file), 0);
     seen.text = TEXT(seen.bytes);
     import_read(f->paths[0], see, &seen, f->diags);
-    assert_non_null(strstr(fixture_said(f), "map: this is no text"));
+    assert_non_null(strstr(fixture_said(f), "map:2:10: a NUL: this is no text"));
     import_read("/", see, &seen, f->diags);
     import_read("/nonexistent/map", see, &seen, f->diags);
     assert_int_equal(diag_errors(f->diags), 2);
@@ -144,6 +145,45 @@ static void test_errors_in_yaml_are_placed_and_reading_goes_on(void **state)
         snprintf(content, sizeof(content), "%s%s", samples[i].content, good);
         expect("r.yaml", content, "2:1 a.example > 2:12 local\n", samples[i].said);
     }
+}
+
+static void test_a_second_document_is_an_error(void **state)
+{
+    (void)state;
+    expect("r.yaml", "a.example: local\n---\nb.example: local\n", "1:1 a.example > 1:12 local\n",
+           "r.yaml:2:1: a second document begins here; only one is read");
+    expect("r.yaml", "{a.example: local}\n- x\n", "1:2 a.example > 1:13 local\n", "r.yaml:2:1: ");
+}
+
+/* A colon that YAML takes for its own: told so that the next try is right. */
+static void test_a_destination_that_needs_quotes_is_told_so(void **state)
+{
+    static const char *const samples[][2] = {
+        {"x: discard:\n", "1:4: `discard` is written with a colon, and in quotes: \"discard:…\""},
+        {"x: smtp:\n", "1:4: `smtp` is written with a colon, and in quotes: \"smtp:…\""},
+        {"x: error: text\n",
+         "1:9: a `:` is not expected here; a value that ends with `:` or holds"},
+        {"x:\n  discard:\n", "2:3: a destination that begins with `discard:` goes in quotes"},
+        {"x: {error: text}\n", "1:5: a destination that begins with `error:` goes in quotes"},
+        {"x: discard\n", "1:4: `discard` is written with a colon, and in quotes: \"discard:…\""},
+        {"x: smtp:[a]:1,smtp:[b]:2\n",
+         "1:15: `smtp:` is written once, in front of the whole list: `smtp:[a],[b]`"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
+        expect("r.yaml", samples[i][0], "", samples[i][1]);
+    }
+}
+
+static void test_a_reply_code_in_front_of_the_words_is_warned_of(void **state)
+{
+    (void)state;
+    expect("map", "a.example error:550 5.1.1 gone\n", "1:1 a.example > 1:11 error:550 5.1.1 gone\n",
+           "map:1:11: warning: `550` is sent as words behind 550 5.0.0: a status is written x.y.z");
+    expect("r.yaml", "a.example: error:5.1.1 550 was here\n",
+           "1:1 a.example > 1:12 error:5.1.1 550 was here\n", "`550` is sent as words");
+    expect("r.yaml", "a.example: error:1000 years\n", "1:1 a.example > 1:12 error:1000 years\n",
+           "");
 }
 
 static bool stop_at_once(void *context, const struct import_route *route)
@@ -204,6 +244,7 @@ static void test_a_converted_map_decides_as_the_map(void **state)
     struct fixture *f = fixture_new();
     char yaml_path[FIXTURE_PATH], before[512], after[512];
     (void)state;
+    f->config.smtputf8 = true;
     fixture_routes(f, "map", map);
     struct table *from_map = fixture_must_load(f);
     fixture_said(f);
@@ -219,7 +260,8 @@ static void test_a_converted_map_decides_as_the_map(void **state)
         strstr(fixture_said(f), "map:6:1: warning: `user@example.com` is there already"));
     f->routes[0].text = yaml_path;
     struct table *from_yaml = fixture_must_load(f);
-    assert_string_equal(fixture_said(f), "");
+    assert_string_equal(fixture_said(f), "out.yaml:7:1: warning: `123` is read as a domain; a "
+                                         "mailbox is written 123@domain\n");
     for (size_t i = 0; i < sizeof(addresses) / sizeof(*addresses); i++) {
         explain(from_map, addresses[i], before, sizeof(before));
         explain(from_yaml, addresses[i], after, sizeof(after));
@@ -255,6 +297,9 @@ int main(void)
         cmocka_unit_test(test_binary_and_overlong_lines_are_refused),
         cmocka_unit_test(test_yaml_routes_are_read),
         cmocka_unit_test(test_errors_in_yaml_are_placed_and_reading_goes_on),
+        cmocka_unit_test(test_a_second_document_is_an_error),
+        cmocka_unit_test(test_a_destination_that_needs_quotes_is_told_so),
+        cmocka_unit_test(test_a_reply_code_in_front_of_the_words_is_warned_of),
         cmocka_unit_test(test_a_sink_can_stop_the_reading),
         cmocka_unit_test(test_a_converted_map_decides_as_the_map),
         cmocka_unit_test(test_nothing_is_written_of_a_bad_map),

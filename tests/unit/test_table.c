@@ -3,9 +3,13 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "routing/generation.h"
+#include "routing/route.h"
+#include "routing/seal.h"
 #include "routing/table_build.h"
 
 static const char *find(const struct table *table, const char *text)
@@ -71,8 +75,31 @@ static void test_keys_that_are_near_do_not_match(void **state)
     assert_string_equal(find(table, "u@[192.0.2.2]"), "[192.0.2.2]");
     assert_string_equal(find(table, "uSer@eXample.net"), "user@example.net");
     assert_string_equal(find(table, "\"A b\"@example.net"), "\"a b\"@example.net");
-    assert_string_equal(find(table, "\"user+a\"@example.net"), "*");
     table_unref(table);
+    fixture_free(f);
+}
+
+/* RFC 5321 4.1.2: quotes are spelling. What is spelt with and without them is one mailbox. */
+static void test_quotes_around_a_local_part_do_not_matter(void **state)
+{
+    struct fixture *f = fixture_new();
+    (void)state;
+    fixture_routes(f, "r.yaml",
+                   "kingmail@example.com: local\n'"
+                   "\"o\\ther\"@example.com': local\n'\"a\\ b\"@example.com': local\n"
+                   "example.com: other\n");
+    struct table *table = fixture_must_load(f);
+    assert_string_equal(find(table, "\"KingMail\"@example.com"), "kingmail@example.com");
+    assert_string_equal(find(table, "\"k\\ingmail\"@example.com"), "kingmail@example.com");
+    assert_string_equal(find(table, "\"kingmail+x\"@example.com"), "kingmail@example.com");
+    assert_string_equal(find(table, "other@example.com"), "other@example.com");
+    assert_string_equal(find(table, "\"A b\"@example.com"), "\"a b\"@example.com");
+    assert_string_equal(find(table, "\"a b+x\"@example.com"), "example.com");
+    table_unref(table);
+    fixture_write(f, "r.yaml", "kingmail@example.com: local\n'\"kingmail\"@example.com': local\n");
+    assert_null(fixture_load(f));
+    assert_non_null(
+        strstr(fixture_said(f), "r.yaml:2:1: duplicate pattern `kingmail@example.com`"));
     fixture_free(f);
 }
 
@@ -188,6 +215,7 @@ static void test_changed_sources_make_the_next_generation(void **state)
         char content[64], address[64];
         snprintf(content, sizeof(content), "%u.example: local\n", i % 10);
         fixture_write(f, "r.yaml", content);
+        f->held = i;
         struct table *next = fixture_must_load(f);
         assert_int_equal(table_generation(next), i + 1);
         snprintf(address, sizeof(address), "u@%u.example", i % 10);
@@ -214,6 +242,7 @@ static void test_an_old_generation_serves_until_it_is_let_go(void **state)
     fixture_routes(f, "r.yaml", "a.example: local\n");
     struct table *old = fixture_must_load(f);
     fixture_write(f, "r.yaml", "b.example: local\n");
+    f->held = table_generation(old);
     struct table *new = fixture_must_load(f);
     table_supersede(old);
     assert_int_equal(fixture_count(f, "routes-1.lmdb"), 1);
@@ -256,21 +285,157 @@ static void test_what_crashed_builds_left_is_removed(void **state)
     fixture_free(f);
 }
 
+/* At the start nobody holds what an earlier process had in force. */
+static void test_a_superseded_generation_of_an_earlier_process_is_removed(void **state)
+{
+    struct fixture *f = fixture_new();
+    (void)state;
+    fixture_routes(f, "r.yaml", "a.example: local\n");
+    table_unref(fixture_must_load(f));
+    fixture_write(f, "r.yaml", "b.example: local\n");
+    struct table *table = fixture_must_load(f);
+    assert_int_equal(table_generation(table), 2);
+    assert_int_equal(fixture_count(f, "routes-"), 1);
+    table_unref(table);
+    fixture_free(f);
+}
+
+static void overwrite(const char *path, off_t at, const char *bytes, size_t len)
+{
+    int fd = open(path, O_WRONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, bytes, len, at), len);
+    assert_int_equal(close(fd), 0);
+}
+
+/* Each page of a small table in turn, as zeroes and as noise; a byte more or less; no seal. */
+static void test_a_damaged_table_is_built_again(void **state)
+{
+    struct fixture *f = fixture_new();
+    char path[GENERATION_PATH], zeroes[4096] = {0}, noise[4096];
+    struct stat st;
+    uint64_t number = 1;
+    (void)state;
+    memset(noise, 0xa5, sizeof(noise));
+    fixture_routes(f, "r.yaml", "a.example: local\nu@b.example: other\n");
+    table_unref(fixture_must_load(f));
+    assert_true(generation_path(path, f->folder, 1));
+    assert_int_equal(stat(path, &st), 0);
+    off_t pages = st.st_size / 4096;
+    assert_true(pages > 5);
+    for (off_t i = 0; i < 2 * pages + 4; i++) {
+        assert_true(generation_path(path, f->folder, number));
+        if (i < 2 * pages) {
+            overwrite(path, i / 2 * 4096, i % 2 ? zeroes : noise, 4096);
+        } else if (i < 2 * pages + 2) {
+            assert_int_equal(truncate(path, i % 2 ? 0 : st.st_size - 1), 0);
+        } else {
+            overwrite(path, st.st_size - (i % 2), "x", 1); /* behind the end; the last byte */
+        }
+        enum table_state now;
+        assert_null(table_open_current(&f->config, f->set, f->folder, &now, f->diags));
+        assert_int_equal(now, TABLE_DAMAGED);
+        f->held = number;
+        struct table *table = fixture_must_load(f);
+        assert_non_null(strstr(fixture_said(f), ".lmdb: warning: the file is damaged"));
+        assert_int_equal(table_generation(table), ++number);
+        assert_string_equal(find(table, "u@b.example"), "u@b.example");
+        table_unref(table);
+        table_unref(fixture_must_load(f)); /* and that one is whole */
+        assert_string_equal(fixture_said(f), "");
+    }
+    fixture_free(f);
+}
+
+/* The same words under another time: copied, or touched. */
+static void test_a_table_of_another_time_is_read_and_kept(void **state)
+{
+    struct fixture *f = fixture_new();
+    char path[GENERATION_PATH];
+    (void)state;
+    fixture_routes(f, "r.yaml", "a.example: local\n");
+    table_unref(fixture_must_load(f));
+    assert_true(generation_path(path, f->folder, 1));
+    assert_int_equal(utimensat(AT_FDCWD, path, NULL, 0), 0);
+    struct table *table = fixture_must_load(f);
+    assert_int_equal(table_generation(table), 1);
+    assert_true(table_intact(table));
+    table_unref(table);
+    fixture_free(f);
+}
+
+static void test_a_short_table_serves_whatever_happens_to_its_file(void **state)
+{
+    struct fixture *f = fixture_new();
+    char path[GENERATION_PATH];
+    (void)state;
+    fixture_routes(f, "r.yaml", "a.example: local\n");
+    struct table *table = fixture_must_load(f);
+    assert_true(generation_path(path, f->folder, 1));
+    assert_int_equal(truncate(path, 0), 0);
+    assert_true(table_intact(table));
+    assert_string_equal(find(table, "u@a.example"), "a.example");
+    table_unref(table);
+    fixture_free(f);
+}
+
+#define LONG 130000 /* routes, for a file that is too long to be copied */
+
+static void test_a_long_table_changed_while_it_serves_is_not_read(void **state)
+{
+    struct fixture *f = fixture_new();
+    char path[GENERATION_PATH];
+    struct stat st;
+    (void)state;
+    fixture_routes(f, "map", "");
+    FILE *file = fopen(f->paths[0], "w");
+    fixture_domain(f, "a.example");
+    for (unsigned i = 0; i < LONG; i++) {
+        fprintf(file, "%0120u@a.example local\n", i);
+    }
+    assert_int_equal(fclose(file), 0);
+    for (uint64_t i = 1; i <= 2; i++) {
+        struct table *table = fixture_must_load(f);
+        struct address address;
+        struct decision decision;
+        assert_int_equal(table_generation(table), i);
+        assert_true(generation_path(path, f->folder, i));
+        assert_int_equal(stat(path, &st), 0);
+        assert_true((uint64_t)st.st_size > SEAL_READ_ALWAYS);
+        assert_int_equal(chmod(path, 0400), 0); /* no harm */
+        assert_true(table_intact(table));
+        if (i == 1) {
+            assert_int_equal(truncate(path, 0), 0);
+        } else {
+            assert_int_equal(chmod(path, 0600), 0);
+            overwrite(path, 0, "x", 1);
+        }
+        assert_false(table_intact(table));
+        route_decide(&f->config, f->set, table, SPAN("u@a.example"), &address, &decision);
+        assert_true(decision.broken);
+        assert_int_equal(decision.code, 451);
+        assert_string_equal(decision.enhanced, "4.3.0");
+        table_unref(table);
+        fixture_said(f);
+    }
+    fixture_free(f);
+}
+
 static void test_open_current_never_builds(void **state)
 {
     struct fixture *f = fixture_new();
-    bool stale = true;
+    enum table_state state_now = TABLE_CURRENT;
     (void)state;
     fixture_routes(f, "r.yaml", "a.example: local\n");
-    assert_null(table_open_current(&f->config, f->set, f->folder, &stale, f->diags));
-    assert_false(stale);
+    assert_null(table_open_current(&f->config, f->set, f->folder, &state_now, f->diags));
+    assert_int_equal(state_now, TABLE_NONE);
     table_unref(fixture_must_load(f));
-    struct table *table = table_open_current(&f->config, f->set, f->folder, &stale, f->diags);
+    struct table *table = table_open_current(&f->config, f->set, f->folder, &state_now, f->diags);
     assert_non_null(table);
     table_unref(table);
     fixture_write(f, "r.yaml", "b.example: local\n");
-    assert_null(table_open_current(&f->config, f->set, f->folder, &stale, f->diags));
-    assert_true(stale);
+    assert_null(table_open_current(&f->config, f->set, f->folder, &state_now, f->diags));
+    assert_int_equal(state_now, TABLE_STALE);
     assert_int_equal(fixture_count(f, "routes-"), 1);
     fixture_free(f);
 }
@@ -281,7 +446,7 @@ static void test_a_private_table_leaves_no_file(void **state)
     (void)state;
     fixture_routes(f, "r.yaml", "a.example: local\n");
     assert_int_equal(setenv("TMPDIR", f->folder, 1), 0);
-    struct table *table = table_load(&f->config, f->set, NULL, f->diags);
+    struct table *table = table_load(&f->config, f->set, NULL, 0, f->diags);
     assert_non_null(table);
     assert_string_equal(find(table, "u@a.example"), "a.example");
     assert_int_equal(fixture_count(f, "splitmx-"), 0);
@@ -328,6 +493,11 @@ static void test_errors_carry_their_place(void **state)
                 "r.yaml:1:12: no relay");
     expect_said("r.yaml", "a.example: lokal\nB.example: local\nb.Example: local\n",
                 "r.yaml:3:1: duplicate");
+    expect_said("r.yaml", "a.example: lokal\nb.example: smtp:[\nc.example: oter\nc.example: x\n",
+                "r.yaml:1:12: no relay is named `lokal`; did you mean `local`?\n"
+                "r.yaml:2:17: `[` without `]`\n"
+                "r.yaml:3:12: no relay is named `oter`; did you mean `other`?\n"
+                "r.yaml:4:1: duplicate");
 }
 
 static void test_the_same_key_in_two_files(void **state)
@@ -397,10 +567,109 @@ static void test_a_missing_file_is_an_error(void **state)
     fixture_routes(f, "gone.yaml", "");
     fixture_routes(f, "bad", "a.example\n");
     unlink(f->paths[0]);
+    f->routes[0].line = 7;
+    f->routes[0].column = 9;
     assert_null(fixture_load(f));
     const char *said = fixture_said(f);
-    assert_non_null(strstr(said, "gone.yaml: cannot be read: No such file"));
+    assert_non_null(
+        strstr(said, "splitmx.yaml:7:9: routes gone.yaml cannot be read: No such file"));
     assert_non_null(strstr(said, "bad:1:1: no destination"));
+    fixture_free(f);
+}
+
+static void test_patterns_that_never_match_are_warned_of(void **state)
+{
+    struct fixture *f = fixture_new();
+    (void)state;
+    fixture_domain(f, "a.example");
+    fixture_domain(f, ".b.example");
+    fixture_domain(f, "[192.0.2.1]");
+    fixture_routes(f, "map",
+                   "u@a.example local\nb.example local\nx.b.example local\n.example local\n"
+                   ".a.example local\nu@c.example local\n* local\n[192.0.2.1] local\n"
+                   "postmaster@MX.example.com local\nuser local\nm\xc3\xbc@a.example local\n");
+    table_unref(fixture_must_load(f));
+    assert_string_equal(
+        fixture_said(f),
+        "map:2:1: warning: `b.example` is never used: its domain is not in `domains:`\n"
+        "map:5:1: warning: `.a.example` is never used: its domain is not in `domains:`\n"
+        "map:6:1: warning: `u@c.example` is never used: its domain is not in `domains:`\n"
+        "map:10:1: warning: `user` is read as a domain; a mailbox is written user@domain\n"
+        "map:11:1: warning: `m\xc3\xbc@a.example` is never used: addresses beyond ASCII need "
+        "`smtputf8: true`\n");
+    f->config.smtputf8 = true;
+    fixture_write(f, "map", "m\xc3\xbc@a.example local\nlocalhost local\n");
+    table_unref(fixture_must_load(f));
+    assert_string_equal(
+        fixture_said(f),
+        "map:2:1: warning: `localhost` is never used: its domain is not in `domains:`\n");
+    fixture_write(f, "map", "");
+    FILE *file = fopen(f->paths[0], "w");
+    for (unsigned i = 0; i < 5000; i++) {
+        fprintf(file, "d%u.example local\n", i);
+    }
+    fputs("a.example nosuch\n", file);
+    assert_int_equal(fclose(file), 0);
+    assert_null(fixture_load(f));
+    assert_true(diag_count(f->diags) < 100); /* errors are not crowded out */
+    assert_non_null(strstr(fixture_said(f), "map:5001:11: no relay is named `nosuch`"));
+    fixture_free(f);
+}
+
+static void test_a_pipe_is_no_route_file(void **state)
+{
+    struct fixture *f = fixture_new();
+    (void)state;
+    fixture_routes(f, "r.yaml", "");
+    assert_int_equal(unlink(f->paths[0]), 0);
+    assert_int_equal(mkfifo(f->paths[0], 0600), 0);
+    assert_null(fixture_load(f)); /* and nobody waits for a writer */
+    assert_non_null(strstr(fixture_said(f), "routes r.yaml cannot be read: it is no regular file"));
+    fixture_free(f);
+}
+
+static void test_a_table_that_accepts_no_domain_is_a_warning(void **state)
+{
+    static const char *const samples[][2] = {{"map", "a.example local\n"},
+                                             {"r.yaml", "\"*\": local\n"}};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture *f = fixture_new();
+        fixture_routes(f, samples[i][0], samples[i][1]);
+        table_unref(fixture_must_load(f));
+        assert_non_null(strstr(fixture_said(f),
+                               "splitmx.yaml: warning: mail is accepted for no domain: list "
+                               "them as `domains:`"));
+        fixture_domain(f, "a.example");
+        table_unref(fixture_must_load(f));
+        assert_string_equal(fixture_said(f), "");
+        fixture_free(f);
+    }
+}
+
+/* A file size limit stands for a full disk: LMDB's write is cut in the same way. */
+static void test_a_full_disk_is_told_as_the_machines_trouble(void **state)
+{
+    struct fixture *f = fixture_new();
+    struct rlimit before, small;
+    (void)state;
+    fixture_routes(f, "r.yaml", "a.example: local\n");
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_ptr_not_equal(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+    for (rlim_t room = 0; room <= 24576; room += 2048) {
+        small = (struct rlimit){room, before.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        struct table *table = fixture_load(f);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_null(table);
+        assert_true(diag_only_machine(f->diags));
+        const char *said = fixture_said(f);
+        if (!strstr(said,
+                    "routes-1.lmdb.tmp: the routing table cannot be written: File too large")) {
+            fail_msg("with %u bytes: %s", (unsigned)room, said);
+        }
+        assert_int_equal(fixture_count(f, "routes-"), 0);
+    }
     fixture_free(f);
 }
 
@@ -493,6 +762,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys_are_tried_in_the_order_of_transport5),
         cmocka_unit_test(test_keys_that_are_near_do_not_match),
+        cmocka_unit_test(test_quotes_around_a_local_part_do_not_matter),
         cmocka_unit_test(test_domains_default_to_those_spelled_in_yaml),
         cmocka_unit_test(test_given_domains_replace_the_default),
         cmocka_unit_test(test_hits_tell_their_place_and_destination),
@@ -500,6 +770,11 @@ int main(void)
         cmocka_unit_test(test_changed_sources_make_the_next_generation),
         cmocka_unit_test(test_an_old_generation_serves_until_it_is_let_go),
         cmocka_unit_test(test_what_crashed_builds_left_is_removed),
+        cmocka_unit_test(test_a_superseded_generation_of_an_earlier_process_is_removed),
+        cmocka_unit_test(test_a_damaged_table_is_built_again),
+        cmocka_unit_test(test_a_table_of_another_time_is_read_and_kept),
+        cmocka_unit_test(test_a_short_table_serves_whatever_happens_to_its_file),
+        cmocka_unit_test(test_a_long_table_changed_while_it_serves_is_not_read),
         cmocka_unit_test(test_open_current_never_builds),
         cmocka_unit_test(test_a_private_table_leaves_no_file),
         cmocka_unit_test(test_errors_carry_their_place),
@@ -508,6 +783,10 @@ int main(void)
         cmocka_unit_test(test_relay_names_are_checked_at_every_load),
         cmocka_unit_test(test_a_direct_hop_to_our_own_listener_is_an_error),
         cmocka_unit_test(test_a_missing_file_is_an_error),
+        cmocka_unit_test(test_patterns_that_never_match_are_warned_of),
+        cmocka_unit_test(test_a_pipe_is_no_route_file),
+        cmocka_unit_test(test_a_table_that_accepts_no_domain_is_a_warning),
+        cmocka_unit_test(test_a_full_disk_is_told_as_the_machines_trouble),
         cmocka_unit_test(test_postmaster_without_a_destination_is_a_warning),
         cmocka_unit_test(test_many_routes_go_through_many_runs),
         cmocka_unit_test(test_threads_look_up_at_once),

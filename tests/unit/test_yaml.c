@@ -208,6 +208,14 @@ static void wrong_bytes_are_placed(void **state)
     (void)state;
     expect(SPAN("a: b\r\nc: \xff\n"), "!",
            "f:2:4: not valid UTF-8 (byte 0xff); save the file as UTF-8");
+    /* Latin-1: told where the wrong byte stands, not behind it. */
+    expect(SPAN("a: b\na.example: m\xe4x\n"), "!",
+           "f:2:13: not valid UTF-8 (byte 0xe4); save the file as UTF-8");
+    expect(SPAN("a: \xe4\x80x\n"), "!",
+           "f:1:4: not valid UTF-8 (byte 0xe4); save the file as UTF-8");
+    expect(SPAN("a: m\xe4"), "!", "f:1:5: not valid UTF-8 (byte 0xe4); save the file as UTF-8");
+    expect(SPAN("a: \xc0\xaf\n"), "!",
+           "f:1:4: not valid UTF-8 (byte 0xc0); save the file as UTF-8");
     expect(SPAN("a: \xc3\xa4\xed\xa0\x80\n"), "!",
            "f:1:5: not valid UTF-8 (character U+D800); save the file as UTF-8");
     expect(SPAN("a: x\x01\n"), "!",
@@ -222,8 +230,8 @@ static void syntax_errors_are_in_plain_english(void **state)
     static const struct {
         const char *content, *error;
     } table[] = {
-        {"a: b: c\n", "f:1:5: a `:` is not expected here; check the indentation, or put the value "
-                      "in quotes"},
+        {"a: b: c\n", "f:1:5: a `:` is not expected here; a value that ends with `:` or holds one "
+                      "before a blank goes in quotes, else check the indentation"},
         {"a: b\nc\n", "f:2:1: expected `key: value`, found text without a `:` behind it"},
         {"a: \"b\nc: d\n", "f:1:4: this quote is never closed"},
         {"a: @b\n", "f:1:4: a value cannot begin with this character; put the value in quotes, and "
