@@ -31,7 +31,7 @@ config        := config diag hostname keys net_address scalar schema span text y
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation gmail \
                  hosts import import_map import_yaml intern nexthop own relay resolver route sorter \
                  source table table_build
-tls           := policy
+tls           := context pem policy sessions stream why
 proxy/wire    := body client command header received record reply server
 proxy/session := commit leg leg_open pool quota session session_command summary timers transaction \
                  upstream world
@@ -42,7 +42,7 @@ proxy/cli     := ask check explain healthcheck import options quote reload route
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message explain header \
                  hosts import log net_address nexthop privileges quota received record relay reply \
-                 resolver route server sorter source span table text timers yaml
+                 resolver route server sorter source span table text timers tls_context tls_stream yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
