@@ -220,35 +220,57 @@ static void assert_described(const struct side *side, const char *expected)
     assert_string_equal(buffer, expected);
 }
 
-/* ---- a client that is not ours, for what ours never does ---- */
+/* ---- a peer that is not ours, for what ours never does ---- */
 
 struct foreign {
     SSL_CTX *context;
     SSL *ssl;
     BIO *in, *out; /* owned by ssl */
-    struct side server;
+    struct side ours;
     int result;
 };
 
-static void foreign_init(struct foreign *f, const struct tls_contexts *contexts)
+/* server: what the foreign one is; NULL: a client. */
+static void foreign_begin(struct foreign *f, const struct identity *server)
 {
-    side_init(&f->server, tls_server_context(contexts), NULL);
-    f->context = SSL_CTX_new(TLS_client_method());
+    f->context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
     assert_non_null(f->context);
+    SSL_CTX_set_security_level(f->context, 0);
+    if (server) {
+        SSL_CTX_set_max_proto_version(f->context, TLS1_2_VERSION);
+        assert_int_equal(
+            SSL_CTX_use_cert_and_key(f->context, server->certificate, server->key, NULL, 1), 1);
+    }
+}
+
+static void foreign_connect(struct foreign *f)
+{
     f->ssl = SSL_new(f->context);
     f->in = BIO_new(BIO_s_mem());
     f->out = BIO_new(BIO_s_mem());
     assert_non_null(f->ssl);
     BIO_set_mem_eof_return(f->in, -1);
     SSL_set_bio(f->ssl, f->in, f->out);
-    SSL_set_connect_state(f->ssl);
+    if (SSL_is_server(f->ssl)) {
+        SSL_set_accept_state(f->ssl);
+    } else {
+        SSL_set_connect_state(f->ssl);
+    }
+}
+
+/* A foreign client for a server of ours. */
+static void foreign_init(struct foreign *f, const struct tls_contexts *contexts)
+{
+    side_init(&f->ours, tls_server_context(contexts), NULL);
+    foreign_begin(f, NULL);
+    foreign_connect(f);
 }
 
 static void foreign_release(struct foreign *f)
 {
     SSL_free(f->ssl);
     SSL_CTX_free(f->context);
-    side_release(&f->server);
+    side_release(&f->ours);
 }
 
 /* What each has for the other, once. */
@@ -257,11 +279,11 @@ static void foreign_exchange(struct foreign *f)
     char bytes[65536];
     int len = BIO_read(f->out, bytes, sizeof(bytes));
     if (len > 0) {
-        side_feed(&f->server, span_make(bytes, (size_t)len));
+        side_feed(&f->ours, span_make(bytes, (size_t)len));
     }
-    if (f->server.out_len > 0) {
-        BIO_write(f->in, f->server.out, (int)f->server.out_len);
-        f->server.out_len = 0;
+    if (f->ours.out_len > 0) {
+        BIO_write(f->in, f->ours.out, (int)f->ours.out_len);
+        f->ours.out_len = 0;
     }
 }
 
@@ -356,22 +378,19 @@ static void tls_1_3_is_preferred(void **state)
 
 /* Handshakes of a foreign client with these ciphers (or none: the default), TLS 1.2. */
 static void assert_agreed(const struct tls_contexts *contexts, const char *ciphers,
-                          const char *sigs, const char *expected)
+                          const char *expected)
 {
     struct foreign f;
     foreign_init(&f, contexts);
     SSL_set_max_proto_version(f.ssl, TLS1_2_VERSION);
     assert_int_equal(SSL_set_cipher_list(f.ssl, ciphers), 1);
-    if (sigs) {
-        assert_int_equal(SSL_set1_sigalgs_list(f.ssl, sigs), 1);
-    }
     foreign_handshake(&f);
     if (expected) {
-        assert_int_equal(f.server.handshake, TLS_DONE);
-        assert_described(&f.server, expected);
+        assert_int_equal(f.ours.handshake, TLS_DONE);
+        assert_described(&f.ours, expected);
     } else {
-        assert_int_equal(f.server.handshake, TLS_FAILED);
-        assert_string_equal(tls_stream_why(f.server.stream), "no shared cipher");
+        assert_int_equal(f.ours.handshake, TLS_FAILED);
+        assert_string_equal(tls_stream_why(f.ours.stream), "no shared cipher");
     }
     foreign_release(&f);
 }
@@ -379,22 +398,22 @@ static void assert_agreed(const struct tls_contexts *contexts, const char *ciphe
 static void the_certificate_is_of_a_kind_that_the_client_knows(void **state)
 {
     (void)state;
-    assert_agreed(both, "ALL", NULL, "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
-    assert_agreed(both, "aRSA", NULL, "TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384");
-    assert_agreed(only_ec, "aRSA", NULL, NULL);
+    assert_agreed(both, "ALL", "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
+    assert_agreed(both, "aRSA", "TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384");
+    assert_agreed(only_ec, "aRSA", NULL);
 }
 
 static void weak_ciphers_are_last_or_refused(void **state)
 {
     (void)state;
-    assert_agreed(both, "ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256", NULL,
+    assert_agreed(both, "ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256",
                   "TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256");
-    assert_agreed(both, "ECDHE-RSA-AES128-SHA", NULL, "TLSv1.2 ECDHE-RSA-AES128-SHA");
-    assert_agreed(both, "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384", NULL,
+    assert_agreed(both, "ECDHE-RSA-AES128-SHA", "TLSv1.2 ECDHE-RSA-AES128-SHA");
+    assert_agreed(both, "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384",
                   "TLSv1.2 ECDHE-RSA-CHACHA20-POLY1305");
-    assert_agreed(both, "AES256-GCM-SHA384", NULL, NULL);         /* RSA key transport */
-    assert_agreed(both, "DHE-RSA-AES256-GCM-SHA384", NULL, NULL); /* no parameters */
-    assert_agreed(both, "aNULL:@SECLEVEL=0", NULL, NULL);         /* nobody's key */
+    assert_agreed(both, "AES256-GCM-SHA384", NULL);         /* RSA key transport */
+    assert_agreed(both, "DHE-RSA-AES256-GCM-SHA384", NULL); /* no parameters */
+    assert_agreed(both, "aNULL:@SECLEVEL=0", NULL);         /* nobody's key */
 }
 
 static void old_versions_are_refused(void **state)
@@ -411,8 +430,8 @@ static void old_versions_are_refused(void **state)
         SSL_set_max_proto_version(f.ssl, cases[i].most);
         SSL_set_cipher_list(f.ssl, "ALL:@SECLEVEL=0");
         foreign_handshake(&f);
-        assert_int_equal(f.server.handshake, TLS_FAILED);
-        assert_string_equal(tls_stream_why(f.server.stream), "unsupported protocol");
+        assert_int_equal(f.ours.handshake, TLS_FAILED);
+        assert_string_equal(tls_stream_why(f.ours.stream), "unsupported protocol");
         assert_int_not_equal(f.result, 1);
         foreign_release(&f);
     }
@@ -431,7 +450,7 @@ static void a_client_of_another_protocol_is_refused(void **state)
         SSL_set_alpn_protos(f.ssl, (const unsigned char *)cases[i].offer,
                             (unsigned)strlen(cases[i].offer));
         foreign_handshake(&f);
-        assert_int_equal(f.server.handshake, cases[i].result);
+        assert_int_equal(f.ours.handshake, cases[i].result);
         foreign_release(&f);
     }
 }
@@ -443,11 +462,11 @@ static void renegotiation_is_refused(void **state)
     foreign_init(&f, both);
     SSL_set_max_proto_version(f.ssl, TLS1_2_VERSION);
     foreign_handshake(&f);
-    assert_int_equal(f.server.handshake, TLS_DONE);
+    assert_int_equal(f.ours.handshake, TLS_DONE);
     assert_int_equal(SSL_renegotiate(f.ssl), 1);
     foreign_handshake(&f);
     assert_int_not_equal(f.result, 1);
-    assert_int_equal(f.server.plain_len, 0);
+    assert_int_equal(f.ours.plain_len, 0);
     foreign_release(&f);
 }
 
@@ -462,13 +481,13 @@ static void key_updates_give_no_data_and_are_answered(void **state)
         assert_int_equal(SSL_key_update(f.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
         assert_int_equal(SSL_do_handshake(f.ssl), 1);
         foreign_exchange(&f);
-        assert_int_equal(f.server.result, TLS_MORE);
-        assert_int_equal(f.server.plain_len, 0);
+        assert_int_equal(f.ours.result, TLS_MORE);
+        assert_int_equal(f.ours.plain_len, 0);
     }
     assert_int_equal(SSL_write(f.ssl, "NOOP\r\n", 6), 6);
     foreign_exchange(&f);
-    assert_int_equal(f.server.plain_len, 6);
-    assert_true(tls_stream_write(f.server.stream, SPAN("250 ok\r\n")));
+    assert_int_equal(f.ours.plain_len, 6);
+    assert_true(tls_stream_write(f.ours.stream, SPAN("250 ok\r\n")));
     foreign_exchange(&f);
     assert_int_equal(SSL_read(f.ssl, plain, sizeof(plain)), 8);
     foreign_release(&f);
@@ -485,8 +504,8 @@ static void endless_key_updates_fail(void **state)
         SSL_do_handshake(f.ssl);
         foreign_exchange(&f);
     }
-    assert_int_equal(f.server.result, TLS_FAILED);
-    assert_string_equal(tls_stream_why(f.server.stream), "the peer wants new keys again and again");
+    assert_int_equal(f.ours.result, TLS_FAILED);
+    assert_string_equal(tls_stream_why(f.ours.stream), "the peer wants new keys again and again");
     foreign_release(&f);
 }
 
@@ -591,6 +610,31 @@ static void only_the_relays_own_authorities_count(void **state)
         assert_string_equal(tls_stream_why(pair.server.stream), "alert: unknown CA");
         pair_release(&pair);
     }
+}
+
+static void a_weak_server_is_good_enough_only_without_verification(void **state)
+{
+    EVP_PKEY *key = EVP_RSA_gen(1024);
+    struct identity weak = {X509_dup(ec.certificate), key};
+    struct foreign f;
+    (void)state;
+    X509_set_pubkey(weak.certificate, key);
+    assert_true(X509_sign(weak.certificate, root.key, EVP_sha256()) > 0);
+    foreign_begin(&f, &weak);
+    for (int verify = 0; verify < 2; verify++) {
+        side_init(&f.ours, verify ? verifier() : unverified(), PEER);
+        foreign_connect(&f);
+        side_feed(&f.ours, (struct span){0});
+        foreign_exchange(&f);
+        foreign_handshake(&f);
+        assert_int_equal(f.ours.handshake, verify ? TLS_FAILED : TLS_DONE);
+        assert_string_equal(tls_stream_why(f.ours.stream),
+                            verify ? "EE certificate key too weak" : "");
+        SSL_free(f.ssl);
+        side_release(&f.ours);
+    }
+    SSL_CTX_free(f.context);
+    identity_release(&weak);
 }
 
 static void what_a_certificate_says_is_scrubbed(void **state)
@@ -759,6 +803,30 @@ static void sessions_are_resumed(void **state)
     tls_sessions_free(sessions);
 }
 
+/* As connect_reusing, with a TLS 1.2 server that gives a ticket once. */
+static void tls_1_2_sessions_go_on(void **state)
+{
+    struct tls_sessions *sessions = tls_sessions_new(4);
+    struct foreign f;
+    (void)state;
+    foreign_begin(&f, &ec);
+    for (int i = 0; i < 4; i++) {
+        side_init(&f.ours, verifier(), PEER);
+        tls_stream_reuse(f.ours.stream, sessions, SPAN("192.0.2.1:25"));
+        foreign_connect(&f);
+        side_feed(&f.ours, (struct span){0});
+        foreign_exchange(&f);
+        foreign_handshake(&f);
+        assert_int_equal(f.ours.handshake, TLS_DONE);
+        assert_described(&f.ours, "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
+        assert_int_equal(tls_stream_is_resumed(f.ours.stream), i > 0);
+        SSL_free(f.ssl);
+        side_release(&f.ours);
+    }
+    SSL_CTX_free(f.context);
+    tls_sessions_free(sessions);
+}
+
 static void sessions_stay_with_whom_they_are_of(void **state)
 {
     struct tls_sessions *sessions = tls_sessions_new(8);
@@ -841,6 +909,7 @@ int main(void)
         cmocka_unit_test(certificates_are_verified),
         cmocka_unit_test(without_a_name_nothing_is_verified),
         cmocka_unit_test(only_the_relays_own_authorities_count),
+        cmocka_unit_test(a_weak_server_is_good_enough_only_without_verification),
         cmocka_unit_test(what_a_certificate_says_is_scrubbed),
         cmocka_unit_test(names_are_told_to_the_peer_and_addresses_not),
         cmocka_unit_test(close_notify_is_told),
@@ -849,6 +918,7 @@ int main(void)
         cmocka_unit_test(a_callback_that_refuses_breaks_the_stream),
         cmocka_unit_test(a_stream_outlives_its_contexts),
         cmocka_unit_test(sessions_are_resumed),
+        cmocka_unit_test(tls_1_2_sessions_go_on),
         cmocka_unit_test(sessions_stay_with_whom_they_are_of),
         cmocka_unit_test(a_server_that_has_new_keys_gets_a_new_session),
         cmocka_unit_test(a_cache_keeps_two_of_a_key_and_drops_the_oldest),
