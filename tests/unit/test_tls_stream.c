@@ -612,38 +612,51 @@ static void only_the_relays_own_authorities_count(void **state)
     }
 }
 
-static void a_weak_server_is_good_enough_only_without_verification(void **state)
+/* One connection to a foreign server, as it is set up. */
+static enum tls_result connect_foreign(struct foreign *f, const struct tls_context *context)
 {
-    EVP_PKEY *key = EVP_RSA_gen(1024);
-    struct identity weak = {X509_dup(ec.certificate), key};
-    struct foreign f;
-    (void)state;
-    X509_set_pubkey(weak.certificate, key);
-    assert_true(X509_sign(weak.certificate, root.key, EVP_sha256()) > 0);
-    foreign_begin(&f, &weak);
-    for (int verify = 0; verify < 2; verify++) {
-        side_init(&f.ours, verify ? verifier() : unverified(), PEER);
-        foreign_connect(&f);
-        side_feed(&f.ours, (struct span){0});
-        foreign_exchange(&f);
-        foreign_handshake(&f);
-        assert_int_equal(f.ours.handshake, verify ? TLS_FAILED : TLS_DONE);
-        assert_string_equal(tls_stream_why(f.ours.stream),
-                            verify ? "EE certificate key too weak" : "");
-        SSL_free(f.ssl);
-        side_release(&f.ours);
-    }
-    SSL_CTX_free(f.context);
-    identity_release(&weak);
+    side_init(&f->ours, context, PEER);
+    foreign_connect(f);
+    side_feed(&f->ours, (struct span){0});
+    foreign_exchange(f);
+    foreign_handshake(f);
+    SSL_free(f->ssl);
+    const enum tls_result result = f->ours.handshake;
+    side_release(&f->ours);
+    return result;
 }
 
-static void what_a_certificate_says_is_scrubbed(void **state)
+static void a_weak_server_is_good_enough_only_without_verification(void **state)
+{
+    struct foreign f;
+    (void)state;
+    foreign_begin(&f, &rsa);
+    assert_int_equal(SSL_CTX_set1_sigalgs_list(f.context, "RSA+SHA1"), 1);
+    assert_int_equal(connect_foreign(&f, unverified()), TLS_DONE);
+    assert_int_equal(connect_foreign(&f, verifier()), TLS_FAILED);
+    SSL_CTX_free(f.context);
+    foreign_begin(&f, &rsa);
+    assert_int_equal(connect_foreign(&f, verifier()), TLS_DONE);
+    SSL_CTX_set_max_proto_version(f.context, TLS1_1_VERSION); /* never good enough */
+    assert_int_equal(connect_foreign(&f, unverified()), TLS_FAILED);
+    SSL_CTX_free(f.context);
+}
+
+static void what_a_certificate_says_is_scrubbed_and_bounded(void **state)
 {
     struct identity bad =
         identity_make(&(struct wish){"x", "DNS:evil\r\n\x1b[31m\" name", &root, .end = 30});
     (void)state;
+    struct identity many = identity_make(&(struct wish){
+        "x", "DNS:a.example,DNS:b.example,DNS:c.example,DNS:d.example", &root, .end = 30});
     write_identity("bad", &bad);
+    write_identity("many", &many);
     identity_release(&bad);
+    identity_release(&many);
+    assert_verified("many", "d.example", "");
+    assert_verified(
+        "many", PEER,
+        "the certificate is for a.example, b.example, c.example and others, not mx.example");
     assert_verified("bad", PEER, "the certificate is for evil???[31m\"?name, not mx.example");
 }
 
@@ -711,6 +724,7 @@ static void clear_text_after_the_handshake_is_refused(void **state)
     assert_int_equal(pair.server.result, TLS_FAILED);
     assert_int_equal(pair.server.plain_len, 6); /* what came before is genuine */
     assert_string_not_equal(tls_stream_why(pair.server.stream), "");
+    assert_string_not_equal(tls_stream_why(pair.server.stream), "the peer does not speak TLS");
     assert_true(pair.server.out_len > 0); /* an alert */
     pair_release(&pair);
 }
@@ -872,9 +886,14 @@ static void a_cache_keeps_two_of_a_key_and_drops_the_oldest(void **state)
     for (int i = 1; i < 4; i++) {
         tls_sessions_put(sessions, a, made[i]);
     }
+    found = tls_sessions_take(sessions, a);
+    assert_ptr_equal(found, made[3]); /* the newest */
+    tls_sessions_put(sessions, a, found);
     found = tls_sessions_take(sessions, b);
     assert_ptr_equal(found, made[0]); /* a's third took the place of a's first */
     SSL_SESSION_free(found);
+    assert_null(tls_sessions_take(sessions, b));
+    tls_sessions_put(sessions, b, SSL_SESSION_new()); /* cannot be resumed */
     assert_null(tls_sessions_take(sessions, b));
     tls_sessions_put(sessions, b, made[4]);
     tls_sessions_put(sessions, b, made[5]); /* full: the oldest, which is a's, goes */
@@ -910,7 +929,7 @@ int main(void)
         cmocka_unit_test(without_a_name_nothing_is_verified),
         cmocka_unit_test(only_the_relays_own_authorities_count),
         cmocka_unit_test(a_weak_server_is_good_enough_only_without_verification),
-        cmocka_unit_test(what_a_certificate_says_is_scrubbed),
+        cmocka_unit_test(what_a_certificate_says_is_scrubbed_and_bounded),
         cmocka_unit_test(names_are_told_to_the_peer_and_addresses_not),
         cmocka_unit_test(close_notify_is_told),
         cmocka_unit_test(clear_text_after_the_handshake_is_refused),
