@@ -27,24 +27,25 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 # ---- sources, a list for each layer; a layer may use itself and those before it ----
 
-config        := config diag hostname keys net_address scalar schema span text yaml yaml_problem
+config        := config diag hash hostname keys net_address scalar schema span text yaml \
+                 yaml_problem
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
-                 gmail hosts import import_map import_yaml intern nexthop own relay resolver \
-                 route seal sorter source table table_build
-tls           := policy
-proxy/wire    := body client command header received record reply server
-proxy/session := commit leg leg_open pool quota session session_command shared summary timers \
-                 transaction upstream world
-proxy/net     := conn listener net
+                 gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
+                 resolver route seal sorter source table table_build
+tls           := context pem policy sessions stream why
+proxy/wire    := body client command header proxy_header received record reply server xclient
+proxy/session := commit leg leg_open pool prober quota rate session session_begin session_command \
+                 shared summary timers transaction upstream upstream_greet upstream_why world
+proxy/net     := conn conn_tls listener net
 proxy/daemon  := control control_ask daemon descriptors early_signals log notify pid_file prepare \
                  privileges readable reload sockets state_lock status survey worker
 proxy/cli     := ask check explain healthcheck import options quote reload route run status
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header hosts import log net_address nexthop privileges quota received \
-                 record relay reply resolver route seal server shared sorter source span table \
-                 text timers yaml
-fuzz_targets  := fuzz_body fuzz_command fuzz_reply
+                 explain header health hosts import log net_address nexthop pacing privileges \
+                 proxy_header quota received record relay reply resolver route seal server shared \
+                 sorter source span table text timers tls_context tls_stream xclient yaml
+fuzz_targets  := fuzz_body fuzz_command fuzz_proxy_header fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 
@@ -115,11 +116,17 @@ e2e: all
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e
 
+# ---- between hosts: network namespaces with real port 25, names, certificates (skipped where none can be made) ----
+
+hosts: all
+	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider -rs tests/hosts
+
 ASAN := BUILD=$(BUILD)/asan OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= \
         SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 asan:
 	$(MAKE) --no-print-directory $(ASAN) all unit
-	$(MAKE) --no-print-directory $(ASAN) e2e
+	$(MAKE) --no-print-directory $(ASAN) e2e hosts
 
 # ---- fuzzing: a minute for each target, or T seconds ----
 
@@ -135,6 +142,18 @@ fuzz-programs: $(foreach t,$(fuzz_targets),$(BUILD)/$(t))
 fuzz:
 	@$(MAKE) --no-print-directory $(FUZZ) fuzz-programs
 	@tests/fuzz/run $(BUILD)/fuzz $(T) $(fuzz_targets)
+
+# ---- the container: an image `splitmx`; OPTIONS are for docker build ----
+
+DOCKER  ?= docker
+OPTIONS ?=
+container:
+	$(DOCKER) build $(OPTIONS) -t splitmx -f docker/Dockerfile .
+
+# Built and run for real, by an engine of the tests' own.
+test-container:
+	@tests/container/install.sh
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/container
 
 # ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
 
@@ -174,7 +193,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim e2e asan cost fuzz
+TESTS := lint unit sim e2e hosts asan cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh
@@ -204,9 +223,12 @@ help:
 	@echo 'make unit       unit tests of every pure module'
 	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
 	@echo 'make e2e        end to end, against real servers'
-	@echo 'make asan       unit and end-to-end tests with ASan and UBSan'
+	@echo 'make hosts      between hosts with addresses and names of their own (network namespaces; root)'
+	@echo 'make asan       unit, end-to-end and hosts tests with ASan and UBSan'
 	@echo 'make fuzz       each fuzz target for T=$(T) seconds'
 	@echo 'make cost       instructions and system calls a message, against their bounds'
+	@echo 'make container  the image splitmx (DOCKER=$(DOCKER), OPTIONS: for docker build)'
+	@echo 'make test-container  builds and runs it with an engine of its own, as root (two minutes)'
 	@echo 'make lint       warnings, format, static checks, layers, man pages, scripts'
 	@echo 'make format     lay the C files out'
 	@echo 'make install    to $$(DESTDIR)$$(PREFIX), PREFIX=$(PREFIX)'
@@ -218,4 +240,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e sim lint format layers listed fuzz fuzz-programs cost asan install clean help
+.PHONY: all run test unit e2e hosts sim lint format layers listed fuzz fuzz-programs cost asan container \
+        test-container install clean help
