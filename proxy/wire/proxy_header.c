@@ -14,7 +14,7 @@ static bool word_take(struct span *rest, struct span *word)
 {
     const size_t blank = span_find(*rest, ' ');
 
-    if (blank == 0 || blank == rest->len) {
+    if (blank == rest->len) {
         return false;
     }
     *word = span_first(*rest, blank);

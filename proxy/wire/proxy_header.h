@@ -49,7 +49,7 @@ enum proxy_status proxy_header_parse(struct span input, struct proxy_header *out
 /*
  * Puts a version 1 header, at most PROXY_V1_MAX octets. TCP4 when both are IPv4; otherwise TCP6
  * with an IPv4 address as ::ffff:a.b.c.d, as HAProxy does and Postfix takes. UNKNOWN when either is
- * NULL or no IP address; Postfix, for one, does not let that in.
+ * NULL or no IP address: Postfix, for one, answers that by 421 and closes.
  */
 void proxy_header_write(const struct net_address *source, const struct net_address *destination,
                         struct text *out);

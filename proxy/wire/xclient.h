@@ -1,14 +1,15 @@
 /*
  * xclient: tells an upstream who the client is (Postfix, XCLIENT_README). Pure, sans-I/O.
  *
- * How it is used: EHLO; when its reply lists XCLIENT, each line of xclient_next is sent and
- * answered by 220 (as a greeting is; anything else refuses the identity, or the client); after the
- * last 220 EHLO again, with the client's name, since XCLIENT takes the server back to its greeting.
- * Never in a transaction (503). An attribute stays until it is set again, so every listed one is
- * set.
+ * How it is used: EHLO; when its reply lists XCLIENT, each line of xclient_next is sent, the next
+ * one when 220 has answered it (Postfix logs pipelined ones as improper); after the last 220 EHLO
+ * again, with the client's name, since XCLIENT takes the server back to its start. Never in a
+ * transaction (503). The answer is the server's greeting to that client, so that a 421 may be about
+ * the client's rate and a 554 about its address; 501 and 550 are about the identity.
  *
- * A server asks anew whether its peer, which now is the client, may say XCLIENT. Postfix then
- * offers it no more and answers 550: such a connection is one client's until it is closed.
+ * An attribute stays until it is set again, so every listed one is set. A server asks anew whether
+ * its peer, which now is the client, may say XCLIENT: Postfix then offers it no more and answers
+ * 550. Such a connection is one client's until it is closed.
  */
 #ifndef SPLITMX_PROXY_WIRE_XCLIENT_H
 #define SPLITMX_PROXY_WIRE_XCLIENT_H

@@ -12,7 +12,7 @@
 
 static unsigned offered(const char *line)
 {
-    unsigned attributes = 0;
+    unsigned attributes = ALL; /* what was there does not count */
 
     assert_true(xclient_offer_line(span_of(line), &attributes));
     return attributes;
@@ -153,13 +153,16 @@ static void what_is_not_known_is_unavailable(void **state)
         " REVERSE_NAME=[UNAVAILABLE] PORT=[UNAVAILABLE] PROTO=SMTP HELO=[UNAVAILABLE]"
         " NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE]\r\n";
     struct xclient_values values = {0};
-    struct net_address path;
+    struct net_address address;
 
     (void)state;
     expect_lines(&values, ALL, nothing);
-    assert_true(net_address_unix(SPAN("/run/x"), &path));
-    values.client = values.destination = &path;
+    assert_true(net_address_unix(SPAN("/run/x"), &address));
+    values.client = values.destination = &address;
     expect_lines(&values, ALL, nothing);
+    assert_true(net_address_parse(SPAN("192.0.2.1"), 0, &address));
+    expect_lines(&values, XCLIENT_BIT(XCLIENT_PORT) | XCLIENT_BIT(XCLIENT_ADDR),
+                 "XCLIENT PORT=[UNAVAILABLE] ADDR=192.0.2.1\r\n");
 }
 
 static void a_name_that_may_still_come_is_temporarily_unavailable(void **state)
