@@ -29,8 +29,8 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 config        := config diag hostname keys net_address scalar schema span text yaml
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation gmail \
-                 hosts import import_map import_yaml intern nexthop own relay resolver route sorter \
-                 source table table_build
+                 health hosts import import_map import_yaml intern nexthop own pacing relay resolver \
+                 route sorter source table table_build
 tls           := policy
 proxy/wire    := body client command header received record reply server
 proxy/session := commit leg leg_open pool quota session session_command summary timers transaction \
@@ -41,8 +41,8 @@ proxy/daemon  := control control_ask daemon log notify pid_file prepare privileg
 proxy/cli     := ask check explain healthcheck import options quote reload route run status
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message explain header \
-                 hosts import log net_address nexthop privileges quota received record relay reply \
-                 resolver route server sorter source span table text timers yaml
+                 health hosts import log net_address nexthop pacing privileges quota received record \
+                 relay reply resolver route server sorter source span table text timers yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
