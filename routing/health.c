@@ -95,7 +95,6 @@ static enum health_change breaker_note(struct breaker *b, bool ok, bool half_fai
 static void breaker_close(struct breaker *b, uint64_t now)
 {
     b->state = CELL_OK;
-    b->good = false;
     b->run = 0;
     b->due = now + CLEARED_WAIT;
 }
@@ -314,7 +313,8 @@ static bool cell_is_stale(const struct cell *cell, struct breaker b, uint64_t no
     return b.state != CELL_BUSY && (b.state == CELL_FREE || is_past(load(&cell->used), idle, now));
 }
 
-/* Makes a cell for an endpoint that has none. Where another thread is about to do likewise nearby,
+/* Makes a cell for an endpoint that has none; an owner's before it was idle for longer than its
+ * attempts count. Where another thread is about to do likewise nearby,
  * it may be for the same endpoint: then this one does not, and one note is lost. */
 static bool insert(struct health *health, const struct key *key, uint64_t now)
 {
@@ -340,7 +340,6 @@ static bool insert(struct health *health, const struct key *key, uint64_t now)
     for (size_t i = 0; i < KEY_WORDS; i++) {
         store(&cell->key[i], key->words[i]);
     }
-    store(&cell->attempts, 0);
     store(&cell->used, now);
     store(&cell->since, now);
     next.state = CELL_OK;

@@ -83,7 +83,8 @@ enum health_verdict health_ask(struct health *health, const struct health_endpoi
 enum health_change health_note(struct health *health, const struct health_endpoint *endpoint,
                                bool ok, uint64_t now);
 
-/* When the next probe is due (perhaps already), UINT64_MAX for none. Looks at the whole table. */
+/* When the next probe is due (perhaps already), UINT64_MAX for none. Looks at the whole
+ * table: some microseconds for a thousand endpoints. */
 uint64_t health_next_probe(const struct health *health);
 
 /* Takes a probe that is due: true to one caller for each. It is to end within HEALTH_LEASE, after

@@ -522,7 +522,7 @@ static void an_endpoint_without_a_place_is_always_tried(void **state)
 static void a_sound_entry_gives_way_when_it_was_idle_for_long(void **state)
 {
     struct health *health = make(1, 1);
-    const struct health_endpoint late = numbered(16), used = numbered(3);
+    const struct health_endpoint late = numbered(16), asked = numbered(3), noted = numbered(4);
     struct health_status status;
 
     (void)state;
@@ -533,7 +533,8 @@ static void a_sound_entry_gives_way_when_it_was_idle_for_long(void **state)
     const uint64_t now = start + HEALTH_IDLE + 1;
     note_failures(health, &late, 3, now - 1);
     assert_false(status_of(health, &late, &status));
-    health_ask(health, &used, now - 1);
+    health_ask(health, &asked, now - 1);
+    health_note(health, &noted, true, now - 1);
     for (unsigned n = 16; n < 100; n++) {
         const struct health_endpoint endpoint = numbered(n);
         health_note(health, &endpoint, false, now); /* the run of the owner before is not its own */
@@ -542,8 +543,11 @@ static void a_sound_entry_gives_way_when_it_was_idle_for_long(void **state)
     assert_true(status_of(health, &late, &status));
     assert_int_equal(status.state, HEALTH_OK);
     assert_int_equal(status.failures, 1);
-    assert_true(status_of(health, &used, &status));
+    assert_true(status_of(health, &asked, &status));
     assert_int_equal(status.failures, 2);
+    assert_true(status_of(health, &noted, &status));
+    assert_int_equal(status.failures, 0);
+    assert_true(status.since == start);
     health_free(health);
 }
 
@@ -605,6 +609,7 @@ struct crowd {
     struct health *health;
     struct health_endpoint endpoint;
     pthread_barrier_t barrier;
+    atomic_uint_fast64_t turn;
     atomic_int suspected, claimed, opened, tried, closed, wrong;
 };
 
@@ -672,6 +677,38 @@ static void each_change_and_each_claim_is_one_threads(void **state)
     health_free(crowd.health);
 }
 
+/* All want the one probe that is due at each turn, some as a worker and some with mail. */
+static void *race(void *context)
+{
+    struct crowd *crowd = context;
+    const bool mail = atomic_fetch_add(&crowd->tried, 1) % 2 == 0;
+    struct health_endpoint claimed;
+    uint64_t turn;
+
+    pthread_barrier_wait(&crowd->barrier);
+    while ((turn = crowd->turn) < 100000) {
+        const uint64_t now = start + MINUTE + turn * HEALTH_LEASE;
+        const bool mine = mail ? health_ask(crowd->health, &crowd->endpoint, now) == HEALTH_TRY
+                               : health_claim_probe(crowd->health, now, &claimed);
+        if (mine) {
+            health_ask(crowd->health, &crowd->endpoint, now); /* lest it be forgotten */
+            crowd->wrong += !atomic_compare_exchange_strong(&crowd->turn, &turn, turn + 1);
+        }
+    }
+    return NULL;
+}
+
+static void a_probe_that_is_due_is_claimed_once(void **state)
+{
+    struct crowd crowd = {.health = make(4, 1), .endpoint = at("192.0.2.1", 25)};
+
+    (void)state;
+    open_up(crowd.health, &crowd.endpoint, start);
+    run_crowd(&crowd, race);
+    assert_int_equal(crowd.wrong, 0);
+    health_free(crowd.health);
+}
+
 /* More endpoints than cells, and a clock that runs so fast that entries change hands all the time:
  * what comes out is an endpoint that was put in, never a mixture of two. */
 static void *churn(void *context)
@@ -684,7 +721,7 @@ static void *churn(void *context)
         const struct health_endpoint endpoint = numbered((unsigned)rand_r(&seed) % 1000);
         struct health_endpoint claimed;
         struct health_status status;
-        size_t cursor = (size_t)rand_r(&seed) % 16;
+        size_t cursor = 0;
         now += 2 * MINUTE;
         health_ask(crowd->health, &endpoint, now);
         health_note(crowd->health, &endpoint, rand_r(&seed) % 2 == 0, now);
@@ -696,7 +733,7 @@ static void *churn(void *context)
             crowd->claimed += 1;
             health_probed(crowd->health, &claimed, rand_r(&seed) % 4 != 0, now);
         }
-        if (health_next(crowd->health, &cursor, &status)) {
+        while (health_next(crowd->health, &cursor, &status)) {
             const struct health_endpoint real =
                 numbered(net_address_port(&status.endpoint.address) - 1U);
             crowd->wrong += !net_address_equal(&real.address, &status.endpoint.address) ||
@@ -749,6 +786,7 @@ int main(void)
         cmocka_unit_test(an_open_entry_is_forgotten_after_a_day_without_mail),
         cmocka_unit_test(status_tells_state_failures_and_since_when),
         cmocka_unit_test(each_change_and_each_claim_is_one_threads),
+        cmocka_unit_test(a_probe_that_is_due_is_claimed_once),
         cmocka_unit_test(entries_that_change_hands_are_never_mixed_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
