@@ -339,9 +339,13 @@ class Connection:
     def _ehlo(self, line):
         self._reset_transaction()
         if not self._step("ehlo", line):
-            lines = [self.upstream.name, *self.upstream.extensions]
+            lines = [self.upstream.name, *self._offers()]
             text = "".join(f"250{'-' if i + 1 < len(lines) else ' '}{l}\r\n" for i, l in enumerate(lines))
             self.send(text.encode())
+
+    def _offers(self):
+        """The extensions that EHLO lists now; for kinds of connection that offer more or less as they go."""
+        return self.upstream.extensions
 
     def _helo(self, line):
         self._reset_transaction()
@@ -449,6 +453,8 @@ def _path(line):
 
 
 class ScriptedUpstream:
+    connection_type = Connection  # for upstreams that know more commands
+
     def __init__(self, name="upstream.test", extensions=EXTENSIONS, address="127.0.0.1", port=0, unix=None,
                  receive_buffer=None, lax=False, listen=True):
         self.name, self.extensions = name, extensions
@@ -533,7 +539,7 @@ class ScriptedUpstream:
             if self._family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self.board:
-                connection = Connection(self, len(self.connections) + 1, sock)
+                connection = self.connection_type(self, len(self.connections) + 1, sock)
                 self.connections.append(connection)
             thread = threading.Thread(target=connection.run, daemon=True)
             thread.start()
