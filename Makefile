@@ -114,6 +114,12 @@ e2e: all
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e
 
+# ---- between hosts: network namespaces with real port 25, names, certificates (skipped where none can be made) ----
+
+hosts: all
+	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider -rs tests/hosts
+
 ASAN := BUILD=$(BUILD)/asan OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= \
         SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 asan:
@@ -173,7 +179,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim e2e asan cost fuzz
+TESTS := lint unit sim e2e hosts asan cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh
@@ -203,6 +209,7 @@ help:
 	@echo 'make unit       unit tests of every pure module'
 	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
 	@echo 'make e2e        end to end, against real servers'
+	@echo 'make hosts      between hosts with addresses and names of their own (network namespaces; root)'
 	@echo 'make asan       unit and end-to-end tests with ASan and UBSan'
 	@echo 'make fuzz       each fuzz target for T=$(T) seconds'
 	@echo 'make cost       instructions and system calls a message, against their bounds'
@@ -217,4 +224,4 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e sim lint format layers listed fuzz fuzz-programs cost asan install clean help
+.PHONY: all run test unit e2e hosts sim lint format layers listed fuzz fuzz-programs cost asan install clean help

@@ -1,13 +1,15 @@
 """The lab itself: what tests conclude from its servers has to be so."""
 
+import os
 import smtplib
 import ssl
+import subprocess
 
 import pytest
 
 from lab.clients import openssl, posttls_finger, swaks
 from lab.names import A, AAAA, MX, host
-from lab.network import Network, namespaces
+from lab.network import PREFIX, Network, namespaces, remove
 from splitmx_test.messages import message
 from splitmx_test.upstream import reply
 
@@ -27,6 +29,19 @@ def test_a_network_goes_with_its_block_even_when_that_fails():
             assert len(namespaces(network.prefix)) == 3
             1 / 0
     assert namespaces(network.prefix) == []
+
+
+def test_what_a_killed_run_left_behind_is_removed_by_the_next():
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left, alive = f"{PREFIX}-{killed.pid}-1-left", f"{PREFIX}-{os.getpid()}-other-alive"
+    for name in (left, alive):
+        subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        with Network({}):
+            assert alive in namespaces() and left not in namespaces()
+    finally:
+        remove(alive)
 
 
 def test_names_are_found_and_changes_seen_at_once(lab):

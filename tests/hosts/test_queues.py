@@ -88,6 +88,19 @@ def test_a_recipient_deferred_everywhere_comes_from_the_queue(town):
     town.lower.assert_has_nothing()
 
 
+def test_a_recipient_whose_server_is_away_waits_in_the_queue(town):
+    """And not at the lower MX only: the server that has the mailbox gets it once it is back."""
+    town.grey.stop()
+    town.lower.on("rcpt", reply("450 4.2.0 not here"))
+    sent = town.send(town.senders[0], GREY, KINGMAIL)
+    town.senders[0].await_log("to=<grey@example.com>", "status=deferred", after=town.logs[town.senders[0]])
+    assert_came_by_us(town.king.only_message(), sent)
+    town.grey.start()
+    town.settle()
+    assert_came_by_us(town.grey.only_message(), sent)
+    assert len(town.king.messages) == 1
+
+
 def test_a_split_that_one_refuses_at_the_end_of_data_is_retried_whole(town):
     """The other had not been told when the first refused: nobody has it twice."""
     town.king.on("eod", reply("451 4.3.0 disk full"), times=1)

@@ -102,6 +102,16 @@ class _SslByName(smtplib.SMTP_SSL):
         return super()._get_socket(host, port, timeout)
 
 
+def test_a_queueing_postfix_sends_in_tls(lab, splitmx, upstream):
+    sender, sent = lab.senders[0], message()
+    before = len(sender.log())
+    sender.send(sent, TO)
+    sender.await_empty_queue()
+    sender.await_log("Trusted TLS connection established to mx.example.com[192.0.2.10]:25: TLSv1.3", after=before)
+    received = upstream.only_message()
+    assert received.data.endswith(sent) and b"with ESMTPS id" in received.data.split(b"by sender1.test")[0]
+
+
 def test_encrypt_takes_no_mail_in_clear(splitmx, upstream):
     with splitmx.client(port=ENCRYPT) as client:
         assert "STARTTLS" in client.capabilities.texts

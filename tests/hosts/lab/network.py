@@ -8,6 +8,7 @@ removed by the next.
 
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ PREFIX = "splitmx"
 CLONE_NEWNET = 0x40000000
 NAMESPACES, SETTINGS = Path("/run/netns"), Path("/etc/netns")  # where ip-netns(8) keeps both
 
+_numbers = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -66,12 +68,17 @@ class Host:
     def write(self, name, text):
         """A file that commands inside see in /etc, such as resolv.conf."""
         folder = SETTINGS / self.namespace
-        folder.mkdir(parents=True, exist_ok=True)
+        while not folder.is_dir():
+            with contextlib.suppress(FileNotFoundError):  # another run has just removed the empty folder above
+                folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
 
     def command(self, *arguments):
-        """The command line that runs something inside (`ip` becomes the program: its pid is the program's)."""
-        return ["ip", "netns", "exec", self.namespace, *map(str, arguments)]
+        """
+        The command line that runs something inside. Its pid is the program's, which is told to end when the thread that
+        started it does: so it does not outlive a run that is killed.
+        """
+        return ["setpriv", "--pdeathsig", "TERM", "ip", "netns", "exec", self.namespace, *map(str, arguments)]
 
     def run(self, *arguments, **keywords):
         return subprocess.run(self.command(*arguments), **{"capture_output": True, "timeout": 60, **keywords})
@@ -101,10 +108,7 @@ class Network:
     """with Network({"mx": ["192.0.2.10/24"], ...}) as network: network.hosts["mx"]."""
 
     def __init__(self, hosts, nameserver=None):
-        self.prefix = f"{PREFIX}-{os.getpid()}"
-        Network._count = getattr(Network, "_count", 0) + 1
-        if Network._count > 1:
-            self.prefix += f"-{Network._count}"
+        self.prefix = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
         self.switch = None
         self.nameserver = nameserver
         self.hosts = {name: Host(self, name, addresses) for name, addresses in hosts.items()}
@@ -138,11 +142,14 @@ def namespaces(prefix=PREFIX):
 
 
 def remove(name):
-    if (NAMESPACES / name).exists():
+    try:
         _ip("netns", "delete", name)
+    except OSError:
+        if (NAMESPACES / name).exists():
+            raise
     shutil.rmtree(SETTINGS / name, ignore_errors=True)
     with contextlib.suppress(OSError):
-        SETTINGS.rmdir()  # if nobody else has something in it
+        SETTINGS.rmdir()  # unless somebody has something in it
 
 
 def remove_what_the_dead_left():

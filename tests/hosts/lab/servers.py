@@ -176,20 +176,24 @@ class Local(HostPostfix):
                 f"{self.proxy}:25 inet n - n - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy",
                 f"{self.plain}:25 inet n - n - 100 smtpd",
                 "smtpd pass - - n - - smtpd", "dnsblog unix - - n - 0 dnsblog", "tlsproxy unix - - n - 0 tlsproxy"],
-            smtpd_peername_lookup="yes",
+            smtpd_peername_lookup="yes", smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000",
             postscreen_access_list=f"inline:{{ {{ {self.TURNED_AWAY} = reject }} }}, static:permit",
             postscreen_denylist_action="drop", postscreen_greet_wait="1s", postscreen_cache_map="")
 
 
 class Sender(HostPostfix):
-    """A queueing server that sends on by DNS, tries again after a second, and takes mail from its own host on loopback."""
+    """
+    A queueing server that sends on by DNS, tries again after two seconds, and takes mail from its own host on loopback.
+
+    With one second a message may be due while its delivery still ends; qmgr(8) then leaves it alone for a minute.
+    """
 
     def __init__(self, host, name, ca_file):
         super().__init__(
             host, name, listeners=["127.0.0.1:25 inet n - n - 100 smtpd", "smtp unix - - n - - smtp", "tlsmgr unix - - n 1000? 1 tlsmgr",
                                    "showq unix n - n - - showq"],
             ready="127.0.0.1", virtual_mailbox_domains="", smtpd_recipient_restrictions="permit_mynetworks, reject",
-            queue_run_delay="1s", minimal_backoff_time="1s", maximal_backoff_time="1s", smtp_host_lookup="dns",
+            queue_run_delay="1s", minimal_backoff_time="2s", maximal_backoff_time="2s", smtp_host_lookup="dns",
             smtp_tls_security_level="may", smtp_tls_CAfile=ca_file, smtp_tls_loglevel="1", smtp_connection_cache_on_demand="no")
 
     def send(self, message, *recipients, sender="sender@client.test"):
