@@ -124,7 +124,7 @@ ASAN := BUILD=$(BUILD)/asan OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= 
         SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 asan:
 	$(MAKE) --no-print-directory $(ASAN) all unit
-	$(MAKE) --no-print-directory $(ASAN) e2e
+	$(MAKE) --no-print-directory $(ASAN) e2e hosts
 
 # ---- fuzzing: a minute for each target, or T seconds ----
 
@@ -210,7 +210,7 @@ help:
 	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
 	@echo 'make e2e        end to end, against real servers'
 	@echo 'make hosts      between hosts with addresses and names of their own (network namespaces; root)'
-	@echo 'make asan       unit and end-to-end tests with ASan and UBSan'
+	@echo 'make asan       unit, end-to-end and hosts tests with ASan and UBSan'
 	@echo 'make fuzz       each fuzz target for T=$(T) seconds'
 	@echo 'make cost       instructions and system calls a message, against their bounds'
 	@echo 'make lint       warnings, format, static checks, layers, man pages, scripts'

@@ -1,17 +1,20 @@
 """The lab itself: what tests conclude from its servers has to be so."""
 
 import os
+import select
 import smtplib
 import ssl
 import subprocess
+import sys
 
 import pytest
 
 from lab.clients import openssl, posttls_finger, swaks
 from lab.names import A, AAAA, MX, host
-from lab.network import PREFIX, Network, namespaces, remove
+from lab.network import Network, namespaces
 from splitmx_test.messages import message
 from splitmx_test.upstream import reply
+from splitmx_test.waiting import poll
 
 # The network.
 
@@ -31,17 +34,21 @@ def test_a_network_goes_with_its_block_even_when_that_fails():
     assert namespaces(network.prefix) == []
 
 
-def test_what_a_killed_run_left_behind_is_removed_by_the_next():
-    killed = subprocess.Popen(["true"])
-    killed.wait()
-    left, alive = f"{PREFIX}-{killed.pid}-1-left", f"{PREFIX}-{os.getpid()}-other-alive"
-    for name in (left, alive):
-        subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        with Network({}):
-            assert alive in namespaces() and left not in namespaces()
-    finally:
-        remove(alive)
+def test_a_run_that_is_killed_leaves_nothing_behind():
+    run = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; sys.path[:0] = sys.argv[1:]\n"
+                            "from lab.network import Network\n"
+                            "network = Network({'one': ['192.0.2.1/24']}).__enter__()\n"
+                            "process = subprocess.Popen(network.hosts['one'].command('sleep', 'infinity'), stdout=subprocess.DEVNULL)\n"
+                            "print(network.prefix, process.pid, flush=True); process.wait()", *sys.path],
+                           stdout=subprocess.PIPE, text=True)
+    with run:
+        prefix, inside = run.stdout.readline().split()
+        assert len(namespaces(prefix)) == 2
+        ended = os.pidfd_open(int(inside))
+        run.kill()
+    poll(lambda: namespaces(prefix) == [], "the namespaces to go")
+    assert select.select([ended], [], [], 10)[0], "a process lives on"
+    os.close(ended)
 
 
 def test_names_are_found_and_changes_seen_at_once(lab):

@@ -2,8 +2,8 @@
 Hosts as network namespaces on one switch. Nothing of it is seen from outside: the switch is a bridge in a namespace
 of its own, no host has a default route, and the namespace that the tests run in is left as it is.
 
-Names begin with splitmx- and the test's pid, so that runs side by side do not meet; what a killed run left behind is
-removed by the next.
+Names begin with splitmx- and the test's pid, so that runs side by side do not meet. Should the run be killed, a
+process that waits for just that (cleaner.py) ends what is in its namespaces.
 """
 
 import contextlib
@@ -12,14 +12,15 @@ import itertools
 import os
 import shutil
 import subprocess
-from pathlib import Path
+import sys
 
 from splitmx_test.client import Client
 
+from . import cleaner
+from .cleaner import NAMESPACES, SETTINGS, namespaces, remove
+
 PREFIX = "splitmx"
 CLONE_NEWNET = 0x40000000
-NAMESPACES, SETTINGS = Path("/run/netns"), Path("/etc/netns")  # where ip-netns(8) keeps both
-
 _numbers = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -74,11 +75,8 @@ class Host:
         (folder / name).write_text(text)
 
     def command(self, *arguments):
-        """
-        The command line that runs something inside. Its pid is the program's, which is told to end when the thread that
-        started it does: so it does not outlive a run that is killed.
-        """
-        return ["setpriv", "--pdeathsig", "TERM", "ip", "netns", "exec", self.namespace, *map(str, arguments)]
+        """The command line that runs something inside (`ip` becomes the program: its pid is the program's)."""
+        return ["ip", "netns", "exec", self.namespace, *map(str, arguments)]
 
     def run(self, *arguments, **keywords):
         return subprocess.run(self.command(*arguments), **{"capture_output": True, "timeout": 60, **keywords})
@@ -114,7 +112,8 @@ class Network:
         self.hosts = {name: Host(self, name, addresses) for name, addresses in hosts.items()}
 
     def __enter__(self):
-        remove_what_the_dead_left()
+        self._cleaner = subprocess.Popen([sys.executable, cleaner.__file__, self.prefix], stdin=subprocess.PIPE, text=True,
+                                         start_new_session=True)
         try:
             switch = Host(self, "switch", [])
             switch.make()
@@ -133,30 +132,7 @@ class Network:
     def __exit__(self, *_):
         for name in namespaces(self.prefix):
             remove(name)
-
-
-def namespaces(prefix=PREFIX):
-    """The names of our namespaces that are there now."""
-    found = {path.name for folder in (NAMESPACES, SETTINGS) if folder.is_dir() for path in folder.iterdir()}
-    return sorted(name for name in found if name.startswith(f"{prefix}-"))
-
-
-def remove(name):
-    try:
-        _ip("netns", "delete", name)
-    except OSError:
-        if (NAMESPACES / name).exists():
-            raise
-    shutil.rmtree(SETTINGS / name, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        SETTINGS.rmdir()  # unless somebody has something in it
-
-
-def remove_what_the_dead_left():
-    for name in namespaces():
-        pid = name.split("-")[1]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            remove(name)
+        self._cleaner.communicate("done")
 
 
 def why_impossible():
