@@ -357,13 +357,13 @@ class Connection:
     def _mail(self, line):
         self._reset_transaction()
         if self._answer("mail", line, "250 2.1.0 Ok"):
-            self._sender = _path(line)
+            self._sender = path_of(line)
 
     def _rcpt(self, line):
         if self._sender is None:
             self.send(b"503 5.5.1 Error: need MAIL command\r\n")
         elif self._answer("rcpt", line, "250 2.1.5 Ok"):
-            self._recipients.append(_path(line))
+            self._recipients.append(path_of(line))
 
     def _data(self, line):
         if not self._recipients:
@@ -446,7 +446,7 @@ class Connection:
                 (self.upstream.messages if accepted else self.upstream.refused).append(message)
 
 
-def _path(line):
+def path_of(line):
     """What stands between the first '<' and the last '>' of MAIL or RCPT."""
     match = re.search(rb"<(.*)>", line)
     return match.group(1).decode("latin-1") if match else None

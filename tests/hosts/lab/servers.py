@@ -6,12 +6,22 @@ import ssl
 import subprocess
 
 from splitmx_test import peers
-from splitmx_test.upstream import EXTENSIONS, Connection, ScriptedUpstream, _path
+from splitmx_test.upstream import EXTENSIONS, Connection, ScriptedUpstream, path_of
 from splitmx_test.waiting import poll
+
+
+class _Addressed(Connection):
+    def __init__(self, upstream, number, sock):
+        super().__init__(upstream, number, sock)
+        self.client = self.address = None  # of both ends; None: gone already
+        with contextlib.suppress(OSError):
+            self.client, self.address = (end[0].removeprefix("::ffff:") for end in (sock.getpeername(), sock.getsockname()))
 
 
 class Scripted(ScriptedUpstream):
     """A ScriptedUpstream on port 25 of one address of a host (default: of all its addresses)."""
+
+    connection_type = _Addressed
 
     def __init__(self, host, name, address="::", **settings):
         self.host = host
@@ -25,17 +35,6 @@ class Scripted(ScriptedUpstream):
         """The addresses that connections came from, in order."""
         with self.board:
             return [connection.client for connection in self.connections]
-
-
-class _Addressed(Connection):
-    def __init__(self, upstream, number, sock):
-        super().__init__(upstream, number, sock)
-        self.client = self.address = None  # of both ends; None: gone already
-        with contextlib.suppress(OSError):
-            self.client, self.address = (end[0].removeprefix("::ffff:") for end in (sock.getpeername(), sock.getsockname()))
-
-
-Scripted.connection_type = _Addressed
 
 
 class _Tls(_Addressed):
@@ -76,7 +75,10 @@ class _Tls(_Addressed):
 
 
 class TlsScripted(Scripted):
-    """Offers STARTTLS with a certificate, which may be another one at single addresses; None: it is not offered."""
+    """
+    Offers STARTTLS with a certificate, which may be another one at single addresses; None: it is not offered. Rules may
+    name one stage more, starttls.
+    """
 
     connection_type = _Tls
 
@@ -98,7 +100,7 @@ class _Gmail(_Tls):
     """What Gmail refuses at RCPT whoever asks (facts that its help pages and its answers give)."""
 
     def _rcpt(self, line):
-        refusal = self._refusal(_path(line)) if self._sender is not None else None
+        refusal = self._refusal(path_of(line)) if self._sender is not None else None
         if refusal is None:
             super()._rcpt(line)
         else:
