@@ -45,11 +45,14 @@ class Peer:
     def __enter__(self):
         try:
             self.start()
-            poll(lambda: smtp_answers(self.port) or self.gave_up(), f"{self.name} to answer", timeout=20, interval=0.05)
+            poll(lambda: self.answers() or self.gave_up(), f"{self.name} to answer", timeout=20, interval=0.05)
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def answers(self):
+        return smtp_answers(self.port)
 
     def gave_up(self):
         if self.process is not None and self.process.poll() is not None:
@@ -78,10 +81,15 @@ class Peer:
 
 
 class Postfix(Peer):
-    """Delivers to Maildirs by virtual(8); refuses unknown recipients with its own 550 5.1.1. Needs root."""
+    """
+    Delivers to Maildirs by virtual(8); refuses unknown recipients with its own 550 5.1.1. Needs root.
 
-    def __init__(self, domain="example.com", recipients=("user",), name="postfix", **settings):
+    `wrapper` is what starts it (such as `ip netns exec NAME`), `listeners` are lines of master.cf in place of the one smtpd.
+    """
+
+    def __init__(self, domain="example.com", recipients=("user",), name="postfix", wrapper=(), listeners=None, **settings):
         super().__init__(name, recipients)
+        self.wrapper = list(wrapper)
         self.etc, self.queue, self.data = (self.folder / n for n in ("etc", "queue", "data"))
         for path in (self.etc, self.queue, self.data):
             path.mkdir(mode=0o755)
@@ -107,7 +115,7 @@ class Postfix(Peer):
         }
         (self.etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
         (self.etc / "recipients").write_text("".join(f"{user}@{domain} {user}/\n" for user in recipients))
-        services = [f"127.0.0.1:{self.port} inet n - n - 100 smtpd"]
+        services = list(listeners or [f"127.0.0.1:{self.port} inet n - n - 100 smtpd"])
         for service, kind, wakeup, process, program in (
                 ("cleanup", "unix", "-", "0", "cleanup"), ("qmgr", "unix", "300", "1", "qmgr"),
                 ("rewrite", "unix", "-", "-", "trivial-rewrite"), ("bounce", "unix", "-", "0", "bounce"),
@@ -125,8 +133,8 @@ class Postfix(Peer):
         output = open(self.folder / "log", "wb")
         with output:
             # start-fg makes the queue's folders and stays in front, so that it ends with the test.
-            self.process = subprocess.Popen(["postfix", "-c", str(self.etc), "start-fg"], stdin=subprocess.DEVNULL,
-                                            stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen([*self.wrapper, "postfix", "-c", str(self.etc), "start-fg"],
+                                            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
     def stop(self):
         if self.process is not None and self.process.poll() is None:

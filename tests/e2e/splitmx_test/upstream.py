@@ -339,9 +339,13 @@ class Connection:
     def _ehlo(self, line):
         self._reset_transaction()
         if not self._step("ehlo", line):
-            lines = [self.upstream.name, *self.upstream.extensions]
+            lines = [self.upstream.name, *self._offers()]
             text = "".join(f"250{'-' if i + 1 < len(lines) else ' '}{l}\r\n" for i, l in enumerate(lines))
             self.send(text.encode())
+
+    def _offers(self):
+        """The extensions that EHLO lists now; for kinds of connection that offer more or less as they go."""
+        return self.upstream.extensions
 
     def _helo(self, line):
         self._reset_transaction()
@@ -353,13 +357,13 @@ class Connection:
     def _mail(self, line):
         self._reset_transaction()
         if self._answer("mail", line, "250 2.1.0 Ok"):
-            self._sender = _path(line)
+            self._sender = path_of(line)
 
     def _rcpt(self, line):
         if self._sender is None:
             self.send(b"503 5.5.1 Error: need MAIL command\r\n")
         elif self._answer("rcpt", line, "250 2.1.5 Ok"):
-            self._recipients.append(_path(line))
+            self._recipients.append(path_of(line))
 
     def _data(self, line):
         if not self._recipients:
@@ -442,13 +446,15 @@ class Connection:
                 (self.upstream.messages if accepted else self.upstream.refused).append(message)
 
 
-def _path(line):
+def path_of(line):
     """What stands between the first '<' and the last '>' of MAIL or RCPT."""
     match = re.search(rb"<(.*)>", line)
     return match.group(1).decode("latin-1") if match else None
 
 
 class ScriptedUpstream:
+    connection_type = Connection  # for upstreams that know more commands
+
     def __init__(self, name="upstream.test", extensions=EXTENSIONS, address="127.0.0.1", port=0, unix=None,
                  receive_buffer=None, lax=False, listen=True):
         self.name, self.extensions = name, extensions
@@ -533,7 +539,7 @@ class ScriptedUpstream:
             if self._family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self.board:
-                connection = Connection(self, len(self.connections) + 1, sock)
+                connection = self.connection_type(self, len(self.connections) + 1, sock)
                 self.connections.append(connection)
             thread = threading.Thread(target=connection.run, daemon=True)
             thread.start()

@@ -1,0 +1,1 @@
+"""A small internet of network namespaces: hosts with addresses of their own, names, certificates, mail servers."""
