@@ -135,6 +135,18 @@ fuzz:
 	@$(MAKE) --no-print-directory $(FUZZ) fuzz-programs
 	@tests/fuzz/run $(BUILD)/fuzz $(T) $(fuzz_targets)
 
+# ---- the container: an image `splitmx`; OPTIONS are for docker build ----
+
+DOCKER  ?= docker
+OPTIONS ?=
+container:
+	$(DOCKER) build $(OPTIONS) -t splitmx -f docker/Dockerfile .
+
+# Built and run for real, by an engine of the tests' own.
+test-container:
+	@tests/container/install.sh
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/container
+
 # ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
 
 cost: all
@@ -206,6 +218,8 @@ help:
 	@echo 'make asan       unit and end-to-end tests with ASan and UBSan'
 	@echo 'make fuzz       each fuzz target for T=$(T) seconds'
 	@echo 'make cost       instructions and system calls a message, against their bounds'
+	@echo 'make container  the image splitmx (DOCKER=$(DOCKER), OPTIONS: for docker build)'
+	@echo 'make test-container  builds and runs it with an engine of its own, as root (two minutes)'
 	@echo 'make lint       warnings, format, static checks, layers, man pages, scripts'
 	@echo 'make format     lay the C files out'
 	@echo 'make install    to $$(DESTDIR)$$(PREFIX), PREFIX=$(PREFIX)'
@@ -217,4 +231,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e sim lint format layers listed fuzz fuzz-programs cost asan install clean help
+.PHONY: all run test unit e2e sim lint format layers listed fuzz fuzz-programs cost asan container \
+        test-container install clean help
