@@ -62,7 +62,7 @@ def test_on_the_hosts_network_it_starts_as_root_and_becomes_its_user(engine, tow
     folder = engine.folder / "host"
     folder.mkdir()
     (folder / "splitmx.yaml").write_text(f"hostname: mx.{DOMAIN}\nroutes: routes.yaml\nlisten:\n  - address: '127.0.0.1:26'\n")
-    (folder / "routes.yaml").write_text(f"{DOMAIN}: discard:\n")
+    (folder / "routes.yaml").write_text(f"{DOMAIN}: \"discard:\"\n")
     container = engine.docker("run", "--detach", "--read-only", *options, "--network=host", "--volume", f"{folder}:/etc/splitmx:ro",
                               "splitmx").stdout.strip()
     town.await_log(container, "event=ready")
@@ -77,10 +77,7 @@ def test_on_the_hosts_network_it_starts_as_root_and_becomes_its_user(engine, tow
 
 
 def test_check_has_nothing_to_say(town):
-    warned = [line for line in town.checked.splitlines() if ".yaml:" in line]
-    if not IDENTITY_AND_TLS:  # of what this version was left without
-        assert len(warned) == 1 and "identity" in warned.pop()
-    assert not warned, town.checked
+    assert re.findall(r"^.*\.yaml:.*$", town.checked, re.M) == ["/etc/splitmx/splitmx.yaml: fine, 2 routes, 2 relays"]
 
 
 def test_it_becomes_healthy_and_answers_what_step_7_asks(town):
@@ -197,16 +194,14 @@ def test_it_starts_again_after_it_was_killed(engine, town):
 
 
 def test_the_mailserver_is_found_again_after_it_was_replaced(engine, town):
-    """Another image, another container, another address: docker compose up -d does that at every update."""
+    """By another container, as `docker compose up -d` does after an update."""
     engine.docker("rm", "--force", town.mailserver)
-    placeholder = engine.docker("run", "--detach", "--network", town.network, "splitmx", "--version").stdout.strip()
     with town.client() as client:
         assert client.mail() == 250
-        assert client.rcpt(USER).code in (451, 421)
-    town.shell("docker compose up -d mailserver")
+        assert client.rcpt(USER).code == 451
+    town.follow(10)
     town.mailserver = town.service("mailserver")
     town.await_postfix(town.mailserver)
-    engine.docker("rm", "--force", placeholder)
     sent = message(TEXT)
     with town.client() as client:
         assert client.send_mail(sent, USER) == 250
