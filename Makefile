@@ -185,7 +185,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim e2e asan cost fuzz
+TESTS := lint unit sim e2e asan test-container cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh

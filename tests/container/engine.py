@@ -33,7 +33,7 @@ exec dockerd "$@"
 BASE = "debian:bookworm-slim"
 SUITE = "bookworm"
 ROOM = 4 << 30  # bytes that base, images and containers may take where layers are copied
-# A name server of the engine's network, where nothing listens: who asks for a name of the Internet is refused at once.
+# The Internet's name server, as far as the engine's network knows it; town.py answers there.
 RESOLVER = "198.51.100.53"
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)

@@ -8,7 +8,7 @@ import pytest
 from splitmx_test.messages import message
 from splitmx_test.peers import in_front_of
 from splitmx_test.waiting import poll
-from town import DOMAIN, IDENTITY_AND_TLS, SENDER, START
+from town import DOMAIN, IDENTITY_AND_TLS, SENDER, SENDER_NAME, START
 
 USER, KING, KING2 = (f"{user}@{DOMAIN}" for user in ("user", "kingmail", "king2"))
 TEXT = b"plain text\r\n.dot\r\n\r\nend\r\n"
@@ -18,7 +18,7 @@ def assert_arrived(town, container, user, sent):
     mails = town.await_mail(container, user, sent)
     assert len(mails) == 1
     ours = [line for line in in_front_of(mails[0], sent) if "(splitmx)" in line]
-    assert len(ours) == 1 and f"[{SENDER}]" in ours[0], ours
+    assert len(ours) == 1 and f"({SENDER_NAME} [{SENDER}])" in ours[0], ours
 
 
 def status_of(town, container):
@@ -125,7 +125,7 @@ def test_the_server_behind_sees_the_client_and_senders_see_tls(town):
         assert client.mail() == 250
         assert client.rcpt(USER) == 250
     town.await_log(town.mailserver, f"CONNECT from [{SENDER}]")
-    town.await_log(town.mailserver, f"connect from unknown[{SENDER}]")
+    town.await_log(town.mailserver, f"connect from {SENDER_NAME}[{SENDER}]")
     assert f"CONNECT from [{town.address_of(town.splitmx)}]" not in town.log(town.mailserver)
 
 
