@@ -20,13 +20,10 @@
 
 /* A feature enters a version by leaving this table. */
 const struct schema_later keys_later[] = {
-    {"file", "tls", NULL},       {"file", "smtputf8", "false"},
-    {"file", "ledger", NULL},    {"file", "admin", NULL},
-    {"listen", "tls", "none"},   {"listen", "proxy-protocol", NULL},
-    {"relays", "gmail", NULL},   {"relay", "identity", "none"},
-    {"relay", "fallback", NULL}, {"relay", "unknown-recipient", NULL},
-    {"relay", "tls", "none"},    {"relay", "tls-name", NULL},
-    {"relay", "ca-file", NULL},  {NULL, NULL, NULL},
+    {"file", "smtputf8", "false"},
+    {"file", "ledger", NULL},
+    {"file", "admin", NULL},
+    {NULL, NULL, NULL},
 };
 
 /* Checks of texts. */
@@ -352,7 +349,6 @@ static void read_relay(struct loader *loader, struct yaml_event key)
     if (!loader->broken) {
         check_relay(loader, relay, schema_has(&relay_schema, seen, "next-hop"));
     }
-    loader_refuse_later(loader, "relays", relay->name.text, NULL, key_place, key_place);
 }
 
 static void read_relays(struct loader *loader, const struct field *field, struct yaml_event value,

@@ -98,29 +98,12 @@ static struct diag_place place_of(const struct destination_context *context,
     return (struct diag_place){file, places->line[part], places->column[part]};
 }
 
-/* What is understood but not done yet. A feature enters a version by leaving this function. */
-static bool in_this_version(const struct relay *relay, enum destination_part part,
-                            struct diag_place place, struct diag_list *diags)
-{
-    static const char *const words[] = {"", "fallback", "unknown-recipient"};
-    if (part != DESTINATION_TO) {
-        diag_error(diags, place, "`%s:` is not in this version", words[part]);
-    } else if (span_equal(span_of(relay->name), SPAN(GMAIL_NAME))) {
-        diag_error(diags, place, "`" GMAIL_NAME "` is not in this version");
-    } else {
-        return true;
-    }
-    return false;
-}
-
 static const struct relay *find_relay(const struct destination_context *context, const char *name,
-                                      enum destination_part part, struct diag_place place)
+                                      struct diag_place place)
 {
     const struct relay *relay = relay_find(context->relays, span_of(name));
     if (!relay) {
         relay_report_unknown(context->relays, name, place, context->diags);
-    } else if (!in_this_version(relay, part, place, context->diags)) {
-        relay = NULL;
     }
     return relay;
 }
@@ -168,7 +151,7 @@ static bool compile_to(struct destinations *d, uint32_t number, const struct unp
         return compile_direct(d, number, texts->part[DESTINATION_TO], place, context);
     case TRANSPORT_RELAY:
         item->kind = TRANSPORT_SMTP;
-        item->relay = find_relay(context, transport->text, DESTINATION_TO, place);
+        item->relay = find_relay(context, transport->text, place);
         return item->relay != NULL;
     case TRANSPORT_ERROR:
     case TRANSPORT_RETRY:
@@ -176,6 +159,17 @@ static bool compile_to(struct destinations *d, uint32_t number, const struct unp
         return true;
     }
     return false;
+}
+
+/* A detour leads elsewhere (design: section 4). */
+static bool leads_away(const struct relay *relay, const struct relay *detour,
+                       struct diag_place place, const struct destination_context *context)
+{
+    if (detour != NULL && detour == relay) {
+        diag_error(context->diags, place, "`%s` leads back to itself", relay->name);
+        return false;
+    }
+    return detour != NULL;
 }
 
 bool destinations_compile(struct destinations *d, uint32_t number, struct span packed,
@@ -195,14 +189,18 @@ bool destinations_compile(struct destinations *d, uint32_t number, struct span p
     item->fallback = item->relay ? item->relay->fallback : NULL;
     item->unknown_recipient = item->relay ? item->relay->unknown_recipient : NULL;
     if (*fallback) {
-        item->fallback = find_relay(context, fallback, DESTINATION_FALLBACK,
-                                    place_of(context, places, DESTINATION_FALLBACK));
-        ok = ok && item->fallback;
+        item->fallback =
+            find_relay(context, fallback, place_of(context, places, DESTINATION_FALLBACK));
+        ok = leads_away(item->relay, item->fallback,
+                        place_of(context, places, DESTINATION_FALLBACK), context) &&
+             ok;
     }
     if (*unknown) {
-        item->unknown_recipient = find_relay(context, unknown, DESTINATION_UNKNOWN,
-                                             place_of(context, places, DESTINATION_UNKNOWN));
-        ok = ok && item->unknown_recipient;
+        item->unknown_recipient =
+            find_relay(context, unknown, place_of(context, places, DESTINATION_UNKNOWN));
+        ok = leads_away(item->relay, item->unknown_recipient,
+                        place_of(context, places, DESTINATION_UNKNOWN), context) &&
+             ok;
     }
     return ok;
 }

@@ -13,4 +13,5 @@ const struct gmail_rule gmail_rule = {
     .tls = RELAY_TLS_VERIFY,
     .recipients_max = 100,
     .one_domain = true,
+    .paced = true,
 };

@@ -173,6 +173,7 @@ static bool parse_hops(struct parser *parser, struct span rest, struct transport
         if (!parse_hop(parser, span_trim(element), &hops[count])) {
             return false;
         }
+        hops[count].priority = (uint16_t)count;
         count++;
         more = element.len < rest.len;
         rest = span_skip(rest, element.len + 1);

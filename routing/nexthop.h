@@ -22,6 +22,10 @@ struct nexthop {
     char host[NEXTHOP_HOST_MAX + 1]; /* HOST and MX, folded; ADDRESS: as text; else "" */
     uint16_t port;                   /* 0 for unix */
     struct net_address address;      /* ADDRESS only */
+    uint16_t priority; /* the lowest is tried first, equal ones in any order; lists written as text
+                          count up */
+    bool guarded;      /* HOST: a name that no operator wrote (design: section 7): its addresses may
+                          not be loopback and the like */
 };
 
 enum transport_kind {

@@ -220,10 +220,11 @@ static struct relay *compile_relay(struct compiler *compiler, const struct confi
 }
 
 /* One of Gmail's hosts, by name (its A and AAAA, no MX) or as a literal address. */
-static bool set_gmail_hop(struct nexthop *hop, struct span host, uint16_t port)
+static bool set_gmail_hop(struct nexthop *hop, struct span host, unsigned priority, uint16_t port)
 {
     struct text name = TEXT(hop->host);
     hop->port = port;
+    hop->priority = (uint16_t)priority;
     hop->kind = net_address_parse(host, port, &hop->address) ? NEXTHOP_ADDRESS : NEXTHOP_HOST;
     if (hop->kind == NEXTHOP_HOST && !host_name_valid(host)) {
         return false;
@@ -255,7 +256,8 @@ static bool configured_hops(struct compiler *compiler, struct relay *relay,
     memcpy(sorted, source->hosts, count * sizeof(*sorted));
     qsort(sorted, count, sizeof(*sorted), compare_priority);
     for (size_t i = 0; i < count; i++) {
-        if (!set_gmail_hop(&relay->hops[i], span_of(sorted[i].host.text), port)) {
+        if (!set_gmail_hop(&relay->hops[i], span_of(sorted[i].host.text), sorted[i].priority,
+                           port)) {
             diag_error(compiler->diags, config_place(compiler->config, &sorted[i].host),
                        "`%s` is no host name and no IP address", sorted[i].host.text);
         }
@@ -275,7 +277,9 @@ static bool built_in_hops(struct relay *relay, uint16_t port)
     }
     relay->hop_count = gmail_rule.host_count;
     for (size_t i = 0; i < gmail_rule.host_count; i++) {
-        set_gmail_hop(&relay->hops[i], span_of(gmail_rule.hosts[i].host), port);
+        const struct gmail_host *host = &gmail_rule.hosts[i];
+        set_gmail_hop(&relay->hops[i], span_of(host->host), host->priority, port);
+        relay->hops[i].guarded = true;
     }
     return true;
 }
@@ -299,6 +303,7 @@ static struct relay *compile_gmail(struct compiler *compiler, const struct confi
     }
     relay->recipients_max = gmail_rule.recipients_max;
     relay->one_domain = gmail_rule.one_domain;
+    relay->paced = gmail_rule.paced;
     if (ok) {
         return relay;
     }

@@ -24,6 +24,7 @@ struct relay {
     unsigned max_connections;     /* per endpoint */
     unsigned recipients_max;      /* per transaction; 0: no limit of its own (gmail: 100) */
     bool one_domain;              /* one recipient domain per transaction (gmail) */
+    bool paced;                   /* slows down after 421 4.7.28 (gmail) */
     const struct relay *fallback; /* NULL: none */
     const struct relay *unknown_recipient; /* NULL: none */
 };

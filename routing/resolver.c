@@ -444,6 +444,7 @@ struct resolver_query *resolver_nexthop(struct resolver *resolver, const struct 
     query->port = hop->port != 0 ? hop->port : SMTP_PORT;
     switch (hop->kind) {
     case NEXTHOP_HOST:
+        query->strict = hop->guarded;
         if (name_set(query, span_of(hop->host))) {
             host_only(query);
         } else {

@@ -325,17 +325,6 @@ static struct tls_context *client_new(void)
     return context;
 }
 
-/* Takes what it can get: where nothing can be agreed, mail goes in clear text or not at all (RFC
- * 7435). Versions are bounded all the same. */
-static struct tls_context *opportunist_new(void)
-{
-    struct tls_context *context = client_new();
-    if (context) {
-        SSL_CTX_set_security_level(context->ssl, 0);
-    }
-    return context;
-}
-
 /* Trusts nobody yet. */
 static struct tls_context *verifier_new(void)
 {
@@ -456,7 +445,7 @@ static bool make_clients(const struct making *making)
     const struct config *config = making->config;
     struct tls_contexts *contexts = making->contexts;
 
-    contexts->unverified = opportunist_new();
+    contexts->unverified = client_new();
     contexts->authorities = calloc(config->relay_count + 1, sizeof(*contexts->authorities));
     if (!contexts->unverified || !contexts->authorities) {
         return false;

@@ -31,6 +31,7 @@ struct tls_stream {
     bool done;       /* the handshake */
     bool reading;    /* in tls_stream_read */
     bool closing;    /* close_notify was sent */
+    bool closed;     /* close_notify was received */
     bool failed;
     char why[WHY_MAX];
 };
@@ -317,7 +318,8 @@ static enum tls_result read_all(struct tls_stream *stream, char *plain, size_t c
         }
         const int error = SSL_get_error(stream->ssl, result);
         if (error == SSL_ERROR_ZERO_RETURN && !stream->failed) {
-            return TLS_CLOSED; /* and so each time from now on */
+            stream->closed = true;
+            return TLS_CLOSED;
         }
         return wants_more(stream, error) ? TLS_MORE : TLS_FAILED;
     }
@@ -333,12 +335,15 @@ enum tls_result tls_stream_read(struct tls_stream *stream, struct span *cipher, 
     if (stream->failed || !stream->done) {
         return TLS_FAILED;
     }
+    if (stream->closed) { /* RFC 8446 6.1: what follows is ignored */
+        *cipher = (struct span){0};
+        return TLS_CLOSED;
+    }
     ERR_clear_error();
     stream->input = *cipher;
     stream->reading = true;
     result = read_all(stream, plain, cap, len);
     stream->reading = false;
-    /* What follows a close_notify is ignored (RFC 8446 6.1). */
     *cipher = result == TLS_MORE ? stream->input : (struct span){0};
     stream->input = (struct span){0};
     return result;

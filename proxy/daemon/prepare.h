@@ -17,6 +17,7 @@ struct prepared {
     struct policy policy; /* first: a prepared is a policy */
     struct config *config;
     struct relay_set *relays;
+    struct tls_contexts *tls;
     struct table *table;
     struct net_address *own;
     struct resolver_hosts *hosts;

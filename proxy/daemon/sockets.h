@@ -22,7 +22,7 @@ struct socket_group {
 };
 
 struct socket_set {
-    struct socket_group *groups;
+    struct socket_group *groups; /* in the order of the configuration's listeners */
     size_t count;
     unsigned workers;
 };

@@ -64,7 +64,8 @@ static void close_listeners(struct worker *worker, const struct socket_set *set)
     }
 }
 
-static void open_listener(struct worker *worker, struct socket_group *group)
+static void open_listener(struct worker *worker, struct socket_group *group,
+                          const struct config_listener *config)
 {
     int error = UV_ENOMEM;
     struct worker_listener *listener = calloc(1, sizeof *listener);
@@ -72,7 +73,7 @@ static void open_listener(struct worker *worker, struct socket_group *group)
         int fd = group->fds[worker->options.index];
         group->fds[worker->options.index] = -1;
         listener->id = group->id;
-        listener->listener = listener_open(&worker->net, fd, &error);
+        listener->listener = listener_open(&worker->net, fd, config, &error);
     }
     if (listener == NULL || listener->listener == NULL) {
         char name[NET_ADDRESS_TEXT];
@@ -92,9 +93,13 @@ static void do_switch(struct worker *worker)
 {
     struct resolver_options resolver = prepared_resolver(worker->prepared);
     net_configure(&worker->net, &worker->prepared->policy, &resolver);
-    for (size_t i = 0; i < worker->sockets->count; i++) {
-        if (listener_find(worker, worker->sockets->groups[i].id) == NULL) {
-            open_listener(worker, &worker->sockets->groups[i]);
+    for (size_t i = 0; i < worker->sockets->count; i++) { /* in the configuration's order */
+        const struct config_listener *config = &worker->prepared->config->listeners[i];
+        struct worker_listener *found = listener_find(worker, worker->sockets->groups[i].id);
+        if (found == NULL) {
+            open_listener(worker, &worker->sockets->groups[i], config);
+        } else {
+            listener_configure(found->listener, config);
         }
     }
     close_listeners(worker, worker->sockets);

@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "proxy/net/net.h"
+#include "proxy/net/conn_state.h"
 
 /* Beyond this a leftover is no half line but something that session code does not want now: reading
  * pauses. */
@@ -28,45 +28,9 @@
 /* And this long it may take to read what is queued for it. */
 #define FLUSH_TIME 10000
 
-struct net_conn {
-    struct conn conn; /* first: what session code sees */
-    struct net *net;
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    };
-    union {
-        uv_connect_t connect;
-        uv_write_t write;
-        uv_shutdown_t shutdown;
-    };
-    struct net_conn *next_active;
-    struct span view; /* input not consumed: in the shared buffer during a read, else in `left` */
-    char *left;       /* owned */
-    char *out;        /* output not yet given to libuv; owned */
-    size_t out_len, out_cap;
-    char *writing; /* output that libuv is writing; owned */
-    size_t lingered;
-    struct timer linger;
-    bool is_active, is_pipe, is_reading, is_writing, is_connected;
-    bool eof;
-    int error;         /* libuv's, of the loss */
-    bool tell_lost;    /* CONN_LOST is due */
-    bool is_flushing;  /* closed by session code; ends when all is written */
-    bool is_lingering; /* all is written; the peer may read it */
-    bool is_closing;   /* uv_close was called */
-};
-
 static const struct conn_ops conn_ops;
 
-static struct net_conn *net_conn_of(struct conn *conn)
-{
-    return (struct net_conn *)(void *)conn;
-}
-
-static void conn_activate(struct net_conn *c)
+void conn_activate(struct net_conn *c)
 {
     if (!c->is_active) {
         c->is_active = true;
@@ -83,6 +47,7 @@ static void on_closed(uv_handle_t *handle)
     free(c->left);
     free(c->out);
     free(c->writing);
+    tls_stream_free(c->tls);
     free(c);
 }
 
@@ -111,19 +76,23 @@ static void on_linger_due(void *owner)
     conn_end(owner, true);
 }
 
-static int conn_fd(const struct net_conn *c)
+int conn_fd(const struct net_conn *c)
 {
     uv_os_fd_t fd = -1;
     return uv_fileno(&c->handle, &fd) == 0 ? fd : -1;
 }
 
-/* Input or an end has arrived that was not read yet. */
-static bool conn_pending(struct conn *conn)
+bool conn_has_arrived(const struct net_conn *c)
 {
-    struct net_conn *c = net_conn_of(conn);
     char byte;
     ssize_t n = recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+static bool conn_pending(struct conn *conn)
+{
+    struct net_conn *c = net_conn_of(conn);
+    return c->tls != NULL ? conn_tls_pending(c) : conn_has_arrived(c);
 }
 
 /* libuv watches a descriptor no more that has told its end. */
@@ -139,8 +108,11 @@ static bool conn_is_reset(struct conn *conn)
 
 static const char *conn_why(struct conn *conn)
 {
-    int error = net_conn_of(conn)->error;
-    return error == 0 ? "connection closed" : uv_strerror(error);
+    const struct net_conn *c = net_conn_of(conn);
+    if (c->error != 0) {
+        return uv_strerror(c->error);
+    }
+    return c->is_insecure ? conn_tls_why(c) : "connection closed";
 }
 
 static void conn_read_start(struct net_conn *c);
@@ -158,7 +130,7 @@ static void conn_finish(struct net_conn *c)
     if (c->is_closing || c->is_lingering) {
         return;
     }
-    if (c->eof || (c->view.len == 0 && !conn_pending(&c->conn))) {
+    if (c->eof || (c->view.len == 0 && !conn_has_arrived(c))) {
         conn_end(c, false);
         return;
     }
@@ -174,7 +146,7 @@ static void conn_finish(struct net_conn *c)
 
 /* ---- output ---- */
 
-static void conn_lose(struct net_conn *c, int error)
+void conn_lose(struct net_conn *c, int error)
 {
     c->error = error;
     c->out_len = 0;
@@ -246,7 +218,7 @@ static void conn_flush(struct net_conn *c)
     c->out_cap = 0;
 }
 
-static bool conn_queue(struct net_conn *c, struct span bytes)
+bool conn_queue(struct net_conn *c, struct span bytes)
 {
     if (c->out_len + bytes.len > c->out_cap) {
         size_t cap = c->out_cap < 512 ? 512 : c->out_cap;
@@ -293,6 +265,10 @@ static void conn_write(struct conn *conn, struct span bytes)
     if (c->tell_lost || c->is_closing) {
         return;
     }
+    if (c->tls != NULL) {
+        conn_tls_write(c, bytes);
+        return;
+    }
     if (bytes.len >= WRITE_THROUGH && !c->is_writing && c->is_connected) {
         bytes = conn_write_through(c, bytes);
     }
@@ -326,7 +302,8 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     if (c->view.len != 0) {
         memcpy(c->net->read_buffer, c->view.ptr, c->view.len);
     }
-    *buffer = uv_buf_init(c->net->read_buffer + c->view.len, (unsigned)(CONN_HELD - c->view.len));
+    char *room = c->tls != NULL ? c->net->cipher_buffer : c->net->read_buffer + c->view.len;
+    *buffer = uv_buf_init(room, (unsigned)(CONN_HELD - c->view.len));
 }
 
 /* After an event: what was not consumed moves out of the shared buffer; reading goes on or pauses.
@@ -367,7 +344,6 @@ static void conn_discard(struct net_conn *c, ssize_t n)
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
     struct net_conn *c = stream->data;
-    (void)buffer;
     if (n == 0 || c->is_closing) {
         return;
     }
@@ -384,8 +360,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
         c->conn.on_event(c->conn.owner, c->eof ? CONN_EOF : CONN_LOST);
         return;
     }
-    c->view = span_make(c->net->read_buffer, c->view.len + (size_t)n);
-    c->conn.on_event(c->conn.owner, CONN_READABLE);
+    if (c->tls != NULL) {
+        conn_tls_input(c, span_make(buffer->base, (size_t)n));
+    } else {
+        c->view = span_make(c->net->read_buffer, c->view.len + (size_t)n);
+        c->conn.on_event(c->conn.owner, CONN_READABLE);
+    }
     conn_keep_left(c);
 }
 
@@ -417,6 +397,9 @@ static void conn_consume(struct conn *conn, size_t count)
 static void conn_close(struct conn *conn, enum conn_close how)
 {
     struct net_conn *c = net_conn_of(conn);
+    if (c->is_secure && how == CONN_FLUSH && !c->tell_lost) {
+        tls_stream_close(c->tls);
+    }
     c->is_flushing = true;
     if (how == CONN_RESET || c->tell_lost || !c->is_connected) {
         conn_end(c, how == CONN_RESET);
@@ -436,6 +419,8 @@ static const struct conn_ops conn_ops = {
     .in_flight = conn_in_flight,
     .pending = conn_pending,
     .is_reset = conn_is_reset,
+    .start_tls = conn_start_tls,
+    .tell_tls = conn_tell_tls,
     .why = conn_why,
     .close = conn_close,
 };
@@ -453,6 +438,12 @@ static void conn_settle(struct net_conn *c)
         return;
     }
     conn_flush(c);
+    if (c->tell_insecure && !c->is_flushing) {
+        c->tell_insecure = false;
+        c->is_insecure = true;
+        c->conn.on_event(c->conn.owner, CONN_INSECURE);
+        return;
+    }
     if (c->is_active || c->is_writing) {
         return;
     }

@@ -10,6 +10,7 @@
 
 struct listener {
     struct net *net;
+    const struct config_listener *config;
     uv_tcp_t tcp;
 };
 
@@ -21,12 +22,31 @@ static void turn_away(struct conn *conn)
     conn->ops->close(conn, CONN_FLUSH);
 }
 
+static bool must_send_proxy(const struct config_texts *networks, const struct net_address *peer)
+{
+    for (size_t i = 0; i < networks->count; i++) {
+        struct net_prefix prefix;
+        if (net_prefix_parse(span_of(networks->items[i].text), &prefix) &&
+            net_prefix_holds(&prefix, peer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool address_of(int fd, int (*ask)(int, struct sockaddr *, socklen_t *),
+                       struct net_address *out)
+{
+    struct sockaddr_storage name;
+    socklen_t size = sizeof name;
+    return ask(fd, (struct sockaddr *)&name, &size) == 0 &&
+           net_address_from((struct sockaddr *)&name, out);
+}
+
 static void on_client(uv_stream_t *server, int status)
 {
     struct listener *listener = server->data;
     struct session_peer peer = {0};
-    struct sockaddr_storage name;
-    int length = sizeof name;
     int fd = -1;
     if (status < 0) {
         return;
@@ -36,9 +56,7 @@ static void on_client(uv_stream_t *server, int status)
     if (conn == NULL) {
         return;
     }
-    socklen_t size = (socklen_t)length;
-    if (getpeername(fd, (struct sockaddr *)&name, &size) != 0 ||
-        !net_address_from((struct sockaddr *)&name, &peer.client)) {
+    if (!address_of(fd, getpeername, &peer.client) || !address_of(fd, getsockname, &peer.local)) {
         conn->ops->close(conn, CONN_RESET);
         return;
     }
@@ -47,11 +65,14 @@ static void on_client(uv_stream_t *server, int status)
         return;
     }
     char byte;
+    peer.tls = listener->config->tls;
+    peer.proxied = must_send_proxy(&listener->config->proxy_protocol, &peer.client);
     peer.early = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
     session_begin(&listener->net->world, conn, &peer);
 }
 
-struct listener *listener_open(struct net *net, int fd, int *error)
+struct listener *listener_open(struct net *net, int fd, const struct config_listener *config,
+                               int *error)
 {
     struct listener *listener = calloc(1, sizeof *listener);
     if (listener == NULL) {
@@ -59,6 +80,7 @@ struct listener *listener_open(struct net *net, int fd, int *error)
         return NULL;
     }
     listener->net = net;
+    listener->config = config;
     uv_tcp_init(net->loop, &listener->tcp);
     listener->tcp.data = listener;
     *error = uv_tcp_open(&listener->tcp, fd);
@@ -70,6 +92,11 @@ struct listener *listener_open(struct net *net, int fd, int *error)
         return NULL;
     }
     return listener;
+}
+
+void listener_configure(struct listener *listener, const struct config_listener *config)
+{
+    listener->config = config;
 }
 
 static void on_closed(uv_handle_t *handle)

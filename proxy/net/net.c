@@ -4,6 +4,7 @@
 
 #include "proxy/session/policy.h"
 #include "proxy/session/pool.h"
+#include "tls/sessions.h"
 
 /* ---- timers ---- */
 
@@ -154,6 +155,9 @@ static void net_log(struct world *world, enum config_log_level level, struct spa
     net->options.log(net->options.log_context, level, record);
 }
 
+/* TLS sessions with upstreams, kept to be resumed. */
+#define TLS_SESSIONS 256
+
 static const struct world_ops net_ops = {
     .connect = net_connect,
     .resolve = net_resolve,
@@ -167,13 +171,25 @@ static const struct world_ops net_ops = {
 
 /* ---- life ---- */
 
+static void buffers_free(struct net *net)
+{
+    free(net->read_buffer);
+    free(net->cipher_buffer);
+    tls_sessions_free(net->tls_sessions);
+    net->read_buffer = net->cipher_buffer = NULL;
+    net->tls_sessions = NULL;
+}
+
 bool net_init(struct net *net, uv_loop_t *loop, const struct net_options *options)
 {
     *net = (struct net){.loop = loop, .options = *options, .random = options->seed};
     net->timer_due = UINT64_MAX;
-    net->read_buffer = malloc(CONN_HELD);
-    if (net->read_buffer == NULL || uv_async_init(loop, &net->wake, on_wake) != 0) {
-        free(net->read_buffer);
+    net->read_buffer = malloc(NET_READ_BUFFER);
+    net->cipher_buffer = malloc(CONN_HELD);
+    net->tls_sessions = tls_sessions_new(TLS_SESSIONS);
+    if (net->read_buffer == NULL || net->cipher_buffer == NULL || net->tls_sessions == NULL ||
+        uv_async_init(loop, &net->wake, on_wake) != 0) {
+        buffers_free(net);
         return false;
     }
     net->wake.data = net;
@@ -181,7 +197,7 @@ bool net_init(struct net *net, uv_loop_t *loop, const struct net_options *option
     if (!world_init(&net->world, &net_ops, options->policy, options->shared)) {
         uv_close((uv_handle_t *)&net->wake, NULL);
         uv_run(loop, UV_RUN_DEFAULT);
-        free(net->read_buffer);
+        buffers_free(net);
         return false;
     }
     uv_prepare_init(loop, &net->prepare);
@@ -217,8 +233,7 @@ void net_release(struct net *net)
     uv_close((uv_handle_t *)&net->wake, NULL);
     uv_run(net->loop, UV_RUN_DEFAULT);
     world_release(&net->world);
-    free(net->read_buffer);
-    net->read_buffer = NULL;
+    buffers_free(net);
 }
 
 void net_configure(struct net *net, struct policy *policy, const struct resolver_options *resolver)

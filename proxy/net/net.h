@@ -12,8 +12,12 @@
 
 #include "proxy/session/world.h"
 #include "routing/resolver.h"
+#include "tls/stream.h"
 
 struct net_conn;
+
+/* Of protected connections a read may complete a record that was held, and so be more. */
+#define NET_READ_BUFFER (CONN_HELD + TLS_STREAM_ROOM)
 
 struct net_options {
     struct policy *policy;
@@ -36,8 +40,10 @@ struct net {
     uv_timer_t timer;
     uv_async_t wake;
     uint64_t timer_due;
-    char *read_buffer;
-    struct net_conn *active; /* have output to flush or an event to be told */
+    char *read_buffer;                 /* NET_READ_BUFFER */
+    char *cipher_buffer;               /* CONN_HELD: what is read of protected connections */
+    struct tls_sessions *tls_sessions; /* with upstreams, to be resumed */
+    struct net_conn *active;           /* have output to flush or an event to be told */
     struct resolver *resolver;
     struct net_options options;
     uint64_t random;
@@ -67,8 +73,10 @@ static inline void net_enter(struct net *net)
 struct listener;
 
 /* Listens on a bound socket (ownership is taken) and begins a session for each client. *error:
- * negative errno. */
-struct listener *listener_open(struct net *net, int fd, int *error);
+ * negative errno. `config` belongs to the policy in force, and is changed with it. */
+struct listener *listener_open(struct net *net, int fd, const struct config_listener *config,
+                               int *error);
+void listener_configure(struct listener *listener, const struct config_listener *config);
 void listener_close(struct listener *listener);
 
 /* ---- for proxy/net itself ---- */

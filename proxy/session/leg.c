@@ -15,8 +15,9 @@
 
 static void leg_tell(struct leg *leg, enum leg_event_kind kind, const struct reply *reply)
 {
-    leg->context->on_event(leg->context->owner, leg,
-                           &(struct leg_event){.kind = kind, .reply = reply});
+    leg->context->on_event(
+        leg->context->owner, leg,
+        &(struct leg_event){.kind = kind, .reply = reply, .unavailable = leg->unavailable});
 }
 
 static void leg_stop_waiting(struct leg *leg)
@@ -49,6 +50,8 @@ static void leg_close(struct leg *leg)
 {
     leg_stop_waiting(leg);
     leg_drop_upstream(leg);
+    pace_end(leg->pace);
+    leg->pace = NULL;
     leg->state = LEG_IS_CLOSED;
 }
 
@@ -75,9 +78,12 @@ void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const c
 /* ---- replies on their way to the client ---- */
 
 /* What goes to the client for what an upstream said (design: law 3, section 6): in place. */
-static void leg_translate(struct reply *reply, enum upstream_command command)
+static void leg_translate(const struct leg *leg, struct reply *reply, enum upstream_command command)
 {
-    if (reply_blames_us(reply)) {
+    if (leg->kind == LEG_IS_FALLBACK && reply_is(reply, 5)) {
+        reply->code = 451; /* it is no authority on who exists here (section 6) */
+        memcpy(reply->enhanced, "4.4.1", sizeof "4.4.1");
+    } else if (reply_blames_us(reply)) {
         reply->code = 451;
         memcpy(reply->enhanced, "4.3.5", sizeof "4.3.5");
     } else if (reply->code == 421) {
@@ -150,7 +156,7 @@ static void leg_reopen(struct leg *leg, bool stale, const char *why)
     leg_open(leg);
 }
 
-void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait)
+void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait, uint64_t deadline)
 {
     if (leg->state == LEG_IS_CLOSED) {
         leg_tell(leg, LEG_ANSWERED, &leg->failure);
@@ -158,7 +164,8 @@ void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait)
     }
     leg->asked = recipient;
     leg->may_wait = may_wait;
-    leg_start_clock(leg);
+    leg->deadline = deadline;
+    timer_set(&world_of(leg)->timers, &leg->timer, deadline);
     if (leg->upstream == NULL) {
         leg_open(leg);
     } else if (!leg->begun) {
@@ -172,7 +179,7 @@ static void leg_answered(struct leg *leg, const struct upstream_event *event)
 {
     struct recipient *asked = leg->asked;
     struct reply reply = *event->reply;
-    leg_translate(&reply, event->command);
+    leg_translate(leg, &reply, event->command);
     if (event->command == UPSTREAM_MAIL) {
         leg_fail(leg, &reply); /* the refused MAIL is the answer to the RCPT that opened the leg */
         return;
@@ -228,7 +235,7 @@ static void leg_started(struct leg *leg, const struct upstream_event *event)
         return;
     }
     struct reply reply = *event->reply;
-    leg_translate(&reply, UPSTREAM_DATA);
+    leg_translate(leg, &reply, UPSTREAM_DATA);
     leg->failure = reply;
     leg->state = LEG_IS_OPEN;
     leg_close(leg);
@@ -283,7 +290,7 @@ bool leg_commit(struct leg *leg)
 static void leg_settled(struct leg *leg, const struct upstream_event *event)
 {
     struct reply reply = *event->reply;
-    leg_translate(&reply, UPSTREAM_END);
+    leg_translate(leg, &reply, UPSTREAM_END);
     leg->state = LEG_IS_OPEN; /* the connection is clean */
     leg_close(leg);
     leg_tell(leg, LEG_SETTLED, &reply);
@@ -358,22 +365,40 @@ static void leg_answer(struct leg *leg, const struct upstream_event *event)
     }
 }
 
+/* Refused for the client's sake, in whose name we came: its own answer. */
+static void leg_turned_away(struct leg *leg, const struct reply *its)
+{
+    struct reply reply = *its;
+    leg_translate(leg, &reply, UPSTREAM_RCPT);
+    leg_fail(leg, &reply);
+}
+
 void leg_on_upstream(void *owner, const struct upstream_event *event)
 {
     struct leg *leg = owner;
     switch (event->kind) {
     case UPSTREAM_READY:
+        leg_available(leg);
         leg_go_on(leg);
         break;
     case UPSTREAM_UNAVAILABLE:
         leg->upstream = NULL;
-        leg_unavailable(leg, event->why);
+        leg_unavailable(leg, event);
+        break;
+    case UPSTREAM_TURNED_AWAY:
+        leg->upstream = NULL;
+        leg_turned_away(leg, event->reply);
+        break;
+    case UPSTREAM_NO_IDENTITY:
+        leg->upstream = NULL;
+        leg_fail_with(leg, 451, "4.3.5", event->why);
         break;
     case UPSTREAM_REFUSED:
         leg->upstream = NULL;
         leg_fail_with(leg, 451, "4.3.0", event->why);
         break;
     case UPSTREAM_ANSWER:
+        leg_slow_down(leg, event->reply);
         leg_answer(leg, event);
         break;
     case UPSTREAM_ROOM:
@@ -431,12 +456,13 @@ static void on_due(void *owner)
 /* ---- life ---- */
 
 struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
-                    struct span domain)
+                    enum leg_kind kind, struct span domain)
 {
     struct leg *leg = calloc(1, sizeof *leg + domain.len);
     if (leg != NULL) {
         leg->context = context;
         leg->relay = relay;
+        leg->kind = kind;
         if (domain.len != 0) {
             memcpy(leg + 1, domain.ptr, domain.len);
             leg->domain = span_make((const char *)(leg + 1), domain.len);
@@ -459,9 +485,15 @@ const struct relay *leg_relay(const struct leg *leg)
     return leg->relay;
 }
 
-bool leg_serves(const struct leg *leg, const struct relay *relay, struct span domain)
+enum leg_kind leg_kind(const struct leg *leg)
 {
-    return leg->relay == relay && span_equal_fold(leg->domain, domain);
+    return leg->kind;
+}
+
+bool leg_serves(const struct leg *leg, const struct relay *relay, enum leg_kind kind,
+                struct span domain)
+{
+    return leg->relay == relay && leg->kind == kind && span_equal_fold(leg->domain, domain);
 }
 
 unsigned leg_recipient_count(const struct leg *leg)

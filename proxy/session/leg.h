@@ -13,6 +13,13 @@
 #include "proxy/session/policy.h"
 #include "proxy/session/upstream.h"
 
+/* How recipients came to a leg; those of different kinds have legs of their own. */
+enum leg_kind {
+    LEG_IS_PLAIN,    /* as the routes say */
+    LEG_IS_FALLBACK, /* their relay is unavailable (section 6) */
+    LEG_IS_UNKNOWN,  /* their relay does not know them */
+};
+
 /* A recipient that was accepted or is being asked for. Owned by the transaction. */
 struct recipient {
     struct recipient *next;        /* of the transaction */
@@ -35,6 +42,7 @@ enum leg_event_kind {
 struct leg_event {
     enum leg_event_kind kind;
     const struct reply *reply;
+    bool unavailable; /* ANSWERED: nobody there was asked; its relay is unavailable (section 6) */
 };
 
 struct leg;
@@ -44,6 +52,7 @@ typedef void leg_handler(void *owner, struct leg *leg, const struct leg_event *e
 struct leg_context {
     struct world *world;
     struct policy *policy;
+    const struct client_view *client;
     struct envelope envelope;
     leg_handler *on_event;
     void *owner;
@@ -52,11 +61,12 @@ struct leg_context {
 /* NULL: no memory. `domain` is copied: the recipient it is of may be refused and go; empty where
  * the relay takes several. */
 struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
-                    struct span domain);
+                    enum leg_kind kind, struct span domain);
 void leg_free(struct leg *leg); /* abandons what is open */
 
-/* `may_wait`: for a free connection (never while the transaction holds another leg). */
-void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait);
+/* `may_wait`: for a free connection (never while the transaction holds another leg). `deadline`: of
+ * the answer, all attempts together (world->now). */
+void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait, uint64_t deadline);
 
 void leg_data(struct leg *leg);
 
@@ -73,7 +83,9 @@ bool leg_commit(struct leg *leg);
 void leg_abandon(struct leg *leg);
 
 const struct relay *leg_relay(const struct leg *leg);
-bool leg_serves(const struct leg *leg, const struct relay *relay, struct span domain);
+enum leg_kind leg_kind(const struct leg *leg);
+bool leg_serves(const struct leg *leg, const struct relay *relay, enum leg_kind kind,
+                struct span domain);
 unsigned leg_recipient_count(const struct leg *leg);
 bool leg_is_open(const struct leg *leg);  /* neither failed, settled nor abandoned */
 bool leg_is_local(const struct leg *leg); /* at a loopback, private or unix address */

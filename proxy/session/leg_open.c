@@ -1,8 +1,8 @@
 #include <stdlib.h>
 
 #include "proxy/session/leg_state.h"
-#include "proxy/session/shared.h"
-#include "tls/policy.h"
+#include "proxy/session/prober.h"
+#include "proxy/session/summary.h"
 
 /* How long a leg waits for one of `max-connections` (design: section 6), milliseconds. */
 #define SLOT_WAIT 10000
@@ -11,35 +11,74 @@
 #define SPARE_WAIT 1000
 
 static void leg_try_next(struct leg *leg);
+static void leg_go_elsewhere(struct leg *leg, const char *why);
+
+/* ---- an endpoint ---- */
+
+static const struct net_address *leg_address(const struct leg *leg)
+{
+    return &leg->addresses[leg->address_next].address;
+}
+
+static struct health_endpoint leg_endpoint(const struct leg *leg)
+{
+    return (struct health_endpoint){.address = *leg_address(leg),
+                                    .proxy = leg->relay->identity == IDENTITY_PROXY};
+}
+
+/* Whose name TLS is for: the host that was looked for, or what the operator says. */
+static void key_add_tls(struct upstream_key *key, const struct leg *leg)
+{
+    const struct relay *relay = leg->relay;
+    const struct tls_contexts *contexts = leg->context->policy->tls;
+    struct text host = TEXT(key->host);
+    key->tls = leg->in_clear ? RELAY_TLS_NONE : relay->tls;
+    if (key->tls != RELAY_TLS_NONE) {
+        key->context =
+            contexts != NULL ? tls_client_context(contexts, key->tls, relay->ca_file) : NULL;
+        text_puts(&host, relay->tls_name != NULL ? relay->tls_name
+                                                 : leg->addresses[leg->address_next].host);
+    }
+}
 
 static struct upstream_key leg_key(const struct leg *leg)
 {
-    return (struct upstream_key){.address = leg->addresses[leg->address_next].address,
-                                 .tls = leg->relay->tls,
-                                 .identity = leg->relay->identity};
+    const struct client_view *client = leg->context->client;
+    struct upstream_key key = {.address = *leg_address(leg), .identity = leg->relay->identity};
+    struct text whom = TEXT(key.client);
+    key_add_tls(&key, leg);
+    if (key.identity == IDENTITY_XCLIENT || key.identity == IDENTITY_PROXY) {
+        text_printf(&whom, "%s-%u", client->session_id, client->version);
+    }
+    return key;
 }
 
-/* Takes a connection to the address at hand: pooled, else a new one. False: all places are taken.
- */
-static bool leg_take_connection(struct leg *leg)
+static bool leg_take_pooled(struct leg *leg)
 {
     struct world *world = world_of(leg);
     struct upstream_key key = leg_key(leg);
-    struct upstream *up = leg->no_pool ? NULL : pool_take(world->pool, &key);
-    leg->local = net_address_is_local(&key.address);
-    timer_set(&world->timers, &leg->timer, leg->deadline);
-    if (up != NULL) {
-        upstream_adopt(up, leg->context->policy, leg_on_upstream, leg);
-        leg->upstream = up;
-        leg_go_on(leg);
-        return true;
+    leg->upstream = leg->no_pool ? NULL : pool_take(world->pool, &key);
+    if (leg->upstream == NULL) {
+        return false;
     }
+    upstream_adopt(leg->upstream, leg->context->policy, leg_on_upstream, leg);
+    leg_go_on(leg);
+    return true;
+}
+
+/* False: all places are taken. */
+static bool leg_open_new(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    struct upstream_key key = leg_key(leg);
     quota_cell cell =
         shared_count(world->shared->endpoints, &key.address, leg->relay->max_connections);
     if (cell == QUOTA_NONE) {
         return false;
     }
-    leg->upstream = upstream_open(world, &key, cell, leg->context->policy, leg_on_upstream, leg);
+    timer_set(&world->timers, &leg->timer, leg->deadline);
+    leg->upstream = upstream_open(world, &key, cell, leg->context->policy, leg->context->client,
+                                  leg_on_upstream, leg);
     if (leg->upstream == NULL) {
         leg_fail_with(leg, 451, "4.3.0", "no connection can be opened now");
         return true;
@@ -63,7 +102,7 @@ static bool on_place(void *owner)
 {
     struct leg *leg = owner;
     uint64_t due = leg->timer.due;
-    if (leg_take_connection(leg)) {
+    if (leg_open_new(leg)) {
         return true;
     }
     timer_set(&world_of(leg)->timers, &leg->timer, due);
@@ -73,7 +112,7 @@ static bool on_place(void *owner)
 static void leg_wait_for_place(struct leg *leg)
 {
     struct world *world = world_of(leg);
-    const struct net_address *address = &leg->addresses[leg->address_next].address;
+    const struct net_address *address = leg_address(leg);
     uint64_t wait = leg->may_wait ? SLOT_WAIT : SPARE_WAIT;
     if (!leg->may_wait && shared_counted(world->shared->spare, address) == 0) {
         leg_no_place(leg);
@@ -92,17 +131,25 @@ static void leg_wait_for_place(struct leg *leg)
 static void leg_connect(struct leg *leg)
 {
     for (size_t i = 0; i < leg->context->policy->own_count; i++) {
-        if (net_address_equal(&leg->addresses[leg->address_next].address,
-                              &leg->context->policy->own[i])) {
+        if (net_address_equal(leg_address(leg), &leg->context->policy->own[i])) {
             leg_fail_with(leg, 451, "4.4.6", "the next hop is this server itself");
             return;
         }
     }
-    if (leg_take_connection(leg)) {
+    leg->local = net_address_is_local(leg_address(leg));
+    if (leg_take_pooled(leg)) {
         return;
     }
-    leg_wait_for_place(leg);
+    struct health_endpoint endpoint = leg_endpoint(leg);
+    leg->verdict = health_ask(world_of(leg)->shared->health, &endpoint, world_of(leg)->now);
+    if (leg->verdict == HEALTH_SKIP) {
+        leg_go_elsewhere(leg, "it has been down, and is looked after");
+    } else if (!leg_open_new(leg)) {
+        leg_wait_for_place(leg);
+    }
 }
+
+/* ---- the next hops ---- */
 
 static bool leg_keep_addresses(struct leg *leg, const struct resolver_address *addresses,
                                size_t count)
@@ -119,6 +166,20 @@ static bool leg_keep_addresses(struct leg *leg, const struct resolver_address *a
     return true;
 }
 
+/* The next hop at hand. */
+static const struct nexthop *leg_hop(const struct leg *leg)
+{
+    return &leg->relay->hops[leg->order[leg->hop_next - 1]];
+}
+
+/* Nothing more to try: the relay is unavailable. A leg that lost its connection had somebody
+ * accepted, who cannot be taken elsewhere. */
+static void leg_give_up(struct leg *leg, const char *enhanced, const char *why)
+{
+    leg->unavailable = leg->first == NULL;
+    leg_fail_with(leg, 451, enhanced, why);
+}
+
 static void on_answer(void *owner, const struct resolver_answer *answer)
 {
     struct leg *leg = owner;
@@ -129,14 +190,15 @@ static void on_answer(void *owner, const struct resolver_answer *answer)
         }
         return;
     }
+    bool null_mx = answer->status == RESOLVER_NULL_MX;
     if (leg->hop_next < leg->relay->hop_count) {
         leg_try_next(leg);
-    } else if (answer->status != RESOLVER_NULL_MX) {
-        leg_fail_with(leg, 451, "4.4.3", answer->why);
-    } else if (leg->relay->hops[leg->hop_next - 1].kind == NEXTHOP_DOMAIN) {
+    } else if (null_mx && leg_hop(leg)->kind == NEXTHOP_DOMAIN) {
         leg_fail_with(leg, 556, "5.1.10", "the recipient's domain does not take mail (null MX)");
+    } else if (null_mx) {
+        leg_give_up(leg, "4.4.4", "the next hop does not take mail (null MX)");
     } else {
-        leg_fail_with(leg, 451, "4.4.4", "the next hop does not take mail (null MX)");
+        leg_give_up(leg, "4.4.3", answer->why);
     }
 }
 
@@ -144,9 +206,12 @@ static void on_answer(void *owner, const struct resolver_answer *answer)
 static void leg_try_next(struct leg *leg)
 {
     struct world *world = world_of(leg);
-    const struct nexthop *hop = &leg->relay->hops[leg->hop_next++];
+    leg->hop_next++;
+    const struct nexthop *hop = leg_hop(leg);
+    leg->in_clear = false;
     if (hop->kind == NEXTHOP_ADDRESS) {
         struct resolver_address literal = {.address = hop->address};
+        net_address_text(&hop->address, literal.host, sizeof literal.host);
         if (leg_keep_addresses(leg, &literal, 1)) {
             leg_connect(leg);
         }
@@ -159,27 +224,99 @@ static void leg_try_next(struct leg *leg)
     }
 }
 
+/* By priority; those of the same priority in an order of their own each time. */
+static void leg_order_hops(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    const struct relay *relay = leg->relay;
+    unsigned char *order = leg->order;
+    for (size_t i = 0; i < relay->hop_count; i++) { /* shuffled, each into a random place */
+        size_t at = (size_t)(world->ops->random(world) % (i + 1));
+        order[i] = order[at];
+        order[at] = (unsigned char)i;
+    }
+    for (size_t i = 1; i < relay->hop_count; i++) { /* and sorted, which keeps that among equals */
+        unsigned char moved = order[i];
+        size_t at = i;
+        for (; at > 0 && relay->hops[order[at - 1]].priority > relay->hops[moved].priority; at--) {
+            order[at] = order[at - 1];
+        }
+        order[at] = moved;
+    }
+}
+
 /* From the relay's first next hop; also for the second opening, "at the same relay". */
 void leg_open(struct leg *leg)
 {
-    if (tls_policy_is_strict(leg->relay->tls)) { /* the configuration refuses it before */
-        leg_fail_with(leg, 451, "4.7.5", "TLS is required and not in this version");
-        return;
+    struct shared *shared = world_of(leg)->shared;
+    if (leg->relay->paced && leg->pace == NULL) {
+        struct pace *pace = pacing_of(shared->pacing, span_of(leg->relay->name));
+        if (!pace_begin(pace, leg->relay->max_connections, world_of(leg)->now)) {
+            leg_fail_with(leg, 451, "4.7.28", "asked us to send less for a while");
+            return;
+        }
+        leg->pace = pace;
     }
     leg->hop_next = 0;
     leg->address_count = leg->address_next = 0;
+    leg_order_hops(leg);
     leg_try_next(leg);
 }
 
-/* Section 6: the next address, the next next-hop, else 451 4.4.1. */
-void leg_unavailable(struct leg *leg, const char *why)
+/* ---- availability ---- */
+
+/* The next address, the next next-hop, else 451. */
+static void leg_go_elsewhere(struct leg *leg, const char *why)
 {
+    leg->in_clear = false;
     if (leg->address_next + 1 < leg->address_count) {
         leg->address_next++;
         leg_connect(leg);
     } else if (leg->hop_next < leg->relay->hop_count) {
         leg_try_next(leg);
     } else {
-        leg_fail_with(leg, 451, "4.4.1", why);
+        leg_give_up(leg, leg->tls_at_fault ? "4.7.5" : "4.4.1", why);
     }
+}
+
+static void leg_note_health(struct leg *leg, bool ok)
+{
+    struct health_endpoint endpoint = leg_endpoint(leg);
+    prober_note(world_of(leg)->prober, &endpoint, leg->verdict, ok);
+}
+
+void leg_available(struct leg *leg)
+{
+    if (leg->state == LEG_IS_CONNECTING) {
+        leg_note_health(leg, true);
+    }
+}
+
+static bool is_rate(const struct reply *reply)
+{
+    return reply->code == 421 && strcmp(reply->enhanced, "4.7.28") == 0;
+}
+
+void leg_slow_down(struct leg *leg, const struct reply *reply)
+{
+    if (leg->pace != NULL && is_rate(reply) && pace_slow(leg->pace, world_of(leg)->now)) {
+        summary_slowed(world_of(leg), leg->context->policy, leg->relay, reply);
+    }
+}
+
+void leg_unavailable(struct leg *leg, const struct upstream_event *event)
+{
+    if (leg->pace != NULL && is_rate(event->reply)) {
+        leg_slow_down(leg, event->reply);
+        leg_fail_with(leg, 451, "4.7.28", event->why);
+        return;
+    }
+    if (event->tls && leg->relay->tls == RELAY_TLS_MAY && !leg->in_clear) {
+        leg->in_clear = true; /* the peer speaks, but not TLS that we understand */
+        leg_connect(leg);
+        return;
+    }
+    leg->tls_at_fault = event->tls;
+    leg_note_health(leg, false);
+    leg_go_elsewhere(leg, event->why);
 }

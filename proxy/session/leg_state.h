@@ -7,6 +7,7 @@
 
 #include "proxy/session/leg.h"
 #include "proxy/session/pool.h"
+#include "proxy/session/shared.h"
 
 /* States are waits; what the leg wants next is in `asked` and `data_wanted`. */
 enum leg_state {
@@ -26,12 +27,14 @@ enum leg_state {
 struct leg {
     const struct leg_context *context;
     const struct relay *relay;
+    enum leg_kind kind;
     struct span domain;
     enum leg_state state;
     struct upstream *upstream;
     struct resolution *resolution;
     struct resolver_address *addresses; /* of the hop being tried; owned */
     size_t address_count, address_next;
+    unsigned char order[NEXTHOPS_MAX]; /* of the relay's hops: by priority, equal ones shuffled */
     size_t hop_next;
     struct recipient *asked;    /* waits for its answer */
     struct recipient *replayed; /* waits for its second acceptance */
@@ -42,8 +45,13 @@ struct leg {
     bool reopened; /* the one replay of section 6 has been used */
     bool no_pool;  /* a pooled connection was found stale */
     bool local;
-    bool begun;        /* MAIL was accepted once */
-    uint64_t deadline; /* of the recipient asked for, all attempts together */
+    bool in_clear;               /* `tls: may`, and a handshake has failed at the address at hand */
+    bool tls_at_fault;           /* of the last attempt */
+    bool unavailable;            /* closed because its relay is, before anybody was accepted */
+    enum health_verdict verdict; /* on the address at hand */
+    struct pace *pace;           /* held: the transaction counts at its relay */
+    bool begun;                  /* MAIL was accepted once */
+    uint64_t deadline;           /* of the recipient asked for, all attempts together */
     uint64_t written,
         taken; /* bytes of the message: given to the upstream; with the kernel when last looked */
     struct timer timer;
@@ -70,8 +78,11 @@ void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const c
 void leg_open(struct leg *leg);
 /* All of the endpoint's places are taken. */
 void leg_no_place(struct leg *leg);
-/* The address at hand did not answer as section 6 has it: the next one, else 451 4.4.1. */
-void leg_unavailable(struct leg *leg, const char *why);
+/* What came of connecting to the address at hand (design: section 6). */
+void leg_available(struct leg *leg);
+void leg_unavailable(struct leg *leg, const struct upstream_event *event);
+/* The receiver asks to be sent less: 421 4.7.28 (design: section 7). */
+void leg_slow_down(struct leg *leg, const struct reply *reply);
 
 /* leg.c: a connection is ready. */
 void leg_go_on(struct leg *leg);

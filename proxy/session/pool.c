@@ -36,7 +36,8 @@ static struct upstream **bucket_of(struct pool *pool, const struct upstream_key 
 
 static bool key_equal(const struct upstream_key *a, const struct upstream_key *b)
 {
-    return a->tls == b->tls && a->identity == b->identity &&
+    return a->tls == b->tls && a->context == b->context && strcmp(a->host, b->host) == 0 &&
+           a->identity == b->identity && strcmp(a->client, b->client) == 0 &&
            net_address_equal(&a->address, &b->address);
 }
 
@@ -105,7 +106,7 @@ static void pool_dismiss(struct pool *pool, struct upstream *up)
     }
     pool_is_spare(pool, up);
     pool_link(&pool->leaving, up);
-    upstream_adopt(up, upstream_policy(up), on_leave_event, up);
+    upstream_adopt(up, pool->world->policy, on_leave_event, up);
     upstream_leave(up);
 }
 
@@ -231,6 +232,37 @@ void pool_free(struct pool *pool)
     }
 }
 
+/* What TLS asks, or how it would be answered, may have changed. */
+static bool is_outdated(struct upstream *up, const struct policy *policy)
+{
+    return upstream_key(up)->context != NULL && upstream_policy(up)->tls != policy->tls;
+}
+
+/* The pool as owner of an idle connection, which owes nothing: only its end is of interest. */
+static void on_idle_event(void *owner, const struct upstream_event *event)
+{
+    struct upstream *up = owner;
+    if (event->kind != UPSTREAM_ROOM) {
+        pool_take_out(upstream_world(up)->pool, up);
+    }
+}
+
+void pool_renew(struct pool *pool, struct policy *policy)
+{
+    for (size_t i = 0; i < POOL_BUCKETS && pool->idle != 0; i++) {
+        struct upstream *next = NULL;
+        for (struct upstream *up = pool->buckets[i]; up != NULL; up = next) {
+            next = upstream_links(up)->next;
+            if (is_outdated(up, policy)) {
+                pool_take_out(pool, up);
+                pool_dismiss(pool, up);
+            } else {
+                upstream_adopt(up, policy, on_idle_event, up);
+            }
+        }
+    }
+}
+
 struct upstream *pool_take(struct pool *pool, const struct upstream_key *key)
 {
     for (struct upstream *up = *bucket_of(pool, key); up != NULL; up = upstream_links(up)->next) {
@@ -243,23 +275,15 @@ struct upstream *pool_take(struct pool *pool, const struct upstream_key *key)
     return NULL;
 }
 
-/* The pool as owner of an idle connection, which owes nothing: only its end is of interest. */
-static void on_idle_event(void *owner, const struct upstream_event *event)
-{
-    struct upstream *up = owner;
-    if (event->kind != UPSTREAM_ROOM) {
-        pool_take_out(upstream_world(up)->pool, up);
-    }
-}
-
 static void pool_keep(struct pool *pool, struct upstream *up)
 {
-    if (upstream_worn(up) || pool->world->draining || pool->idle >= POOL_IDLE_MAX ||
-        upstream_policy(up)->config->timeouts.pool_idle == 0) {
+    struct policy *policy = pool->world->policy;
+    if (upstream_worn(up) || is_outdated(up, policy) || pool->world->draining ||
+        pool->idle >= POOL_IDLE_MAX || policy->config->timeouts.pool_idle == 0) {
         pool_dismiss(pool, up);
         return;
     }
-    upstream_adopt(up, upstream_policy(up), on_idle_event, up);
+    upstream_adopt(up, policy, on_idle_event, up);
     upstream_links(up)->since = pool->world->now;
     pool_link(bucket_of(pool, upstream_key(up)), up);
     pool_is_spare(pool, up);

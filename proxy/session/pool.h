@@ -17,6 +17,10 @@ struct pool *pool_new(struct world *world);
 void pool_close_idle(struct pool *pool);
 void pool_free(struct pool *pool); /* closes what is idle; nobody waits any more */
 
+/* A new policy is in force: nothing idle keeps the old one, and what stands under TLS contexts that
+ * are no longer it goes. */
+void pool_renew(struct pool *pool, struct policy *policy);
+
 /* An idle connection, newest first, or NULL. The caller adopts it. */
 struct upstream *pool_take(struct pool *pool, const struct upstream_key *key);
 

@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "config/hash.h"
+
 #define WINDOW     16 /* cells a key may be in */
 #define COUNT_BITS 16
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
@@ -13,61 +15,10 @@
  * counted as one: with 10,000 keys at once that is a chance of one in five million.
  */
 struct quota {
-    uint64_t key[2];
+    struct hash_key key;
     size_t mask; /* cells - 1, a power of two less one */
     _Atomic uint64_t cells[];
 };
-
-static uint64_t rotate(uint64_t x, unsigned n)
-{
-    return x << n | x >> (64 - n);
-}
-
-static void sip_round(uint64_t v[4])
-{
-    v[0] += v[1];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[0] = rotate(v[0], 32);
-    v[2] += v[3];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] += v[3];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[2] += v[1];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[2] = rotate(v[2], 32);
-}
-
-/*
- * SipHash-1-3 (Aumasson, Bernstein): keyed, so a stranger with an IPv6 prefix to choose from cannot
- * aim its addresses at one window and fill it. The hash never leaves the process, and a guess at it
- * gains no more than a refused connection, so the short variant is enough.
- */
-static uint64_t hash(const struct quota *quota, const unsigned char *bytes, size_t len)
-{
-    uint64_t v[4] = {
-        quota->key[0] ^ UINT64_C(0x736f6d6570736575), quota->key[1] ^ UINT64_C(0x646f72616e646f6d),
-        quota->key[0] ^ UINT64_C(0x6c7967656e657261), quota->key[1] ^ UINT64_C(0x7465646279746573)};
-    uint64_t word;
-
-    for (size_t left = len;; left -= 8, bytes += 8) {
-        const bool tail = left < 8;
-        word = tail ? (uint64_t)len << 56 : 0;
-        for (size_t i = 0; i < (tail ? left : 8); i++) {
-            word |= (uint64_t)bytes[i] << (8 * i);
-        }
-        v[3] ^= word;
-        sip_round(v);
-        v[0] ^= word;
-        if (tail) {
-            break;
-        }
-    }
-    v[2] ^= 0xff;
-    for (int i = 0; i < 3; i++) {
-        sip_round(v);
-    }
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
 
 struct quota *quota_new(size_t keys, uint64_t seed)
 {
@@ -85,9 +36,7 @@ struct quota *quota_new(size_t keys, uint64_t seed)
         return NULL;
     }
     quota->mask = cells - 1;
-    /* The second key is only there for the form: the secret has 64 bits. */
-    quota->key[0] = seed;
-    quota->key[1] = rotate(seed, 32) * UINT64_C(0x9e3779b97f4a7c15);
+    quota->key = hash_key_of(seed);
     for (size_t i = 0; i < cells; i++) {
         atomic_init(&quota->cells[i], 0);
     }
@@ -152,7 +101,7 @@ static bool window_take(struct quota *quota, uint64_t key_hash, unsigned limit, 
 
 quota_cell quota_take(struct quota *quota, const void *key, size_t key_len, unsigned limit)
 {
-    const uint64_t key_hash = hash(quota, key, key_len);
+    const uint64_t key_hash = hash_bytes(&quota->key, key, key_len);
     quota_cell cell = QUOTA_NONE;
 
     if (limit == 0) {
@@ -182,7 +131,7 @@ void quota_give(struct quota *quota, quota_cell cell)
 
 unsigned quota_count(const struct quota *quota, const void *key, size_t key_len)
 {
-    const uint64_t key_hash = hash(quota, key, key_len);
+    const uint64_t key_hash = hash_bytes(&quota->key, key, key_len);
     unsigned count = 0;
 
     for (size_t i = 0; i < WINDOW; i++) {

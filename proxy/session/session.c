@@ -9,12 +9,14 @@
 
 /* How long the first RCPT waits for the client's name (design: section 9), milliseconds. */
 #define NAME_WAIT 5000
-
-static void session_pump(struct session *s);
+/* How long a proxy may take for its header, and a client for its handshake, milliseconds; both are
+ * machines that have it ready. */
+#define PROXY_WAIT 10000
+#define TLS_WAIT   60000
 
 /* ---- ending ---- */
 
-static void session_free(struct deferred *deferred)
+void session_free(struct deferred *deferred)
 {
     struct session *s = DEFERRED_OWNER(session, deferred);
     free(s->helo);
@@ -111,6 +113,11 @@ static void session_wait(struct session *s, uint64_t milliseconds)
     timer_set(&s->world->timers, &s->timer, s->world->now + milliseconds);
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 void session_set_state(struct session *s, enum server_state next)
 {
     const struct config_timeouts *timeouts = &s->world->policy->config->timeouts;
@@ -120,6 +127,12 @@ void session_set_state(struct session *s, enum server_state next)
     case SERVER_READY:
     case SERVER_ENVELOPE:
         session_wait(s, timeouts->command);
+        break;
+    case SERVER_PROXY:
+        session_wait(s, least(timeouts->command, PROXY_WAIT));
+        break;
+    case SERVER_TLS:
+        session_wait(s, least(timeouts->command, TLS_WAIT));
         break;
     case SERVER_NAME:
         session_wait(s, NAME_WAIT);
@@ -205,7 +218,7 @@ static bool read_command(struct session *s, struct span input)
     case LINE_MORE:
         break;
     case LINE_OK:
-        session_command(s, line);
+        session_command(s, line, input.len > consumed);
         break;
     case LINE_TOO_LONG:
         session_say(s, 500, "5.5.2", "Line too long");
@@ -223,6 +236,9 @@ static bool read_command(struct session *s, struct span input)
     }
     if (s->conn != NULL) {
         s->conn->ops->consume(s->conn, consumed);
+    }
+    if (s->state == SERVER_TLS) { /* the line with STARTTLS must be out of the way */
+        session_start_tls(s);
     }
     return consumed != 0;
 }
@@ -253,12 +269,15 @@ static bool session_turn(struct session *s)
         return false; /* a client that does not read its replies is not read either */
     }
     switch (s->state) {
+    case SERVER_PROXY:
+        return session_read_proxy(s, input);
     case SERVER_HELO:
     case SERVER_READY:
     case SERVER_ENVELOPE:
         return read_command(s, input);
     case SERVER_BODY:
         return read_message(s, input);
+    case SERVER_TLS:
     case SERVER_NAME:
     case SERVER_RCPT:
     case SERVER_DATA:
@@ -284,6 +303,8 @@ static bool is_through(const struct session *s)
         return false;
     }
     switch (s->state) {
+    case SERVER_PROXY:
+    case SERVER_TLS:
     case SERVER_HELO:
     case SERVER_READY:
     case SERVER_ENVELOPE:
@@ -302,7 +323,7 @@ static bool is_through(const struct session *s)
 }
 
 /* Runs after every event on any side: reads on as far as the state allows (design: section 9). */
-static void session_pump(struct session *s)
+void session_pump(struct session *s)
 {
     if (s->pumping || s->conn == NULL) {
         return;
@@ -319,7 +340,7 @@ static void session_pump(struct session *s)
     }
 }
 
-static void on_conn(void *owner, enum conn_event event)
+void session_on_conn(void *owner, enum conn_event event)
 {
     struct session *s = owner;
     switch (event) {
@@ -336,10 +357,17 @@ static void on_conn(void *owner, enum conn_event event)
     case CONN_LOST:
         session_close(s, CONN_RESET);
         break;
+    case CONN_SECURE:
+        session_is_secure(s);
+        session_pump(s);
+        break;
+    case CONN_INSECURE:
+        session_is_insecure(s);
+        break;
     }
 }
 
-static void on_name(void *owner, const char *name)
+void session_on_name(void *owner, const char *name)
 {
     struct session *s = owner;
     s->lookup = NULL;
@@ -353,17 +381,29 @@ static void on_name(void *owner, const char *name)
     }
 }
 
-static void on_due(void *owner)
+/* Before its PROXY header a peer is nobody that we talk to; during a handshake words would be taken
+ * for a part of it. */
+static bool cannot_be_told(const struct session *s)
+{
+    return s->state == SERVER_PROXY || s->state == SERVER_TLS;
+}
+
+void session_on_due(void *owner)
 {
     struct session *s = owner;
     if (s->state == SERVER_NAME) {
         s->world->ops->resolve_cancel(s->world, s->lookup);
-        on_name(s, NULL);
+        session_on_name(s, NULL);
         return;
     }
     char text[80];
     struct text why = TEXT(text);
     text_printf(&why, "Timed out while %s", server_while(s->state));
+    if (cannot_be_told(s)) {
+        summary_session(s->world, &s->view, "session-timed-out", text);
+        session_close(s, CONN_RESET);
+        return;
+    }
     session_dismiss(s, 421, "4.4.2", text, "session-timed-out");
 }
 
@@ -371,14 +411,18 @@ static void on_due(void *owner)
 
 void session_drain(struct session *s)
 {
-    if (is_idle(s)) {
+    if (cannot_be_told(s)) {
+        session_close(s, CONN_RESET);
+    } else if (is_idle(s)) {
         session_dismiss(s, 421, "4.3.2", "Shutting down", "session-drained");
     }
 }
 
 void session_cut(struct session *s)
 {
-    if (s->transaction == NULL || !transaction_is_committing(s->transaction)) {
+    if (cannot_be_told(s)) {
+        session_close(s, CONN_RESET);
+    } else if (s->transaction == NULL || !transaction_is_committing(s->transaction)) {
         session_dismiss(s, 421, "4.3.2", "Shutting down", "session-cut");
     }
 }
@@ -386,79 +430,4 @@ void session_cut(struct session *s)
 struct session *session_next(struct session *s)
 {
     return s->next;
-}
-
-/* ---- beginning ---- */
-
-/* Answers 421 or 554 where the client may not come in. */
-static bool session_admit(struct session *s, const struct session_peer *peer)
-{
-    struct world *world = s->world;
-    const struct config_limits *limits = &world->policy->config->limits;
-    unsigned char key[16];
-    size_t length = quota_client_key(&peer->client, key);
-    if (world->draining || atomic_load_explicit(&world->shared->sessions, memory_order_relaxed) >=
-                               limits->connections) {
-        session_dismiss(s, 421, "4.3.2", "No more connections now", "session-refused");
-        return false;
-    }
-    s->cell = quota_take(world->shared->clients, key, length, limits->connections_per_client);
-    if (s->cell == QUOTA_NONE) {
-        session_dismiss(s, 421, "4.7.0", "Too many connections from you", "session-refused");
-        return false;
-    }
-    atomic_fetch_add_explicit(&world->shared->sessions, 1, memory_order_relaxed);
-    s->counted = true;
-    stats_add(world->stats, STAT_SESSIONS_OPEN, 1);
-    if (peer->early) {
-        session_dismiss(s, 554, "5.5.1", "You spoke before the greeting", "session-refused");
-        return false;
-    }
-    return true;
-}
-
-static void session_name(struct session *s)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
-    uint64_t random = s->world->ops->random(s->world);
-    for (size_t i = 0; i < 12; i++) {
-        s->id[i] = letters[random % 32];
-        random /= 32;
-    }
-    s->view.session_id = s->id;
-}
-
-void session_begin(struct world *world, struct conn *conn, const struct session_peer *peer)
-{
-    struct session *s = calloc(1, sizeof *s);
-    if (s == NULL) {
-        conn->ops->close(conn, CONN_RESET);
-        return;
-    }
-    s->world = world;
-    s->conn = conn;
-    s->cell = QUOTA_NONE;
-    s->timer.on_due = on_due;
-    s->timer.owner = s;
-    s->deferred.free = session_free;
-    s->view.protocol = "SMTP";
-    net_address_text(&peer->client, s->view.ip, sizeof s->view.ip);
-    session_name(s);
-    conn->on_event = on_conn;
-    conn->owner = s;
-    s->next = world->sessions;
-    if (s->next != NULL) {
-        s->next->previous = s;
-    }
-    world->sessions = s;
-    stats_add(world->stats, STAT_SESSIONS, 1);
-    if (!session_admit(s, peer)) {
-        stats_add(world->stats, STAT_SESSIONS_REFUSED, 1);
-        return;
-    }
-    struct reply greeting;
-    reply_setf(&greeting, 220, "", "%s ESMTP splitmx", world->policy->config->hostname.text);
-    session_write(s, &greeting, true);
-    session_set_state(s, SERVER_HELO);
-    s->lookup = world->ops->resolve_ptr(world, &peer->client, on_name, s);
 }

@@ -12,7 +12,9 @@
 struct session_peer {
     struct net_address client; /* who connected */
     struct net_address local;  /* the address it reached */
-    bool early;                /* bytes had arrived before our greeting was due */
+    enum config_listen_tls tls;
+    bool proxied; /* must begin with a PROXY header */
+    bool early;   /* bytes have arrived already */
 };
 
 /*

@@ -7,12 +7,25 @@
 #include "proxy/session/session_state.h"
 
 /* A line an extension, behind the greeting's (RFC 5321 4.1.1.1). */
-static void add_offers(struct reply *reply, const struct config *config)
+static void add_offers(struct reply *reply, const struct config *config, bool starttls)
 {
     struct text text = {reply->text, reply->text_len, sizeof reply->text, false};
     text_printf(&text, "\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES",
                 (unsigned long long)config->limits.message_size);
+    if (starttls) {
+        text_puts(&text, "\nSTARTTLS");
+    }
     reply->text_len = (unsigned short)text.len;
+}
+
+static bool is_secure(const struct session *s)
+{
+    return s->view.tls[0] != '\0';
+}
+
+static bool offers_starttls(const struct session *s)
+{
+    return !is_secure(s) && (s->tls == LISTEN_TLS_MAY || s->tls == LISTEN_TLS_ENCRYPT);
 }
 
 static void do_ehlo(struct session *s, struct span argument, bool extended)
@@ -31,14 +44,33 @@ static void do_ehlo(struct session *s, struct span argument, bool extended)
     free(s->helo);
     s->helo = helo;
     s->view.helo = span_of(helo);
-    s->view.protocol = extended ? "ESMTP" : "SMTP";
+    s->view.protocol = !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP";
     session_drop_transaction(s);
     reply_set(&reply, 250, "", config->hostname.text);
     if (extended) {
-        add_offers(&reply, config);
+        add_offers(&reply, config, offers_starttls(s));
     }
     session_write(s, &reply, true);
     session_set_state(s, SERVER_READY);
+}
+
+/* RFC 3207. What was pipelined behind it was sent in clear, perhaps by somebody else
+ * (CVE-2011-0411). */
+static void do_starttls(struct session *s, struct span argument, bool pipelined)
+{
+    if (is_secure(s)) {
+        session_say(s, 503, "5.5.1", "TLS is in use already");
+    } else if (!offers_starttls(s)) {
+        session_say(s, 502, "5.5.1", "Command not implemented");
+    } else if (argument.len != 0) {
+        session_say(s, 501, "5.5.4", "STARTTLS takes no argument");
+    } else if (pipelined || s->conn->ops->pending(s->conn)) {
+        session_dismiss(s, 554, "5.5.1", "Nothing may be pipelined behind STARTTLS",
+                        "session-dropped");
+    } else {
+        session_say(s, 220, "2.0.0", "Ready to start TLS");
+        session_set_state(s, SERVER_TLS); /* begun once this line is consumed */
+    }
 }
 
 static void say_parse_error(struct session *s, enum parse_status status, const char *what)
@@ -76,7 +108,9 @@ static void do_mail(struct session *s, struct span argument)
 {
     struct mail_command mail = {0};
     enum parse_status status = mail_parse(argument, &mail);
-    if (status != PARSE_OK) {
+    if (s->tls == LISTEN_TLS_ENCRYPT && !is_secure(s)) {
+        session_say(s, 530, "5.7.0", "Must issue a STARTTLS command first");
+    } else if (status != PARSE_OK) {
         say_parse_error(s, status, "Syntax: MAIL FROM:<address>");
     } else if (mail.smtputf8) {
         session_say(s, 555, "5.5.4", "Unknown parameter");
@@ -144,7 +178,7 @@ static void do_data(struct session *s, struct span argument)
     transaction_data(s->transaction);
 }
 
-void session_command(struct session *s, struct span line)
+void session_command(struct session *s, struct span line, bool pipelined)
 {
     struct command command = command_parse(line);
     struct server_step step = server_step(s->state, command.verb);
@@ -164,6 +198,9 @@ void session_command(struct session *s, struct span line)
         break;
     case SERVER_DO_EHLO:
         do_ehlo(s, command.argument, true);
+        break;
+    case SERVER_DO_STARTTLS:
+        do_starttls(s, command.argument, pipelined);
         break;
     case SERVER_DO_MAIL:
         do_mail(s, command.argument);

@@ -1,6 +1,7 @@
 /*
- * session_state: what the files of a session share, and nobody else includes: session.c (its life,
- * and what it reads) and session_command.c (what each command does).
+ * session_state: what the files of a session share, and nobody else includes: session_begin.c (up
+ * to the greeting), session.c (its life, and what it reads) and session_command.c (what each
+ * command does).
  */
 #ifndef SPLITMX_PROXY_SESSION_SESSION_STATE_H
 #define SPLITMX_PROXY_SESSION_SESSION_STATE_H
@@ -15,7 +16,8 @@ struct session {
     struct world *world;
     struct conn *conn; /* NULL once closed; the session may outlive it for a commit under way */
     enum server_state state;
-    struct client_view view; /* what others may know of the client */
+    enum config_listen_tls tls; /* what its listener offers */
+    struct client_view view;    /* what others may know of the client */
     char id[20];
     char *helo;
     char *name;
@@ -48,11 +50,28 @@ void session_close(struct session *s, enum conn_close how);
 void session_dismiss(struct session *s, unsigned code, const char *enhanced, const char *text,
                      const char *event);
 
+/* session_begin.c: takes what there is of the PROXY header; false: more is needed. */
+bool session_read_proxy(struct session *s, struct span input);
+/* The TLS handshake: as the listener has it from the first byte, or after STARTTLS. */
+void session_start_tls(struct session *s);
+void session_is_secure(struct session *s);
+void session_is_insecure(struct session *s);
+
+/* session.c: events of the connection; the client's name has been looked up (NULL: it has none);
+ * a state's time is over. */
+void session_on_conn(void *owner, enum conn_event event);
+void session_on_name(void *owner, const char *name);
+void session_on_due(void *owner);
+/* Frees it, once the stack has unwound. */
+void session_free(struct deferred *deferred);
+/* Reads on as far as the state allows. */
+void session_pump(struct session *s);
+
 /* session.c: what becomes of the transaction. */
 void session_on_transaction(void *owner, const struct transaction_event *event);
 
-/* session_command.c: one line, without its end. */
-void session_command(struct session *s, struct span line);
+/* session_command.c: one line, without its end. `pipelined`: more has arrived behind it. */
+void session_command(struct session *s, struct span line, bool pipelined);
 /* The RCPT that was held back until the client's name was known, or is not going to be. */
 void session_ask_held(struct session *s);
 

@@ -9,9 +9,13 @@ bool shared_init(struct shared *shared, unsigned connections, uint64_t seed)
         .endpoints = quota_new(SHARED_ENDPOINTS, seed + 1),
         .spare = quota_new(SHARED_ENDPOINTS, seed + 2),
         .wanted = quota_new(SHARED_ENDPOINTS, seed + 3),
+        .health = health_new(SHARED_HEALTH, seed + 4),
+        .pacing = pacing_new(SHARED_PACED),
+        .unknown = rate_new(SHARED_UNKNOWN, seed + 5),
     };
     if (shared->clients == NULL || shared->endpoints == NULL || shared->spare == NULL ||
-        shared->wanted == NULL) {
+        shared->wanted == NULL || shared->health == NULL || shared->pacing == NULL ||
+        shared->unknown == NULL) {
         shared_release(shared);
         return false;
     }
@@ -24,6 +28,9 @@ void shared_release(struct shared *shared)
     quota_free(shared->endpoints);
     quota_free(shared->spare);
     quota_free(shared->wanted);
+    health_free(shared->health);
+    pacing_free(shared->pacing);
+    rate_free(shared->unknown);
     *shared = (struct shared){0};
 }
 

@@ -12,9 +12,16 @@
 #include <stdatomic.h>
 
 #include "proxy/session/quota.h"
+#include "proxy/session/rate.h"
+#include "routing/health.h"
+#include "routing/pacing.h"
 
-/* Endpoints with a connection at once, at most. */
+/* Endpoints with a connection at once, at most; those whose health is known; relays that are
+ * slowed; clients with unknown recipients in a minute. */
 #define SHARED_ENDPOINTS 16384
+#define SHARED_HEALTH    4096
+#define SHARED_PACED     64
+#define SHARED_UNKNOWN   4096
 #define SHARED_WORLDS    256
 
 struct world;
@@ -29,8 +36,11 @@ struct shared_world {
 struct shared {
     struct quota *clients;   /* sessions by client (quota_client_key) */
     struct quota *endpoints; /* upstream connections by net_address */
-    struct quota *spare;  /* of these: those that carry no transaction, idle or on their way out */
-    struct quota *wanted; /* legs that wait for a connection, by net_address */
+    struct quota *spare;   /* of these: those that carry no transaction, idle or on their way out */
+    struct quota *wanted;  /* legs that wait for a connection, by net_address */
+    struct health *health; /* of endpoints */
+    struct pacing *pacing; /* of relays */
+    struct rate *unknown;  /* recipients asked for elsewhere, by client (quota_client_key) */
     atomic_uint sessions;
     atomic_uint waiting; /* legs that wait for a connection, in all worlds */
     struct shared_world worlds[SHARED_WORLDS];

@@ -47,6 +47,15 @@ static const char *outcome_of(const struct summary *summary)
     return reply_is(summary->reply, 4) ? "deferred" : "rejected";
 }
 
+/* Behind the name of a relay that a recipient came to by a detour. */
+static const char *kind_mark(const struct leg *leg)
+{
+    if (leg == NULL || leg_kind(leg) == LEG_IS_PLAIN) {
+        return "";
+    }
+    return leg_kind(leg) == LEG_IS_FALLBACK ? "(fallback)" : "(unknown-recipient)";
+}
+
 /* One value for all: "user@example.com=local:250;kingmail@example.com=kingmailer:250". */
 static void put_recipients(struct record *record, const struct recipient *recipient)
 {
@@ -54,8 +63,8 @@ static void put_recipients(struct record *record, const struct recipient *recipi
     struct text out = TEXT(text);
     for (; recipient != NULL && !out.full; recipient = recipient->next) {
         const char *relay = recipient->leg != NULL ? leg_relay(recipient->leg)->name : "discard";
-        text_printf(&out, "%.*s=%s:%u%s", SPAN_ARGS(recipient->path), relay, recipient->code,
-                    recipient->next != NULL ? ";" : "");
+        text_printf(&out, "%.*s=%s%s:%u%s", SPAN_ARGS(recipient->path), relay,
+                    kind_mark(recipient->leg), recipient->code, recipient->next != NULL ? ";" : "");
     }
     record_span(record, "recipients", text_span(&out));
 }
@@ -71,6 +80,9 @@ void summary_transaction(struct world *world, const struct policy *policy,
     record_str(&record, "id", summary->id);
     put_client(&record, client);
     record_str(&record, "protocol", client->protocol);
+    if (client->tls[0] != '\0') {
+        record_str(&record, "tls", client->tls);
+    }
     record_span(&record, "sender", summary->envelope->sender);
     put_recipients(&record, summary->recipients);
     record_number(&record, "size", summary->size);
@@ -97,6 +109,70 @@ void summary_refused(struct world *world, const struct policy *policy,
     }
     put_reply(&record, reply);
     end(&record, world, LOG_INFO);
+}
+
+void summary_elsewhere(struct world *world, const struct policy *policy,
+                       const struct client_view *client, const char *id, const char *event,
+                       const struct recipient *recipient, const struct relay *to,
+                       const struct reply *why)
+{
+    struct record record;
+    if (!is_logged(policy, LOG_INFO)) {
+        return;
+    }
+    begin(&record, policy, client, event);
+    record_str(&record, "id", id);
+    record_span(&record, "recipient", recipient->path);
+    record_str(&record, "relay", leg_relay(recipient->leg)->name);
+    put_reply(&record, why);
+    record_str(&record, "to", to->name);
+    end(&record, world, LOG_INFO);
+}
+
+void summary_slowed(struct world *world, const struct policy *policy, const struct relay *relay,
+                    const struct reply *reply)
+{
+    struct record record;
+    if (!is_logged(policy, LOG_WARNING)) {
+        return;
+    }
+    record_begin(&record, policy->config->log_format);
+    record_str(&record, "event", "relay-slowed");
+    record_str(&record, "relay", relay->name);
+    put_reply(&record, reply);
+    end(&record, world, LOG_WARNING);
+}
+
+static const char *health_event(enum health_change change)
+{
+    switch (change) {
+    case HEALTH_SUSPECTED:
+        return "endpoint-suspected";
+    case HEALTH_CLEARED:
+        return "endpoint-cleared";
+    case HEALTH_OPENED:
+        return "endpoint-down";
+    case HEALTH_CLOSED:
+        return "endpoint-up";
+    case HEALTH_SAME:
+        break;
+    }
+    return "endpoint-same";
+}
+
+void summary_health(struct world *world, const struct net_address *address,
+                    enum health_change change)
+{
+    struct record record;
+    char text[NET_ADDRESS_TEXT];
+    if (!is_logged(world->policy, LOG_WARNING)) {
+        return;
+    }
+    net_address_text_port(address, text, sizeof text);
+    record_begin(&record, world->policy->config->log_format);
+    record_str(&record, "event", health_event(change));
+    record_str(&record, "endpoint", text);
+    end(&record, world, LOG_WARNING);
 }
 
 void summary_may_repeat(struct world *world, const struct policy *policy,

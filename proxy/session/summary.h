@@ -7,6 +7,7 @@
 
 #include "proxy/session/client_view.h"
 #include "proxy/session/leg.h"
+#include "routing/health.h"
 
 struct summary {
     const char *id;
@@ -26,6 +27,20 @@ void summary_transaction(struct world *world, const struct policy *policy,
 void summary_refused(struct world *world, const struct policy *policy,
                      const struct client_view *client, const char *id,
                      const struct recipient *recipient, const struct reply *reply);
+
+/* event=fallback, event=unknown-recipient: a recipient is asked for elsewhere, and why. */
+void summary_elsewhere(struct world *world, const struct policy *policy,
+                       const struct client_view *client, const char *id, const char *event,
+                       const struct recipient *recipient, const struct relay *to,
+                       const struct reply *why);
+
+/* event=relay-slowed: the receiver asks to be sent less (design: section 7). */
+void summary_slowed(struct world *world, const struct policy *policy, const struct relay *relay,
+                    const struct reply *reply);
+
+/* event=endpoint-…: what the health of an endpoint has become (design: section 6). */
+void summary_health(struct world *world, const struct net_address *address,
+                    enum health_change change);
 
 /* event=may-be-delivered-twice: an upstream did not answer our end-of-data (RFC 1047). */
 void summary_may_repeat(struct world *world, const struct policy *policy,

@@ -2,10 +2,15 @@
 
 #include <stdlib.h>
 
+#include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
 #include "proxy/session/summary.h"
 #include "proxy/session/transaction_state.h"
 #include "proxy/wire/received.h"
+
+/* How many of its unknown recipients a client may have asked for elsewhere, a minute (design:
+ * section 6). */
+#define UNKNOWN_A_MINUTE 20
 
 static void on_leg(void *owner, struct leg *leg, const struct leg_event *event);
 
@@ -64,10 +69,11 @@ static void recipient_refuse(struct transaction *tx, unsigned code, const char *
     recipient_answered(tx, &reply);
 }
 
-static struct leg *leg_for(struct transaction *tx, const struct relay *relay, struct span domain)
+static struct leg *leg_for(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
+                           struct span domain)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
-        if (leg_serves(tx->legs[i], relay, domain)) {
+        if (leg_serves(tx->legs[i], relay, kind, domain)) {
             return tx->legs[i];
         }
     }
@@ -100,10 +106,10 @@ static bool holds_open_leg(const struct transaction *tx)
     return false;
 }
 
-static void recipient_relay(struct transaction *tx, const struct relay *relay, struct span domain)
+static void recipient_relay(struct transaction *tx, const struct relay *relay, enum leg_kind kind)
 {
-    struct span leg_domain = relay_is_by_domain(relay) ? domain : (struct span){0};
-    struct leg *leg = leg_for(tx, relay, leg_domain);
+    struct span leg_domain = relay_is_by_domain(relay) ? tx->domain : (struct span){0};
+    struct leg *leg = leg_for(tx, relay, kind, leg_domain);
     bool defers = tx->policy->config->split == SPLIT_DEFER;
     if (defers && leg == NULL) {
         abandon_empty_legs(tx);
@@ -114,7 +120,7 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, s
             recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
             return;
         }
-        leg = leg_new(&tx->context, relay, leg_domain);
+        leg = leg_new(&tx->context, relay, kind, leg_domain);
         if (leg == NULL) {
             recipient_refuse(tx, 452, "4.3.1", "Out of memory");
             return;
@@ -125,13 +131,57 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, s
         return;
     }
     tx->asked->leg = leg;
-    leg_recipient(leg, tx->asked, alone);
+    leg_recipient(leg, tx->asked, alone, tx->answer_by);
+}
+
+/* Section 6: a recipient of an unavailable relay goes to the fallback, one that the relay does not
+ * know is asked for at another; both take one step only. */
+static void recipient_elsewhere(struct transaction *tx, const struct relay *to, enum leg_kind kind,
+                                const struct reply *why)
+{
+    summary_elsewhere(tx->world, tx->policy, tx->client, tx->id,
+                      kind == LEG_IS_FALLBACK ? "fallback" : "unknown-recipient", tx->asked, to,
+                      why);
+    recipient_relay(tx, to, kind);
+}
+
+static bool is_unknown(const struct reply *reply)
+{
+    return (reply->code == 550 || reply->code == 553) &&
+           (strcmp(reply->enhanced, "5.1.1") == 0 || strcmp(reply->enhanced, "5.1.10") == 0);
+}
+
+/* A dictionary attack must not reach the other relay. */
+static bool may_ask_elsewhere(struct transaction *tx)
+{
+    unsigned char key[16];
+    size_t length = quota_client_key(&tx->client->address, key);
+    return rate_take(tx->world->shared->unknown, key, length, UNKNOWN_A_MINUTE, tx->world->now);
+}
+
+static void leg_answered(struct transaction *tx, struct leg *leg, const struct leg_event *event)
+{
+    const struct decision *decision = &tx->decision;
+    bool plain = leg_kind(leg) == LEG_IS_PLAIN;
+    struct reply reply = *event->reply;
+    if (plain && event->unavailable && decision->fallback != NULL) {
+        recipient_elsewhere(tx, decision->fallback, LEG_IS_FALLBACK, &reply);
+    } else if (plain && is_unknown(&reply) && decision->unknown_recipient != NULL &&
+               may_ask_elsewhere(tx)) {
+        recipient_elsewhere(tx, decision->unknown_recipient, LEG_IS_UNKNOWN, &reply);
+    } else {
+        if (leg_kind(leg) == LEG_IS_UNKNOWN && event->unavailable) {
+            memcpy(reply.enhanced, "4.4.1", sizeof "4.4.1");
+        }
+        recipient_answered(tx, &reply);
+    }
 }
 
 void transaction_recipient(struct transaction *tx, struct span path)
 {
     struct address address = {0};
     struct decision decision = {0};
+    tx->answer_by = tx->world->now + tx->policy->config->timeouts.recipient;
     tx->state = TRANSACTION_IS_ASKING;
     tx->asked = recipient_new(path);
     if (tx->asked == NULL) {
@@ -156,7 +206,9 @@ void transaction_recipient(struct transaction *tx, struct span path)
         break;
     case DECISION_RELAY:
         tx->asked->path = address.whole; /* a source route is stripped */
-        recipient_relay(tx, decision.relay, address.domain);
+        tx->decision = decision;
+        tx->domain = address.domain;
+        recipient_relay(tx, decision.relay, LEG_IS_PLAIN);
         break;
     }
 }
@@ -199,25 +251,36 @@ static void data_fails(struct transaction *tx, const struct reply *reply)
     transaction_tell(tx, TRANSACTION_DATA, &tx->outcome);
 }
 
-/* Every leg has 354: the message may begin, our Received field in front. */
-static void data_begins(struct transaction *tx)
+/* Our Received field, in front of the message. */
+static void put_received(struct transaction *tx, struct leg *leg, time_t now)
 {
     char field[RECEIVED_MAX];
     struct text text = TEXT(field);
-    struct received received = {
-        .helo = tx->client->helo,
-        .ptr_name = tx->client->name,
-        .ip = tx->client->ip,
-        .hostname = tx->policy->config->hostname.text,
-        .protocol = tx->client->protocol,
-        .id = tx->id,
-        .recipient = tx->recipient_count == 1 ? tx->first->path : (struct span){0},
-        .when = tx->world->ops->wall(tx->world),
-    };
+    const struct client_view *client = tx->client;
+    received_write(
+        &(struct received){
+            .helo = client->helo,
+            .ptr_name = client->name,
+            .ip = client->ip,
+            .hostname = tx->policy->config->hostname.text,
+            .protocol = client->protocol,
+            .id = tx->id,
+            .tls = client->tls[0] != '\0' ? client->tls : NULL,
+            .recipient = tx->recipient_count == 1 ? tx->first->path : (struct span){0},
+            .fallback = leg_kind(leg) != LEG_IS_PLAIN,
+            .when = now,
+        },
+        &text);
+    leg_body(leg, text_span(&text));
+}
+
+/* Every leg has 354: the message may begin. */
+static void data_begins(struct transaction *tx)
+{
     struct reply go;
-    received_write(&received, &text);
+    time_t now = tx->world->ops->wall(tx->world);
     for (unsigned i = 0; i < tx->turns; i++) {
-        leg_body(tx->turn[i], text_span(&text));
+        put_received(tx, tx->turn[i], now);
     }
     tx->state = TRANSACTION_IS_TAKING;
     tx->scanner = (struct body_scanner){.line_start = true};
@@ -296,11 +359,38 @@ bool transaction_has_room(const struct transaction *tx)
     return true;
 }
 
+/* A message that was sent on a detour by us before is not sent on one again: it would go in
+ * circles (design: section 6, loops). */
+static bool refuse_detour(struct transaction *tx)
+{
+    for (unsigned i = 0; i < tx->turns; i++) {
+        struct reply reply;
+        switch (leg_kind(tx->turn[i])) {
+        case LEG_IS_PLAIN:
+            continue;
+        case LEG_IS_FALLBACK:
+            reply_set(&reply, 451, "4.4.6", "The fallback has sent this message back to us");
+            break;
+        case LEG_IS_UNKNOWN:
+            reply_set(&reply, 554, "5.4.6", "This message is going in circles");
+            break;
+        }
+        doom(tx, &reply);
+        transaction_settle(tx);
+        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+        return true;
+    }
+    return false;
+}
+
 static void message_ended(struct transaction *tx)
 {
     if (tx->state == TRANSACTION_IS_DOOMED) {
         transaction_settle(tx);
         transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+        return;
+    }
+    if (tx->header.own_fallback && refuse_detour(tx)) {
         return;
     }
     commit_begin(tx);
@@ -363,7 +453,7 @@ static void on_leg(void *owner, struct leg *leg, const struct leg_event *event)
     struct reply refusal;
     switch (event->kind) {
     case LEG_ANSWERED:
-        recipient_answered(tx, event->reply);
+        leg_answered(tx, leg, event);
         break;
     case LEG_READY:
         if (--tx->waiting == 0) {
@@ -433,6 +523,7 @@ struct transaction *transaction_new(struct world *world, const struct client_vie
     tx->client = client;
     tx->context = (struct leg_context){.world = world,
                                        .policy = tx->policy,
+                                       .client = client,
                                        .envelope = *envelope,
                                        .on_event = on_leg,
                                        .owner = tx};

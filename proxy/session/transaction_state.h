@@ -5,6 +5,7 @@
 #ifndef SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
 #define SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
 
+#include "proxy/session/policy.h"
 #include "proxy/session/transaction.h"
 #include "proxy/wire/body.h"
 #include "proxy/wire/header.h"
@@ -36,6 +37,9 @@ struct transaction {
 
     struct recipient *first, *last; /* accepted and discarded */
     struct recipient *asked;
+    struct decision decision; /* on it */
+    struct span domain;       /* of it */
+    uint64_t answer_by;       /* all attempts together */
     unsigned recipient_count;
 
     struct leg *legs[LEGS_MAX]; /* in the order of their first recipients */

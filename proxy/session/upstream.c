@@ -2,36 +2,15 @@
 
 #include <stdlib.h>
 
-#include "proxy/session/policy.h"
 #include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
-
-struct upstream {
-    struct world *world;
-    struct conn *conn; /* NULL once closed */
-    struct policy *policy;
-    struct upstream_key key;
-    quota_cell cell;
-    enum client_state state;
-    struct client_offer offer;
-    struct reply_parser parser;
-    struct reply reply;
-    struct reply kept;     /* MAIL's refusal while the void RCPT's answer is awaited */
-    struct span recipient; /* of the RCPT that waits for its MAIL */
-    unsigned messages;
-    bool reused;
-    bool spoke; /* unasked: the connection ends */
-    struct timer timer;
-    upstream_handler *on_event;
-    void *owner;
-    struct upstream_links links;
-    struct deferred deferred;
-};
+#include "proxy/session/upstream_state.h"
 
 static void upstream_free(struct deferred *deferred)
 {
     struct upstream *up = DEFERRED_OWNER(upstream, deferred);
     policy_unref(up->policy);
+    free(up->lines);
     free(up);
 }
 
@@ -52,7 +31,7 @@ static void upstream_close(struct upstream *up, enum conn_close how)
 }
 
 /* Tells the owner, if it has one still. The owner may give the connection away meanwhile. */
-static void upstream_tell(struct upstream *up, struct upstream_event event)
+void upstream_tell(struct upstream *up, struct upstream_event event)
 {
     event.reused = up->reused;
     if (event.kind == UPSTREAM_ANSWER) {
@@ -63,17 +42,9 @@ static void upstream_tell(struct upstream *up, struct upstream_event event)
     }
 }
 
-static void upstream_say(struct upstream *up, struct span bytes)
+void upstream_say(struct upstream *up, struct span bytes)
 {
     up->conn->ops->write(up->conn, bytes);
-}
-
-static void upstream_greet(struct upstream *up, const char *verb)
-{
-    char line[300];
-    struct text text = TEXT(line);
-    text_printf(&text, "%s %s\r\n", verb, up->policy->config->hostname.text);
-    upstream_say(up, text_span(&text));
 }
 
 static void send_rcpt(struct upstream *up, struct span recipient)
@@ -99,6 +70,9 @@ static enum upstream_command command_of(enum client_state state)
     case CLIENT_GREETING:
     case CLIENT_EHLO:
     case CLIENT_HELO:
+    case CLIENT_STARTTLS:
+    case CLIENT_TLS:
+    case CLIENT_XCLIENT:
     case CLIENT_READY:
     case CLIENT_OPEN:
     case CLIENT_BODY:
@@ -129,6 +103,9 @@ static void upstream_set_deadline(struct upstream *up)
     case CLIENT_GREETING:
     case CLIENT_EHLO:
     case CLIENT_HELO:
+    case CLIENT_STARTTLS:
+    case CLIENT_TLS:
+    case CLIENT_XCLIENT:
         wait = timeouts->greeting;
         break;
     case CLIENT_RSET:
@@ -160,7 +137,7 @@ static void upstream_set_deadline(struct upstream *up)
     }
 }
 
-static void upstream_set_state(struct upstream *up, enum client_state next)
+void upstream_set_state(struct upstream *up, enum client_state next)
 {
     up->state = next;
     up->parser = (struct reply_parser){0};
@@ -185,86 +162,35 @@ static void upstream_answer(struct upstream *up, enum upstream_command command,
     upstream_tell(up, event);
 }
 
-/* Whether the upstream owes something in this state. */
-static bool owes_in(enum client_state state)
+void upstream_end_with(struct upstream *up, enum upstream_event_kind kind, enum conn_close how,
+                       const char *why)
 {
-    switch (state) {
-    case CLIENT_READY:
-    case CLIENT_OPEN:
-    case CLIENT_BODY:
-    case CLIENT_CLOSED:
-        return false;
-    case CLIENT_CONNECT:
-    case CLIENT_GREETING:
-    case CLIENT_EHLO:
-    case CLIENT_HELO:
-    case CLIENT_MAIL:
-    case CLIENT_MAIL_PIPED:
-    case CLIENT_VOID:
-    case CLIENT_RCPT:
-    case CLIENT_DATA:
-    case CLIENT_END:
-    case CLIENT_RSET:
-    case CLIENT_QUIT:
-    case CLIENT_STATES:
-        break;
-    }
-    return true;
+    upstream_close(up, how);
+    upstream_tell(up, (struct upstream_event){
+                          .kind = kind, .why = why, .reply = &up->reply, .tls = up->tls_at_fault});
 }
 
-static void put_words(struct upstream *up, struct text *out)
-{
-    const struct reply *reply = &up->reply;
-    text_printf(out, "%u %s%s%.*s", reply->code, reply->enhanced,
-                reply->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(reply_first_line(reply)));
-}
-
-/* What went wrong where the table says that something did; before the connection is closed. */
-static void put_why(struct upstream *up, enum client_state was, enum client_event event,
-                    struct text *out)
-{
-    switch (event) {
-    case CLIENT_ON_LATE:
-        text_printf(out, "timed out, waiting for %s", client_waiting_for(was));
-        break;
-    case CLIENT_ON_LOST:
-        text_puts(out, up->spoke ? "spoke or ended unasked" : up->conn->ops->why(up->conn));
-        if (was != CLIENT_CONNECT && owes_in(was)) {
-            text_printf(out, ", waiting for %s", client_waiting_for(was));
-        }
-        break;
-    case CLIENT_ON_BAD:
-        if (up->spoke && up->reply.code != 0) {
-            text_puts(out, "said unasked: ");
-            put_words(up, out);
-        } else if (up->spoke) {
-            text_puts(out, "sent unasked what is not SMTP");
-        } else {
-            text_printf(out, "%s is not an SMTP reply", client_waiting_for(was));
-        }
-        break;
-    case CLIENT_ON_OPEN:
-    case CLIENT_ON_2XX:
-    case CLIENT_ON_3XX:
-    case CLIENT_ON_4XX:
-    case CLIENT_ON_421:
-    case CLIENT_ON_5XX:
-    case CLIENT_EVENTS:
-        text_printf(out, "%s was ", client_waiting_for(was));
-        put_words(up, out);
-        break;
-    }
-}
-
-/* The connection's last event. */
 static void upstream_fail(struct upstream *up, enum upstream_event_kind kind, enum conn_close how,
                           enum client_state was, enum client_event event)
 {
     char why[REPLY_TEXT];
     struct text text = TEXT(why);
-    put_why(up, was, event, &text);
-    upstream_close(up, how);
-    upstream_tell(up, (struct upstream_event){.kind = kind, .why = why});
+    upstream_put_why(up, was, event, &text);
+    up->tls_at_fault = was == CLIENT_TLS;
+    upstream_end_with(up, kind, how, why);
+}
+
+/*
+ * Refusals that are about the client in whose name we speak: to the greeting behind a PROXY header,
+ * to XCLIENT (Postfix with smtpd_delay_reject = no: "554 5.7.1 Client host rejected").
+ */
+static bool is_verdict(const struct upstream *up, enum client_state was, enum client_event event)
+{
+    bool later = event == CLIENT_ON_4XX || event == CLIENT_ON_421;
+    if (up->key.identity == IDENTITY_PROXY && was == CLIENT_GREETING) {
+        return later || event == CLIENT_ON_5XX;
+    }
+    return was == CLIENT_XCLIENT && (later || (event == CLIENT_ON_5XX && up->reply.code == 554));
 }
 
 static void upstream_step(struct upstream *up, enum client_event event)
@@ -272,8 +198,21 @@ static void upstream_step(struct upstream *up, enum client_event event)
     enum client_state was = up->state;
     struct client_step step = client_step(was, event);
     upstream_set_state(up, step.next);
+    if (up->key.identity == IDENTITY_PROXY && was == CLIENT_EHLO && event == CLIENT_ON_5XX) {
+        /* That is no answer to EHLO but to the header, and the answers would go on being one late.
+         */
+        upstream_fail(up, UPSTREAM_NO_IDENTITY, CONN_RESET, was, event);
+        return;
+    }
+    if (is_verdict(up, was, event)) {
+        upstream_fail(up, UPSTREAM_TURNED_AWAY, CONN_FLUSH, was, event);
+        return;
+    }
     switch (step.action) {
     case CLIENT_DO_NOTHING:
+        break;
+    case CLIENT_DO_INTRODUCE:
+        upstream_introduce(up);
         break;
     case CLIENT_DO_EHLO:
         upstream_greet(up, "EHLO");
@@ -281,6 +220,21 @@ static void upstream_step(struct upstream *up, enum client_event event)
     case CLIENT_DO_HELO:
         up->offer = (struct client_offer){0};
         upstream_greet(up, "HELO");
+        break;
+    case CLIENT_DO_NEXT:
+        upstream_next(up);
+        break;
+    case CLIENT_DO_TLS:
+        upstream_start_tls(up);
+        break;
+    case CLIENT_DO_CLEAR:
+        upstream_go_clear(up);
+        break;
+    case CLIENT_DO_XCLIENT:
+        upstream_xclient(up);
+        break;
+    case CLIENT_DO_NO_IDENTITY:
+        upstream_fail(up, UPSTREAM_NO_IDENTITY, CONN_FLUSH, was, event);
         break;
     case CLIENT_DO_READY:
         upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_READY});
@@ -373,6 +327,13 @@ static void on_conn(void *owner, enum conn_event event)
     case CONN_LOST:
         upstream_step(up, CLIENT_ON_LOST);
         break;
+    case CONN_SECURE:
+        up->secure = true;
+        upstream_step(up, CLIENT_ON_SECURE);
+        break;
+    case CONN_INSECURE:
+        upstream_step(up, CLIENT_ON_INSECURE);
+        break;
     }
 }
 
@@ -382,7 +343,8 @@ static void on_due(void *owner)
 }
 
 struct upstream *upstream_open(struct world *world, const struct upstream_key *key, quota_cell cell,
-                               struct policy *policy, upstream_handler *on_event, void *owner)
+                               struct policy *policy, const struct client_view *client,
+                               upstream_handler *on_event, void *owner)
 {
     struct upstream *up = calloc(1, sizeof *up);
     struct conn *conn = up != NULL ? world->ops->connect(world, &key->address) : NULL;
@@ -395,6 +357,7 @@ struct upstream *upstream_open(struct world *world, const struct upstream_key *k
     up->conn = conn;
     up->policy = policy_ref(policy);
     up->key = *key;
+    up->client = client;
     up->cell = cell;
     up->timer.on_due = on_due;
     up->timer.owner = up;
@@ -541,12 +504,12 @@ void upstream_quit(struct upstream *up)
 
 bool upstream_owes(const struct upstream *up)
 {
-    return owes_in(up->state);
+    return upstream_owes_in(up->state);
 }
 
 bool upstream_worn(const struct upstream *up)
 {
-    return up->messages >= UPSTREAM_MESSAGES_MAX;
+    return up->messages >= UPSTREAM_MESSAGES_MAX || up->key.identity == IDENTITY_PROXY;
 }
 
 struct policy *upstream_policy(const struct upstream *up)

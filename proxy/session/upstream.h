@@ -3,13 +3,14 @@
  * 5321 3; design: sections 5 and 6).
  *
  * It follows the table of proxy/wire/client. Its owner is a leg, or, between transactions, the
- * pool. It belongs to one world. Events UNAVAILABLE, REFUSED and LOST are its last: it has closed
- * itself, and the owner forgets it. So are an answer with `last` and the calls upstream_quit and
- * upstream_reset.
+ * pool. It belongs to one world. Events UNAVAILABLE, REFUSED, TURNED_AWAY, NO_IDENTITY and LOST are
+ * its last: it has closed itself, and the owner forgets it. So are an answer with `last` and the
+ * calls upstream_quit and upstream_reset.
  */
 #ifndef SPLITMX_PROXY_SESSION_UPSTREAM_H
 #define SPLITMX_PROXY_SESSION_UPSTREAM_H
 
+#include "proxy/session/client_view.h"
 #include "proxy/session/quota.h"
 #include "proxy/session/world.h"
 #include "proxy/wire/client.h"
@@ -20,7 +21,10 @@
 struct upstream_key {
     struct net_address address;
     enum config_relay_tls tls;
+    const struct tls_context *context; /* its policy's; NULL with tls: none */
+    char host[NEXTHOP_HOST_MAX + 1];   /* that TLS is for: SNI, and the certificate's name */
     enum config_identity identity;
+    char client[32]; /* whom it speaks for, with an identity: session and version; else "" */
 };
 
 /* What MAIL says (the sender's path without brackets, empty for the null sender). */
@@ -33,8 +37,10 @@ struct envelope {
 
 enum upstream_event_kind {
     UPSTREAM_READY,       /* a transaction can begin */
-    UPSTREAM_UNAVAILABLE, /* never came so far; `why` */
+    UPSTREAM_UNAVAILABLE, /* never came so far; `why`, `tls` */
     UPSTREAM_REFUSED,     /* greeted with 5xx, or refused EHLO; `why` */
+    UPSTREAM_TURNED_AWAY, /* refused the client in whose name it was connected to; `reply` */
+    UPSTREAM_NO_IDENTITY, /* does not let us say who the client is; `why` */
     UPSTREAM_ANSWER,      /* `reply` to `command` */
     UPSTREAM_ROOM,        /* all bytes are with the kernel */
     UPSTREAM_LOST,        /* without an answer; `why` */
@@ -46,6 +52,7 @@ struct upstream_event {
     enum upstream_event_kind kind;
     enum upstream_command command;
     bool last;                 /* ANSWER: the upstream said 421 and is closed */
+    bool tls;                  /* UNAVAILABLE: for the sake of TLS alone */
     bool reused;               /* nothing had been answered since it came from the pool */
     const struct reply *reply; /* valid during the event, as is: */
     const char *why;           /* what happened, the upstream's own words among it */
@@ -57,10 +64,11 @@ struct upstream;
 
 /*
  * Connects; `cell` is the endpoint's quota cell and is given back at the end, in every case. NULL:
- * no descriptor or no memory. `timeouts` and `helo` are read during the calls only.
+ * no descriptor or no memory. `client` (NULL: nobody but ourselves) is used until UPSTREAM_READY.
  */
 struct upstream *upstream_open(struct world *world, const struct upstream_key *key, quota_cell cell,
-                               struct policy *policy, upstream_handler *on_event, void *owner);
+                               struct policy *policy, const struct client_view *client,
+                               upstream_handler *on_event, void *owner);
 
 /* Gives an idle connection another owner: the pool, or a leg and its policy. */
 void upstream_adopt(struct upstream *upstream, struct policy *policy, upstream_handler *on_event,

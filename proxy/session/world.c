@@ -4,6 +4,7 @@
 
 #include "proxy/session/policy.h"
 #include "proxy/session/pool.h"
+#include "proxy/session/prober.h"
 #include "proxy/session/session.h"
 #include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
@@ -15,8 +16,10 @@ bool world_init(struct world *world, const struct world_ops *ops, struct policy 
     timers_init(&world->timers);
     world->stats = calloc(1, sizeof *world->stats);
     world->pool = pool_new(world);
+    world->prober = prober_new(world);
     world->entry = shared_enter(shared, world);
-    if (world->stats == NULL || world->pool == NULL || world->entry == NULL) {
+    if (world->stats == NULL || world->pool == NULL || world->prober == NULL ||
+        world->entry == NULL) {
         world_release(world);
         return false;
     }
@@ -26,6 +29,7 @@ bool world_init(struct world *world, const struct world_ops *ops, struct policy 
 void world_release(struct world *world)
 {
     struct pool *pool = world->pool;
+    prober_free(world->prober);
     world->pool = NULL;
     pool_free(pool);
     world_settle(world);
@@ -40,6 +44,7 @@ void world_set_policy(struct world *world, struct policy *policy)
 {
     struct policy *old = world->policy;
     world->policy = policy_ref(policy);
+    pool_renew(world->pool, policy);
     policy_unref(old);
 }
 
@@ -81,6 +86,7 @@ void world_drain(struct world *world, uint64_t deadline)
 {
     struct session *next = NULL;
     world->draining = true;
+    prober_stop(world->prober);
     for (struct session *session = world->sessions; session != NULL; session = next) {
         next = session_next(session);
         session_drain(session);

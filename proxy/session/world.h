@@ -29,6 +29,8 @@ enum conn_event {
     CONN_WRITABLE, /* unsent is 0 after it had told more */
     CONN_EOF,      /* the peer will send nothing more; what it sent can still be peeked */
     CONN_LOST,     /* reset, refused or timed out by the kernel: nothing can be sent or read */
+    CONN_SECURE,   /* start_tls has done its work: from here on bytes both ways are protected */
+    CONN_INSECURE, /* it has failed: nothing can be sent or read */
 };
 
 enum conn_close {
@@ -38,6 +40,7 @@ enum conn_close {
 };
 
 struct conn;
+struct tls_context;
 
 struct conn_ops {
     /* Bytes arrived and not consumed, contiguous; valid until control returns to the implementation
@@ -57,8 +60,16 @@ struct conn_ops {
     /* Whether a peer that had told its end has reset the connection since, of which no event tells:
      * asks the kernel. */
     bool (*is_reset)(struct conn *conn);
-    /* Of an end or a loss that was told, what it was, in words: "connection refused". Static text.
+    /*
+     * Begins a TLS handshake, once; until its event nothing is written, and bytes that have arrived
+     * are the handshake's. `name`: of the peer whose client we are, for SNI and verification;
+     * copied. NULL: we are the server. Memory trouble counts as failure.
      */
+    void (*start_tls)(struct conn *conn, const struct tls_context *context, const char *name);
+    /* After CONN_SECURE: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
+    void (*tell_tls)(struct conn *conn, struct text *out);
+    /* Of an end, a loss or a failed handshake that was told, what it was, in words: "connection
+     * refused". Valid until close. */
     const char *(*why)(struct conn *conn);
     /* No event will follow; the implementation frees the object in its own time. */
     void (*close)(struct conn *conn, enum conn_close how);
@@ -121,6 +132,7 @@ struct policy;
 struct shared;
 struct shared_world;
 struct pool;
+struct prober;
 struct stats;
 struct session;
 
@@ -133,6 +145,7 @@ struct world {
     struct shared *shared;
     struct shared_world *entry; /* its own in `shared` */
     struct pool *pool;
+    struct prober *prober;
     struct stats *stats;
     struct session *sessions; /* all of them, linked */
     struct deferred *deferred;

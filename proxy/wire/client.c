@@ -1,5 +1,7 @@
 #include "proxy/wire/client.h"
 
+#include "proxy/wire/xclient.h"
+
 struct client_row {
     const char *name;
     const char *waiting_for;
@@ -12,39 +14,41 @@ struct client_row {
         CLIENT_DO_##action, CLIENT_##next                                                          \
     }
 
+/* What only the world tells, where it has nothing to tell. */
+#define NO_NEWS(action)                                                                            \
+    [CLIENT_ON_OPEN] = STEP(action, CLOSED), [CLIENT_ON_SECURE] = STEP(action, CLOSED),            \
+    [CLIENT_ON_INSECURE] = STEP(action, CLOSED)
+
+#define NO_REPLY(action)                                                                           \
+    [CLIENT_ON_2XX] = STEP(action, CLOSED), [CLIENT_ON_3XX] = STEP(action, CLOSED),                \
+    [CLIENT_ON_4XX] = STEP(action, CLOSED), [CLIENT_ON_421] = STEP(action, CLOSED),                \
+    [CLIENT_ON_5XX] = STEP(action, CLOSED)
+
+#define LOSS(action)                                                                               \
+    [CLIENT_ON_BAD] = STEP(action, CLOSED), [CLIENT_ON_LOST] = STEP(action, CLOSED),               \
+    [CLIENT_ON_LATE] = STEP(action, CLOSED)
+
 /* Nothing is owed in this state: whatever comes is out of order (design: section 5, "unsolicited
  * bytes end the leg"). */
-#define OWES_NOTHING                                                                               \
-    [CLIENT_ON_OPEN] = STEP(LOST, CLOSED), [CLIENT_ON_2XX] = STEP(LOST, CLOSED),                   \
-    [CLIENT_ON_3XX] = STEP(LOST, CLOSED), [CLIENT_ON_4XX] = STEP(LOST, CLOSED),                    \
-    [CLIENT_ON_421] = STEP(LOST, CLOSED), [CLIENT_ON_5XX] = STEP(LOST, CLOSED),                    \
-    [CLIENT_ON_BAD] = STEP(LOST, CLOSED), [CLIENT_ON_LOST] = STEP(LOST, CLOSED),                   \
-    [CLIENT_ON_LATE] = STEP(LOST, CLOSED)
+#define OWES_NOTHING NO_NEWS(LOST), NO_REPLY(LOST), LOSS(LOST)
 
 /* A transaction is open: the loss of a reply is the loss of the connection. */
-#define LOSS_IS_LOSS                                                                               \
-    [CLIENT_ON_OPEN] = STEP(LOST, CLOSED), [CLIENT_ON_BAD] = STEP(LOST, CLOSED),                   \
-    [CLIENT_ON_LOST] = STEP(LOST, CLOSED), [CLIENT_ON_LATE] = STEP(LOST, CLOSED)
+#define LOSS_IS_LOSS NO_NEWS(LOST), LOSS(LOST)
 
 /* No transaction yet: the loss of a reply makes the endpoint unavailable (section 6). */
-#define LOSS_IS_ABSENCE                                                                            \
-    [CLIENT_ON_BAD] = STEP(UNAVAILABLE, CLOSED), [CLIENT_ON_LOST] = STEP(UNAVAILABLE, CLOSED),     \
-    [CLIENT_ON_LATE] = STEP(UNAVAILABLE, CLOSED)
+#define LOSS_IS_ABSENCE NO_NEWS(UNAVAILABLE), LOSS(UNAVAILABLE)
 
 static const struct client_row table[CLIENT_STATES] = {
     [CLIENT_CONNECT] = {"CONNECT",
                         "the connection",
-                        {[CLIENT_ON_OPEN] = STEP(NOTHING, GREETING),
-                         [CLIENT_ON_2XX] = STEP(UNAVAILABLE, CLOSED),
-                         [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
-                         [CLIENT_ON_4XX] = STEP(UNAVAILABLE, CLOSED),
-                         [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
-                         [CLIENT_ON_5XX] = STEP(UNAVAILABLE, CLOSED),
-                         LOSS_IS_ABSENCE}},
+                        {[CLIENT_ON_OPEN] = STEP(INTRODUCE, GREETING),
+                         [CLIENT_ON_SECURE] = STEP(UNAVAILABLE, CLOSED),
+                         [CLIENT_ON_INSECURE] = STEP(UNAVAILABLE, CLOSED),
+                         NO_REPLY(UNAVAILABLE),
+                         LOSS(UNAVAILABLE)}},
     [CLIENT_GREETING] = {"GREETING",
                          "the greeting",
-                         {[CLIENT_ON_OPEN] = STEP(UNAVAILABLE, CLOSED),
-                          [CLIENT_ON_2XX] = STEP(EHLO, EHLO),
+                         {[CLIENT_ON_2XX] = STEP(EHLO, EHLO),
                           [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
                           [CLIENT_ON_4XX] = STEP(UNAVAILABLE, CLOSED),
                           [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
@@ -52,8 +56,7 @@ static const struct client_row table[CLIENT_STATES] = {
                           LOSS_IS_ABSENCE}},
     [CLIENT_EHLO] = {"EHLO",
                      "the answer to EHLO",
-                     {[CLIENT_ON_OPEN] = STEP(UNAVAILABLE, CLOSED),
-                      [CLIENT_ON_2XX] = STEP(READY, READY),
+                     {[CLIENT_ON_2XX] = STEP(NEXT, READY),
                       [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
                       [CLIENT_ON_4XX] = STEP(REFUSED, CLOSED),
                       [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
@@ -61,13 +64,36 @@ static const struct client_row table[CLIENT_STATES] = {
                       LOSS_IS_ABSENCE}},
     [CLIENT_HELO] = {"HELO",
                      "the answer to HELO",
-                     {[CLIENT_ON_OPEN] = STEP(UNAVAILABLE, CLOSED),
-                      [CLIENT_ON_2XX] = STEP(READY, READY),
+                     {[CLIENT_ON_2XX] = STEP(NEXT, READY),
                       [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
                       [CLIENT_ON_4XX] = STEP(REFUSED, CLOSED),
                       [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
                       [CLIENT_ON_5XX] = STEP(REFUSED, CLOSED),
                       LOSS_IS_ABSENCE}},
+    [CLIENT_STARTTLS] = {"STARTTLS",
+                         "the answer to STARTTLS",
+                         {[CLIENT_ON_2XX] = STEP(TLS, TLS),
+                          [CLIENT_ON_3XX] = STEP(UNAVAILABLE, CLOSED),
+                          [CLIENT_ON_4XX] = STEP(CLEAR, READY),
+                          [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
+                          [CLIENT_ON_5XX] = STEP(CLEAR, READY),
+                          LOSS_IS_ABSENCE}},
+    /* What was offered before is forgotten: EHLO anew (RFC 3207 4.2). */
+    [CLIENT_TLS] = {"TLS",
+                    "the TLS handshake",
+                    {[CLIENT_ON_OPEN] = STEP(UNAVAILABLE, CLOSED),
+                     [CLIENT_ON_SECURE] = STEP(EHLO, EHLO),
+                     [CLIENT_ON_INSECURE] = STEP(UNAVAILABLE, CLOSED),
+                     NO_REPLY(UNAVAILABLE),
+                     LOSS(UNAVAILABLE)}},
+    [CLIENT_XCLIENT] = {"XCLIENT",
+                        "the answer to XCLIENT",
+                        {[CLIENT_ON_2XX] = STEP(XCLIENT, XCLIENT),
+                         [CLIENT_ON_3XX] = STEP(NO_IDENTITY, CLOSED),
+                         [CLIENT_ON_4XX] = STEP(NO_IDENTITY, CLOSED),
+                         [CLIENT_ON_421] = STEP(UNAVAILABLE, CLOSED),
+                         [CLIENT_ON_5XX] = STEP(NO_IDENTITY, CLOSED),
+                         LOSS_IS_ABSENCE}},
     [CLIENT_READY] = {"READY", "nothing", {OWES_NOTHING}},
     [CLIENT_MAIL] = {"MAIL",
                      "the answer to MAIL",
@@ -89,15 +115,13 @@ static const struct client_row table[CLIENT_STATES] = {
      * accepts the RCPT is out of step and is not used again. */
     [CLIENT_VOID] = {"VOID",
                      "the answer to a void RCPT",
-                     {[CLIENT_ON_OPEN] = STEP(LOST, CLOSED),
-                      [CLIENT_ON_2XX] = STEP(ANSWER_KEPT, CLOSED),
+                     {[CLIENT_ON_2XX] = STEP(ANSWER_KEPT, CLOSED),
                       [CLIENT_ON_3XX] = STEP(ANSWER_KEPT, CLOSED),
                       [CLIENT_ON_4XX] = STEP(ANSWER_KEPT, READY),
                       [CLIENT_ON_421] = STEP(ANSWER_KEPT, CLOSED),
                       [CLIENT_ON_5XX] = STEP(ANSWER_KEPT, READY),
-                      [CLIENT_ON_BAD] = STEP(ANSWER_KEPT, CLOSED),
-                      [CLIENT_ON_LOST] = STEP(ANSWER_KEPT, CLOSED),
-                      [CLIENT_ON_LATE] = STEP(ANSWER_KEPT, CLOSED)}},
+                      NO_NEWS(LOST),
+                      LOSS(ANSWER_KEPT)}},
     [CLIENT_RCPT] = {"RCPT",
                      "the answer to RCPT",
                      {[CLIENT_ON_2XX] = STEP(ANSWER, OPEN),
@@ -134,26 +158,14 @@ static const struct client_row table[CLIENT_STATES] = {
                       LOSS_IS_LOSS}},
     [CLIENT_QUIT] = {"QUIT",
                      "the end of the connection",
-                     {[CLIENT_ON_OPEN] = STEP(LEAVE, CLOSED),
-                      [CLIENT_ON_2XX] = STEP(NOTHING, QUIT),
+                     {[CLIENT_ON_2XX] = STEP(NOTHING, QUIT),
                       [CLIENT_ON_3XX] = STEP(LEAVE, CLOSED),
                       [CLIENT_ON_4XX] = STEP(LEAVE, CLOSED),
                       [CLIENT_ON_421] = STEP(NOTHING, QUIT),
                       [CLIENT_ON_5XX] = STEP(LEAVE, CLOSED),
-                      [CLIENT_ON_BAD] = STEP(LEAVE, CLOSED),
-                      [CLIENT_ON_LOST] = STEP(LEAVE, CLOSED),
-                      [CLIENT_ON_LATE] = STEP(LEAVE, CLOSED)}},
-    [CLIENT_CLOSED] = {"CLOSED",
-                       "nothing",
-                       {[CLIENT_ON_OPEN] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_2XX] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_3XX] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_4XX] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_421] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_5XX] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_BAD] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_LOST] = STEP(NOTHING, CLOSED),
-                        [CLIENT_ON_LATE] = STEP(NOTHING, CLOSED)}},
+                      NO_NEWS(LEAVE),
+                      LOSS(LEAVE)}},
+    [CLIENT_CLOSED] = {"CLOSED", "nothing", {NO_NEWS(NOTHING), NO_REPLY(NOTHING), LOSS(NOTHING)}},
 };
 
 struct client_step client_step(enum client_state state, enum client_event event)
@@ -205,5 +217,7 @@ void client_offer_line(struct client_offer *offer, struct span line)
         offer->smtputf8 = true;
     } else if (span_equal_fold(keyword, SPAN("ENHANCEDSTATUSCODES"))) {
         offer->enhanced = true;
+    } else {
+        xclient_offer_line(line, &offer->xclient);
     }
 }

@@ -13,7 +13,10 @@ enum client_state {
     CLIENT_CONNECT, /* the connection itself */
     CLIENT_GREETING,
     CLIENT_EHLO,
-    CLIENT_HELO,       /* EHLO was not understood */
+    CLIENT_HELO, /* EHLO was not understood */
+    CLIENT_STARTTLS,
+    CLIENT_TLS,        /* the handshake */
+    CLIENT_XCLIENT,    /* reply to a line of XCLIENT */
     CLIENT_READY,      /* owes nothing; no transaction */
     CLIENT_MAIL,       /* reply to MAIL; RCPT is sent after it */
     CLIENT_MAIL_PIPED, /* reply to MAIL; RCPT was sent behind it */
@@ -30,7 +33,9 @@ enum client_state {
 };
 
 enum client_event {
-    CLIENT_ON_OPEN, /* the connection is established */
+    CLIENT_ON_OPEN,     /* the connection is established */
+    CLIENT_ON_SECURE,   /* the TLS handshake is done */
+    CLIENT_ON_INSECURE, /* it has failed */
     CLIENT_ON_2XX,
     CLIENT_ON_3XX,
     CLIENT_ON_4XX,
@@ -44,10 +49,16 @@ enum client_event {
 
 enum client_action {
     CLIENT_DO_NOTHING,
-    CLIENT_DO_EHLO,   /* send EHLO */
-    CLIENT_DO_HELO,   /* send HELO */
-    CLIENT_DO_READY,  /* tell the owner that a transaction can begin */
-    CLIENT_DO_RCPT,   /* send the RCPT that waited for its MAIL */
+    CLIENT_DO_INTRODUCE, /* the PROXY header, where the identity goes by it */
+    CLIENT_DO_EHLO,      /* send EHLO */
+    CLIENT_DO_HELO,      /* send HELO */
+    CLIENT_DO_NEXT,      /* what comes before a transaction: STARTTLS, identity, or nothing more */
+    CLIENT_DO_TLS,       /* begin the handshake */
+    CLIENT_DO_CLEAR,     /* STARTTLS was refused: in clear text then, where the policy has it so */
+    CLIENT_DO_XCLIENT,   /* the next line of XCLIENT; behind the last one EHLO anew */
+    CLIENT_DO_NO_IDENTITY, /* XCLIENT was refused (design: section 5, identity) */
+    CLIENT_DO_READY,       /* tell the owner that a transaction can begin */
+    CLIENT_DO_RCPT,        /* send the RCPT that waited for its MAIL */
     CLIENT_DO_KEEP,   /* keep the refusal of MAIL; the answer to the piped RCPT is still to come */
     CLIENT_DO_ANSWER, /* the reply is the answer to what was asked */
     CLIENT_DO_ANSWER_KEPT, /* the kept refusal is */
@@ -75,6 +86,7 @@ const char *client_waiting_for(enum client_state state);
 /* What an EHLO reply offers. */
 struct client_offer {
     bool pipelining, size, eight_bit, starttls, smtputf8, enhanced;
+    unsigned xclient; /* the attributes that it takes, a set of XCLIENT_BIT; 0: none */
 };
 
 /* Takes one line of an EHLO reply (the keyword line behind "250-"). */

@@ -128,10 +128,7 @@ static void put_by(struct folder *folder, const struct received *received)
 
     put_word(folder, SPAN("by"));
     put_word(folder, span_of(received->hostname));
-    put_word(folder, SPAN("(splitmx)"));
-    if (received->fallback) {
-        put_word(folder, SPAN("(splitmx fallback)"));
-    }
+    put_word(folder, received->fallback ? SPAN("(splitmx fallback)") : SPAN("(splitmx)"));
     put_word(folder, SPAN("with"));
     put_word(folder, span_of(received->protocol));
     put_word(folder, SPAN("id"));

@@ -22,7 +22,6 @@ struct server_row {
     [VERB_NOOP] = SAY(250, "2.0.0", "Ok"),                                                         \
     [VERB_VRFY] = SAY(252, "2.5.2", "Cannot verify; send mail and see"),                           \
     [VERB_HELP] = SAY(214, "2.0.0", "splitmx relays mail; see RFC 5321"),                          \
-    [VERB_STARTTLS] = SAY(502, "5.5.1", "Command not implemented"),                                \
     [VERB_UNKNOWN] = SAY(502, "5.5.2", "Command not recognized"),                                  \
     [VERB_QUIT] = {SERVER_DO_QUIT, 221, "2.0.0", "Bye"},                                           \
     [VERB_HTTP] = {SERVER_DO_DROP, 554, "5.5.1", "This is a mail server"}
@@ -35,20 +34,24 @@ struct server_row {
     [VERB_HTTP] = DO(HOLD)
 
 static const struct server_row table[SERVER_STATES] = {
+    [SERVER_PROXY] = {"PROXY", "waiting for the PROXY header", {NO_COMMANDS}},
+    [SERVER_TLS] = {"TLS", "waiting for the TLS handshake", {NO_COMMANDS}},
     [SERVER_HELO] = {"HELO",
                      "waiting for EHLO",
-                     {ANY_TIME, [VERB_MAIL] = SAY(503, "5.5.1", "Say EHLO first"),
+                     {ANY_TIME, [VERB_STARTTLS] = SAY(503, "5.5.1", "Say EHLO first"),
+                      [VERB_MAIL] = SAY(503, "5.5.1", "Say EHLO first"),
                       [VERB_RCPT] = SAY(503, "5.5.1", "Say EHLO first"),
                       [VERB_DATA] = SAY(503, "5.5.1", "Say EHLO first")}},
-    [SERVER_READY] =
-        {"READY",
-         "waiting for a command",
-         {ANY_TIME, [VERB_MAIL] = DO(MAIL), [VERB_RCPT] = SAY(503, "5.5.1", "Need MAIL first"),
-          [VERB_DATA] = SAY(503, "5.5.1", "Need MAIL first")}},
+    [SERVER_READY] = {"READY",
+                      "waiting for a command",
+                      {ANY_TIME, [VERB_STARTTLS] = DO(STARTTLS), [VERB_MAIL] = DO(MAIL),
+                       [VERB_RCPT] = SAY(503, "5.5.1", "Need MAIL first"),
+                       [VERB_DATA] = SAY(503, "5.5.1", "Need MAIL first")}},
     [SERVER_ENVELOPE] = {"ENVELOPE",
                          "waiting for a recipient or DATA",
-                         {ANY_TIME, [VERB_MAIL] = SAY(503, "5.5.1", "Nested MAIL"),
-                          [VERB_RCPT] = DO(RCPT), [VERB_DATA] = DO(DATA)}},
+                         {ANY_TIME, [VERB_STARTTLS] = SAY(503, "5.5.1", "Not in a transaction"),
+                          [VERB_MAIL] = SAY(503, "5.5.1", "Nested MAIL"), [VERB_RCPT] = DO(RCPT),
+                          [VERB_DATA] = DO(DATA)}},
     [SERVER_NAME] = {"NAME", "looking up the client's name", {NO_COMMANDS}},
     [SERVER_RCPT] = {"RCPT", "asking for a recipient", {NO_COMMANDS}},
     [SERVER_DATA] = {"DATA", "asking upstreams to take the message", {NO_COMMANDS}},

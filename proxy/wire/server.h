@@ -1,9 +1,9 @@
 /*
  * server: the SMTP server side as one state table (RFC 5321 3, 4.1.4; design: section 9). Pure.
  *
- * States are waits. In those up to SERVER_ENVELOPE the client owes us a command; in the others we
- * owe it a reply (or it owes us the message) and no command is read, so that pipelined commands are
- * answered in order.
+ * States are waits. In SERVER_HELO, SERVER_READY and SERVER_ENVELOPE the client owes us a command;
+ * in the others we owe it a reply (or it owes us the message) and no command is read, so that
+ * pipelined commands are answered in order.
  */
 #ifndef SPLITMX_PROXY_WIRE_SERVER_H
 #define SPLITMX_PROXY_WIRE_SERVER_H
@@ -12,6 +12,8 @@
 #include "proxy/wire/reply.h"
 
 enum server_state {
+    SERVER_PROXY,    /* the header of the PROXY protocol, in front of everything */
+    SERVER_TLS,      /* the TLS handshake */
     SERVER_HELO,     /* a command; the client has not said who it is */
     SERVER_READY,    /* a command; no transaction */
     SERVER_ENVELOPE, /* a command; MAIL was given */
@@ -29,6 +31,7 @@ enum server_action {
     SERVER_DO_SAY,  /* the step's fixed reply */
     SERVER_DO_HELO,
     SERVER_DO_EHLO,
+    SERVER_DO_STARTTLS,
     SERVER_DO_MAIL,
     SERVER_DO_RCPT,
     SERVER_DO_DATA,

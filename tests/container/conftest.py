@@ -22,16 +22,12 @@ def engine():
     try:
         engine = Engine()
         engine.start(network="host")
-        engine.make_base()
     except Unavailable as why:
         if engine is not None:
             engine.stop()
         pytest.skip(f"skipped: no container engine can be started here: {why}")
-    except BaseException:
-        if engine is not None:
-            engine.stop()
-        raise
     try:
+        engine.make_base()
         engine.build(REPOSITORY)
         engine.docker("build", *engine.build_options, "-t", image_of(REPOSITORY, "mailserver"), Path(__file__).parent / "mailserver")
         engine.halt()

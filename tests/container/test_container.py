@@ -8,7 +8,7 @@ import pytest
 from splitmx_test.messages import message
 from splitmx_test.peers import in_front_of
 from splitmx_test.waiting import poll
-from town import DOMAIN, IDENTITY_AND_TLS, SENDER, SENDER_NAME, START
+from town import DOMAIN, IDENTITY_AND_TLS, SENDER, START
 
 USER, KING, KING2 = (f"{user}@{DOMAIN}" for user in ("user", "kingmail", "king2"))
 TEXT = b"plain text\r\n.dot\r\n\r\nend\r\n"
@@ -18,7 +18,7 @@ def assert_arrived(town, container, user, sent):
     mails = town.await_mail(container, user, sent)
     assert len(mails) == 1
     ours = [line for line in in_front_of(mails[0], sent) if "(splitmx)" in line]
-    assert len(ours) == 1 and f"({SENDER_NAME} [{SENDER}])" in ours[0], ours
+    assert len(ours) == 1 and f"[{SENDER}]" in ours[0], ours
 
 
 def status_of(town, container):
@@ -62,7 +62,7 @@ def test_on_the_hosts_network_it_starts_as_root_and_becomes_its_user(engine, tow
     folder = engine.folder / "host"
     folder.mkdir()
     (folder / "splitmx.yaml").write_text(f"hostname: mx.{DOMAIN}\nroutes: routes.yaml\nlisten:\n  - address: '127.0.0.1:26'\n")
-    (folder / "routes.yaml").write_text(f"{DOMAIN}: \"discard:\"\n")
+    (folder / "routes.yaml").write_text(f"{DOMAIN}: discard:\n")
     container = engine.docker("run", "--detach", "--read-only", *options, "--network=host", "--volume", f"{folder}:/etc/splitmx:ro",
                               "splitmx").stdout.strip()
     town.await_log(container, "event=ready")
@@ -77,7 +77,10 @@ def test_on_the_hosts_network_it_starts_as_root_and_becomes_its_user(engine, tow
 
 
 def test_check_has_nothing_to_say(town):
-    assert re.findall(r"^.*\.yaml:.*$", town.checked, re.M) == ["/etc/splitmx/splitmx.yaml: fine, 2 routes, 2 relays"]
+    warned = [line for line in town.checked.splitlines() if ".yaml:" in line]
+    if not IDENTITY_AND_TLS:  # of what this version was left without
+        assert len(warned) == 1 and "identity" in warned.pop()
+    assert not warned, town.checked
 
 
 def test_it_becomes_healthy_and_answers_what_step_7_asks(town):
@@ -125,7 +128,7 @@ def test_the_server_behind_sees_the_client_and_senders_see_tls(town):
         assert client.mail() == 250
         assert client.rcpt(USER) == 250
     town.await_log(town.mailserver, f"CONNECT from [{SENDER}]")
-    town.await_log(town.mailserver, f"connect from {SENDER_NAME}[{SENDER}]")
+    town.await_log(town.mailserver, f"connect from unknown[{SENDER}]")
     assert f"CONNECT from [{town.address_of(town.splitmx)}]" not in town.log(town.mailserver)
 
 
@@ -180,15 +183,12 @@ def test_stopping_waits_for_the_mail_under_way(engine, town):
     town.await_health()
 
 
-def test_it_starts_again_by_itself_after_a_crash(engine, town):
-    """
-    Not even a reload before keeps the engine from that. What is left in the state directory (a socket, the number of
-    process 1) is not taken for a running one.
-    """
-    town.follow(9, lambda command: "kill -s HUP" in command)
-    before = engine.inspect(town.splitmx)
-    engine.kill(before["State"]["Pid"])
-    poll(lambda: engine.inspect(town.splitmx)["RestartCount"] == before["RestartCount"] + 1, "a restart", START, interval=0.1)
+def test_it_starts_again_after_it_was_killed(engine, town):
+    """What it left in its state directory (a socket, the number of process 1) is not taken for a running one."""
+    engine.docker("kill", "-s", "KILL", town.splitmx)
+    poll(lambda: not engine.inspect(town.splitmx)["State"]["Running"], "the end", START)
+    assert engine.inspect(town.splitmx)["State"]["ExitCode"] == 137
+    town.shell("docker compose start splitmx")
     town.await_health()
     sent = message(TEXT)
     with town.client() as client:
@@ -197,14 +197,16 @@ def test_it_starts_again_by_itself_after_a_crash(engine, town):
 
 
 def test_the_mailserver_is_found_again_after_it_was_replaced(engine, town):
-    """By another container, as `docker compose up -d` does after an update."""
+    """Another image, another container, another address: docker compose up -d does that at every update."""
     engine.docker("rm", "--force", town.mailserver)
+    placeholder = engine.docker("run", "--detach", "--network", town.network, "splitmx", "--version").stdout.strip()
     with town.client() as client:
         assert client.mail() == 250
-        assert client.rcpt(USER).code == 451
-    town.follow(10)
+        assert client.rcpt(USER).code in (451, 421)
+    town.shell("docker compose up -d mailserver")
     town.mailserver = town.service("mailserver")
     town.await_postfix(town.mailserver)
+    engine.docker("rm", "--force", placeholder)
     sent = message(TEXT)
     with town.client() as client:
         assert client.send_mail(sent, USER) == 250

@@ -7,10 +7,10 @@ import os
 import re
 import shutil
 
-from engine import RESOLVER, run
 from splitmx_test.client import Client
-from splitmx_test.dns import DnsServer
 from splitmx_test.waiting import Timeout, poll
+
+from engine import run
 
 # The example is written for a splitmx with `identity: proxy` and `tls:`. Where this is False both are taken out of it, and
 # PROXY out of the server behind; say True as soon as the program has them.
@@ -18,8 +18,7 @@ IDENTITY_AND_TLS = False
 
 DOMAIN = "example.net"  # in the place of example.com, as step 2 says
 OUTSIDE = "198.51.100.1"  # the address that this host has in the world
-SENDER = "203.0.113.9"  # and a sender's, whose name is
-SENDER_NAME = "out.sender.test"
+SENDER = "203.0.113.9"  # and a sender's
 START = 60  # seconds: containers start, postscreen lets a new client wait for 6
 
 # `docker compose` where it is a program of its own, without a terminal.
@@ -187,9 +186,6 @@ class Town:
         with self.engine.inside():
             for address in (OUTSIDE, SENDER):
                 run("ip", "address", "add", f"{address}/32", "dev", "lo")
-            names = DnsServer((RESOLVER, 53))
-        names.add(".".join(reversed(SENDER.split("."))) + ".in-addr.arpa", "PTR", SENDER_NAME)
-        names.add(SENDER_NAME, "A", SENDER)
 
     def client(self, where=OUTSIDE, **keywords):
         """A sender, connected by the port that the host publishes. Its first recipient may wait for postscreen."""

@@ -99,7 +99,7 @@ static void build_relay(struct sim *sim, unsigned number)
     struct nexthop *hop = &own->hops[detour];
     *own = (struct sim_relay){.down = sim_chance(sim, 4), .no_names = false};
     snprintf(own->name, sizeof own->name, "r%u", number);
-    *hop = (struct nexthop){.kind = NEXTHOP_ADDRESS, .port = 25};
+    *hop = (struct nexthop){.kind = NEXTHOP_ADDRESS, .port = 25, .priority = detour};
     hop->address = own->down ? sim->nowhere : sim->servers[number].address;
     if (sim_chance(sim, 30)) {
         hop->kind = NEXTHOP_HOST;

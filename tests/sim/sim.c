@@ -295,8 +295,9 @@ void sim_run(const struct sim_config *config, struct sim_totals *totals)
         if (sim->world.now > SIM_END) {
             sim_fail(sim, "somebody waits for ever");
         }
-        if (short_end && all_done(sim) &&
-            stats_get(sim->world.stats, STAT_UPSTREAMS_OPEN) == pool_idle(sim->world.pool)) {
+        /* What looks after an endpoint that is down would go on for ever. */
+        uint64_t open = stats_get(sim->world.stats, STAT_UPSTREAMS_OPEN);
+        if (all_done(sim) && (open == 0 || (short_end && open == pool_idle(sim->world.pool)))) {
             break;
         }
     }

@@ -41,8 +41,9 @@ static struct trace converse(enum client_state state, struct span input, size_t 
             client_step(state, status == REPLY_BAD ? CLIENT_ON_BAD : client_event_of(&reply));
         trace.steps[trace.count++] = step;
         state = step.next;
-        if (step.action == CLIENT_DO_READY) {
-            state = CLIENT_MAIL_PIPED; /* the owner begins a transaction at once */
+        if (step.action == CLIENT_DO_NEXT) {
+            state = CLIENT_MAIL_PIPED; /* the owner needs nothing more, and begins a transaction at
+                                          once */
         } else if (step.action == CLIENT_DO_ANSWER && step.next == CLIENT_OPEN) {
             state = CLIENT_DATA; /* and sends DATA behind its one recipient */
         } else if (step.next == CLIENT_BODY) {
@@ -128,7 +129,7 @@ static void check_all_cuts(const char *text, const enum client_action *actions, 
 
 static void a_whole_transaction_is_the_same_however_it_is_cut(void **context)
 {
-    static const enum client_action actions[] = {CLIENT_DO_EHLO,    CLIENT_DO_READY,
+    static const enum client_action actions[] = {CLIENT_DO_EHLO,    CLIENT_DO_NEXT,
                                                  CLIENT_DO_NOTHING, CLIENT_DO_ANSWER,
                                                  CLIENT_DO_ANSWER,  CLIENT_DO_ANSWER};
     (void)context;
@@ -140,7 +141,7 @@ static void a_whole_transaction_is_the_same_however_it_is_cut(void **context)
 
 static void a_refused_transaction_is_the_same_however_it_is_cut(void **context)
 {
-    static const enum client_action actions[] = {CLIENT_DO_EHLO, CLIENT_DO_HELO, CLIENT_DO_READY,
+    static const enum client_action actions[] = {CLIENT_DO_EHLO, CLIENT_DO_HELO, CLIENT_DO_NEXT,
                                                  CLIENT_DO_KEEP, CLIENT_DO_ANSWER_KEPT};
     (void)context;
     check_all_cuts("220 old\r\n502 what\r\n250 old\r\n"

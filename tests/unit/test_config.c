@@ -388,10 +388,6 @@ static void what_is_wrong_is_told_with_its_place(void **state)
 static const struct {
     const char *content, *told;
 } later[] = {
-    {"tls: {certificate: c, private-key: k}",
-     "f:2:1: `tls` is not in this version of splitmx; remove it"},
-    {"tls: [{certificate: c, private-key: k}]",
-     "f:2:1: `tls` is not in this version of splitmx; remove it"},
     {"tls: {certificate: c, minimum-version: \"1.1\"}",
      "f:2:40: `minimum-version` must be \"1.2\" or \"1.3\", not `1.1`\n"
      "f:2:6: `tls` needs `private-key`: a file with the private key in PEM form"},
@@ -403,24 +399,9 @@ static const struct {
                                    "30s (units ms, s, m, h, d), not `1x`"},
     {"admin: {listen: \"127.0.0.1:8025\"}",
      "f:2:1: `admin` is not in this version of splitmx; remove it"},
-    {"listen:\n  - {address: \"a:25\", tls: may}",
-     "f:3:28: `tls: may` is not in this version of splitmx; remove it or write `tls: none`"},
-    {"listen:\n  - {address: \"a:25\", proxy-protocol: [10.0.0.0/8]}",
-     "f:3:23: `proxy-protocol` is not in this version of splitmx; remove it"},
     {"listen:\n  - {address: \"a:25\", proxy-protocol: [10.0.0.0/99]}",
      "f:3:40: each entry of `proxy-protocol` must be a network such as 10.0.0.0/8 or "
      "2001:db8::/32, not `10.0.0.0/99`"},
-    {"relays:\n  gmail: {hosts: [{host: a.b, priority: 1}], port: 25}",
-     "f:3:3: `gmail` is not in this version of splitmx; remove it"},
-    {"relays:\n  a:\n    next-hop: x\n    identity: xclient\n    fallback: b\n"
-     "    unknown-recipient: b\n    tls: may\n    tls-name: x.y\n    ca-file: z",
-     "f:5:15: `identity: xclient` is not in this version of splitmx; remove it or write "
-     "`identity: none`\n"
-     "f:6:5: `fallback` is not in this version of splitmx; remove it\n"
-     "f:7:5: `unknown-recipient` is not in this version of splitmx; remove it\n"
-     "f:8:10: `tls: may` is not in this version of splitmx; remove it or write `tls: none`\n"
-     "f:9:5: `tls-name` is not in this version of splitmx; remove it\n"
-     "f:10:5: `ca-file` is not in this version of splitmx; remove it"},
 };
 
 static void what_later_versions_bring_is_checked_and_refused(void **state)

@@ -70,8 +70,7 @@ static void tls_and_fallback_are_told(void **state)
     received.fallback = true;
     assert_string_equal(write_field(&received),
                         "Received: from client.example (ptr.example [192.0.2.1])\r\n"
-                        "\tby mx.example.com (splitmx) (splitmx fallback) with ESMTPS id A1\r\n"
-                        "\t(TLSv1.3 AES)\r\n"
+                        "\tby mx.example.com (splitmx fallback) with ESMTPS id A1 (TLSv1.3 AES)\r\n"
                         "\tfor <user@example.com>; Sun, 22 Nov 2026 17:00:00 +0000\r\n");
 }
 

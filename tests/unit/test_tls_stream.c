@@ -220,57 +220,35 @@ static void assert_described(const struct side *side, const char *expected)
     assert_string_equal(buffer, expected);
 }
 
-/* ---- a peer that is not ours, for what ours never does ---- */
+/* ---- a client that is not ours, for what ours never does ---- */
 
 struct foreign {
     SSL_CTX *context;
     SSL *ssl;
     BIO *in, *out; /* owned by ssl */
-    struct side ours;
+    struct side server;
     int result;
 };
 
-/* server: what the foreign one is; NULL: a client. */
-static void foreign_begin(struct foreign *f, const struct identity *server)
+static void foreign_init(struct foreign *f, const struct tls_contexts *contexts)
 {
-    f->context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
+    side_init(&f->server, tls_server_context(contexts), NULL);
+    f->context = SSL_CTX_new(TLS_client_method());
     assert_non_null(f->context);
-    SSL_CTX_set_security_level(f->context, 0);
-    if (server) {
-        SSL_CTX_set_max_proto_version(f->context, TLS1_2_VERSION);
-        assert_int_equal(
-            SSL_CTX_use_cert_and_key(f->context, server->certificate, server->key, NULL, 1), 1);
-    }
-}
-
-static void foreign_connect(struct foreign *f)
-{
     f->ssl = SSL_new(f->context);
     f->in = BIO_new(BIO_s_mem());
     f->out = BIO_new(BIO_s_mem());
     assert_non_null(f->ssl);
     BIO_set_mem_eof_return(f->in, -1);
     SSL_set_bio(f->ssl, f->in, f->out);
-    if (SSL_is_server(f->ssl)) {
-        SSL_set_accept_state(f->ssl);
-    } else {
-        SSL_set_connect_state(f->ssl);
-    }
-}
-
-/* A foreign client for a server of ours. */
-static void foreign_init(struct foreign *f, const struct tls_contexts *contexts)
-{
-    side_init(&f->ours, tls_server_context(contexts), NULL);
-    foreign_begin(f, NULL);
-    foreign_connect(f);
+    SSL_set_connect_state(f->ssl);
 }
 
 static void foreign_release(struct foreign *f)
 {
     SSL_free(f->ssl);
     SSL_CTX_free(f->context);
-    side_release(&f->ours);
+    side_release(&f->server);
 }
 
 /* What each has for the other, once. */
@@ -279,11 +257,11 @@ static void foreign_exchange(struct foreign *f)
     char bytes[65536];
     int len = BIO_read(f->out, bytes, sizeof(bytes));
     if (len > 0) {
-        side_feed(&f->ours, span_make(bytes, (size_t)len));
+        side_feed(&f->server, span_make(bytes, (size_t)len));
     }
-    if (f->ours.out_len > 0) {
-        BIO_write(f->in, f->ours.out, (int)f->ours.out_len);
-        f->ours.out_len = 0;
+    if (f->server.out_len > 0) {
+        BIO_write(f->in, f->server.out, (int)f->server.out_len);
+        f->server.out_len = 0;
     }
 }
 
@@ -378,19 +356,22 @@ static void tls_1_3_is_preferred(void **state)
 
 /* Handshakes of a foreign client with these ciphers (or none: the default), TLS 1.2. */
 static void assert_agreed(const struct tls_contexts *contexts, const char *ciphers,
-                          const char *expected)
+                          const char *sigs, const char *expected)
 {
     struct foreign f;
     foreign_init(&f, contexts);
     SSL_set_max_proto_version(f.ssl, TLS1_2_VERSION);
     assert_int_equal(SSL_set_cipher_list(f.ssl, ciphers), 1);
+    if (sigs) {
+        assert_int_equal(SSL_set1_sigalgs_list(f.ssl, sigs), 1);
+    }
     foreign_handshake(&f);
     if (expected) {
-        assert_int_equal(f.ours.handshake, TLS_DONE);
-        assert_described(&f.ours, expected);
+        assert_int_equal(f.server.handshake, TLS_DONE);
+        assert_described(&f.server, expected);
     } else {
-        assert_int_equal(f.ours.handshake, TLS_FAILED);
-        assert_string_equal(tls_stream_why(f.ours.stream), "no shared cipher");
+        assert_int_equal(f.server.handshake, TLS_FAILED);
+        assert_string_equal(tls_stream_why(f.server.stream), "no shared cipher");
     }
     foreign_release(&f);
 }
@@ -398,22 +379,22 @@ static void assert_agreed(const struct tls_contexts *contexts, const char *ciphe
 static void the_certificate_is_of_a_kind_that_the_client_knows(void **state)
 {
     (void)state;
-    assert_agreed(both, "ALL", "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
-    assert_agreed(both, "aRSA", "TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384");
-    assert_agreed(only_ec, "aRSA", NULL);
+    assert_agreed(both, "ALL", NULL, "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
+    assert_agreed(both, "aRSA", NULL, "TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384");
+    assert_agreed(only_ec, "aRSA", NULL, NULL);
 }
 
 static void weak_ciphers_are_last_or_refused(void **state)
 {
     (void)state;
-    assert_agreed(both, "ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256",
+    assert_agreed(both, "ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256", NULL,
                   "TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256");
-    assert_agreed(both, "ECDHE-RSA-AES128-SHA", "TLSv1.2 ECDHE-RSA-AES128-SHA");
-    assert_agreed(both, "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384",
+    assert_agreed(both, "ECDHE-RSA-AES128-SHA", NULL, "TLSv1.2 ECDHE-RSA-AES128-SHA");
+    assert_agreed(both, "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384", NULL,
                   "TLSv1.2 ECDHE-RSA-CHACHA20-POLY1305");
-    assert_agreed(both, "AES256-GCM-SHA384", NULL);         /* RSA key transport */
-    assert_agreed(both, "DHE-RSA-AES256-GCM-SHA384", NULL); /* no parameters */
-    assert_agreed(both, "aNULL:@SECLEVEL=0", NULL);         /* nobody's key */
+    assert_agreed(both, "AES256-GCM-SHA384", NULL, NULL);         /* RSA key transport */
+    assert_agreed(both, "DHE-RSA-AES256-GCM-SHA384", NULL, NULL); /* no parameters */
+    assert_agreed(both, "aNULL:@SECLEVEL=0", NULL, NULL);         /* nobody's key */
 }
 
 static void old_versions_are_refused(void **state)
@@ -430,8 +411,8 @@ static void old_versions_are_refused(void **state)
         SSL_set_max_proto_version(f.ssl, cases[i].most);
         SSL_set_cipher_list(f.ssl, "ALL:@SECLEVEL=0");
         foreign_handshake(&f);
-        assert_int_equal(f.ours.handshake, TLS_FAILED);
-        assert_string_equal(tls_stream_why(f.ours.stream), "unsupported protocol");
+        assert_int_equal(f.server.handshake, TLS_FAILED);
+        assert_string_equal(tls_stream_why(f.server.stream), "unsupported protocol");
         assert_int_not_equal(f.result, 1);
         foreign_release(&f);
     }
@@ -450,7 +431,7 @@ static void a_client_of_another_protocol_is_refused(void **state)
         SSL_set_alpn_protos(f.ssl, (const unsigned char *)cases[i].offer,
                             (unsigned)strlen(cases[i].offer));
         foreign_handshake(&f);
-        assert_int_equal(f.ours.handshake, cases[i].result);
+        assert_int_equal(f.server.handshake, cases[i].result);
         foreign_release(&f);
     }
 }
@@ -462,11 +443,11 @@ static void renegotiation_is_refused(void **state)
     foreign_init(&f, both);
     SSL_set_max_proto_version(f.ssl, TLS1_2_VERSION);
     foreign_handshake(&f);
-    assert_int_equal(f.ours.handshake, TLS_DONE);
+    assert_int_equal(f.server.handshake, TLS_DONE);
     assert_int_equal(SSL_renegotiate(f.ssl), 1);
     foreign_handshake(&f);
     assert_int_not_equal(f.result, 1);
-    assert_int_equal(f.ours.plain_len, 0);
+    assert_int_equal(f.server.plain_len, 0);
     foreign_release(&f);
 }
 
@@ -481,13 +462,13 @@ static void key_updates_give_no_data_and_are_answered(void **state)
         assert_int_equal(SSL_key_update(f.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
         assert_int_equal(SSL_do_handshake(f.ssl), 1);
         foreign_exchange(&f);
-        assert_int_equal(f.ours.result, TLS_MORE);
-        assert_int_equal(f.ours.plain_len, 0);
+        assert_int_equal(f.server.result, TLS_MORE);
+        assert_int_equal(f.server.plain_len, 0);
     }
     assert_int_equal(SSL_write(f.ssl, "NOOP\r\n", 6), 6);
     foreign_exchange(&f);
-    assert_int_equal(f.ours.plain_len, 6);
-    assert_true(tls_stream_write(f.ours.stream, SPAN("250 ok\r\n")));
+    assert_int_equal(f.server.plain_len, 6);
+    assert_true(tls_stream_write(f.server.stream, SPAN("250 ok\r\n")));
     foreign_exchange(&f);
     assert_int_equal(SSL_read(f.ssl, plain, sizeof(plain)), 8);
     foreign_release(&f);
@@ -504,8 +485,8 @@ static void endless_key_updates_fail(void **state)
         SSL_do_handshake(f.ssl);
         foreign_exchange(&f);
     }
-    assert_int_equal(f.ours.result, TLS_FAILED);
-    assert_string_equal(tls_stream_why(f.ours.stream), "the peer wants new keys again and again");
+    assert_int_equal(f.server.result, TLS_FAILED);
+    assert_string_equal(tls_stream_why(f.server.stream), "the peer wants new keys again and again");
     foreign_release(&f);
 }
 
@@ -612,51 +593,13 @@ static void only_the_relays_own_authorities_count(void **state)
     }
 }
 
-/* One connection to a foreign server, as it is set up. */
-static enum tls_result connect_foreign(struct foreign *f, const struct tls_context *context)
-{
-    side_init(&f->ours, context, PEER);
-    foreign_connect(f);
-    side_feed(&f->ours, (struct span){0});
-    foreign_exchange(f);
-    foreign_handshake(f);
-    SSL_free(f->ssl);
-    const enum tls_result result = f->ours.handshake;
-    side_release(&f->ours);
-    return result;
-}
-
-static void a_weak_server_is_good_enough_only_without_verification(void **state)
-{
-    struct foreign f;
-    (void)state;
-    foreign_begin(&f, &rsa);
-    assert_int_equal(SSL_CTX_set1_sigalgs_list(f.context, "RSA+SHA1"), 1);
-    assert_int_equal(connect_foreign(&f, unverified()), TLS_DONE);
-    assert_int_equal(connect_foreign(&f, verifier()), TLS_FAILED);
-    SSL_CTX_free(f.context);
-    foreign_begin(&f, &rsa);
-    assert_int_equal(connect_foreign(&f, verifier()), TLS_DONE);
-    SSL_CTX_set_max_proto_version(f.context, TLS1_1_VERSION); /* never good enough */
-    assert_int_equal(connect_foreign(&f, unverified()), TLS_FAILED);
-    SSL_CTX_free(f.context);
-}
-
-static void what_a_certificate_says_is_scrubbed_and_bounded(void **state)
+static void what_a_certificate_says_is_scrubbed(void **state)
 {
     struct identity bad =
         identity_make(&(struct wish){"x", "DNS:evil\r\n\x1b[31m\" name", &root, .end = 30});
     (void)state;
-    struct identity many = identity_make(&(struct wish){
-        "x", "DNS:a.example,DNS:b.example,DNS:c.example,DNS:d.example", &root, .end = 30});
     write_identity("bad", &bad);
-    write_identity("many", &many);
     identity_release(&bad);
-    identity_release(&many);
-    assert_verified("many", "d.example", "");
-    assert_verified(
-        "many", PEER,
-        "the certificate is for a.example, b.example, c.example and others, not mx.example");
     assert_verified("bad", PEER, "the certificate is for evil???[31m\"?name, not mx.example");
 }
 
@@ -724,7 +667,6 @@ static void clear_text_after_the_handshake_is_refused(void **state)
     assert_int_equal(pair.server.result, TLS_FAILED);
     assert_int_equal(pair.server.plain_len, 6); /* what came before is genuine */
     assert_string_not_equal(tls_stream_why(pair.server.stream), "");
-    assert_string_not_equal(tls_stream_why(pair.server.stream), "the peer does not speak TLS");
     assert_true(pair.server.out_len > 0); /* an alert */
     pair_release(&pair);
 }
@@ -817,30 +759,6 @@ static void sessions_are_resumed(void **state)
     tls_sessions_free(sessions);
 }
 
-/* As connect_reusing, with a TLS 1.2 server that gives a ticket once. */
-static void tls_1_2_sessions_go_on(void **state)
-{
-    struct tls_sessions *sessions = tls_sessions_new(4);
-    struct foreign f;
-    (void)state;
-    foreign_begin(&f, &ec);
-    for (int i = 0; i < 4; i++) {
-        side_init(&f.ours, verifier(), PEER);
-        tls_stream_reuse(f.ours.stream, sessions, SPAN("192.0.2.1:25"));
-        foreign_connect(&f);
-        side_feed(&f.ours, (struct span){0});
-        foreign_exchange(&f);
-        foreign_handshake(&f);
-        assert_int_equal(f.ours.handshake, TLS_DONE);
-        assert_described(&f.ours, "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
-        assert_int_equal(tls_stream_is_resumed(f.ours.stream), i > 0);
-        SSL_free(f.ssl);
-        side_release(&f.ours);
-    }
-    SSL_CTX_free(f.context);
-    tls_sessions_free(sessions);
-}
-
 static void sessions_stay_with_whom_they_are_of(void **state)
 {
     struct tls_sessions *sessions = tls_sessions_new(8);
@@ -886,14 +804,9 @@ static void a_cache_keeps_two_of_a_key_and_drops_the_oldest(void **state)
     for (int i = 1; i < 4; i++) {
         tls_sessions_put(sessions, a, made[i]);
     }
-    found = tls_sessions_take(sessions, a);
-    assert_ptr_equal(found, made[3]); /* the newest */
-    tls_sessions_put(sessions, a, found);
     found = tls_sessions_take(sessions, b);
     assert_ptr_equal(found, made[0]); /* a's third took the place of a's first */
     SSL_SESSION_free(found);
-    assert_null(tls_sessions_take(sessions, b));
-    tls_sessions_put(sessions, b, SSL_SESSION_new()); /* cannot be resumed */
     assert_null(tls_sessions_take(sessions, b));
     tls_sessions_put(sessions, b, made[4]);
     tls_sessions_put(sessions, b, made[5]); /* full: the oldest, which is a's, goes */
@@ -928,8 +841,7 @@ int main(void)
         cmocka_unit_test(certificates_are_verified),
         cmocka_unit_test(without_a_name_nothing_is_verified),
         cmocka_unit_test(only_the_relays_own_authorities_count),
-        cmocka_unit_test(a_weak_server_is_good_enough_only_without_verification),
-        cmocka_unit_test(what_a_certificate_says_is_scrubbed_and_bounded),
+        cmocka_unit_test(what_a_certificate_says_is_scrubbed),
         cmocka_unit_test(names_are_told_to_the_peer_and_addresses_not),
         cmocka_unit_test(close_notify_is_told),
         cmocka_unit_test(clear_text_after_the_handshake_is_refused),
@@ -937,7 +849,6 @@ int main(void)
         cmocka_unit_test(a_callback_that_refuses_breaks_the_stream),
         cmocka_unit_test(a_stream_outlives_its_contexts),
         cmocka_unit_test(sessions_are_resumed),
-        cmocka_unit_test(tls_1_2_sessions_go_on),
         cmocka_unit_test(sessions_stay_with_whom_they_are_of),
         cmocka_unit_test(a_server_that_has_new_keys_gets_a_new_session),
         cmocka_unit_test(a_cache_keeps_two_of_a_key_and_drops_the_oldest),

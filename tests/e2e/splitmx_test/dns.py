@@ -26,10 +26,10 @@ def _data(kind, value):
 class DnsServer:
     """UDP only. add("king.test", "A", "127.0.0.1"), fail(name, code), silent(name), forget()."""
 
-    def __init__(self, where=("127.0.0.1", 0)):
+    def __init__(self):
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(where)
-        self.address = "%s:%d" % self._socket.getsockname()
+        self._socket.bind(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self._socket.getsockname()[1]
         self._lock = threading.Lock()
         self.queries = []
         self.forget()

@@ -1,0 +1,61 @@
+#include "config/hash.h"
+
+#include <stdbool.h>
+
+static uint64_t rotate(uint64_t x, unsigned n)
+{
+    return x << n | x >> (64 - n);
+}
+
+static void sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[3];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] += v[3];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] += v[1];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[2] = rotate(v[2], 32);
+}
+
+/*
+ * SipHash-1-3 (Aumasson, Bernstein): keyed, so a stranger with an IPv6 prefix to choose from cannot
+ * aim its addresses at one window and fill it. The hash never leaves the process, and a guess at it
+ * gains no more than a refused connection, so the short variant is enough.
+ */
+uint64_t hash_bytes(const struct hash_key *key, const void *data, size_t len)
+{
+    const unsigned char *bytes = data;
+    uint64_t v[4] = {
+        key->word[0] ^ UINT64_C(0x736f6d6570736575), key->word[1] ^ UINT64_C(0x646f72616e646f6d),
+        key->word[0] ^ UINT64_C(0x6c7967656e657261), key->word[1] ^ UINT64_C(0x7465646279746573)};
+    uint64_t word;
+
+    for (size_t left = len;; left -= 8, bytes += 8) {
+        const bool tail = left < 8;
+        word = tail ? (uint64_t)len << 56 : 0;
+        for (size_t i = 0; i < (tail ? left : 8); i++) {
+            word |= (uint64_t)bytes[i] << (8 * i);
+        }
+        v[3] ^= word;
+        sip_round(v);
+        v[0] ^= word;
+        if (tail) {
+            break;
+        }
+    }
+    v[2] ^= 0xff;
+    for (int i = 0; i < 3; i++) {
+        sip_round(v);
+    }
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* The second word is only there for the form: the secret has 64 bits. */
+struct hash_key hash_key_of(uint64_t seed)
+{
+    return (struct hash_key){{seed, rotate(seed, 32) * UINT64_C(0x9e3779b97f4a7c15)}};
+}
