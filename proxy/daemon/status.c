@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "proxy/daemon/version.h"
 
@@ -39,7 +40,57 @@ static unsigned connections_of(const struct status *status, const struct relay *
     return sum;
 }
 
+/* ---- endpoints that were found wanting ---- */
+
+struct endpoint {
+    char address[NET_ADDRESS_TEXT];
+    const char *state;
+    unsigned failures;
+    uint64_t seconds; /* in this state */
+};
+
+static const char *health_text(enum health_state state)
+{
+    switch (state) {
+    case HEALTH_OK:
+        return "ok";
+    case HEALTH_SUSPECT:
+        return "suspect";
+    case HEALTH_OPEN:
+        return "down";
+    }
+    return "";
+}
+
+/* The next that is known; false at the end. `cursor` begins as 0. */
+static bool next_endpoint(const struct status *status, size_t *cursor, struct endpoint *out)
+{
+    struct health_status found;
+    if (!health_next(status->shared->health, cursor, &found)) {
+        return false;
+    }
+    uint64_t now = uv_hrtime() / 1000000; /* the loops' clock */
+    net_address_text_port(&found.endpoint.address, out->address, sizeof out->address);
+    out->state = health_text(found.state);
+    out->failures = found.failures;
+    out->seconds = now > found.since ? (now - found.since) / 1000 : 0;
+    return true;
+}
+
 /* ---- JSON ---- */
+
+static json_t *endpoints_json(const struct status *status)
+{
+    json_t *list = json_array();
+    struct endpoint endpoint;
+    for (size_t cursor = 0; next_endpoint(status, &cursor, &endpoint);) {
+        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I}", "address", endpoint.address,
+                                              "state", endpoint.state, "failures",
+                                              (json_int_t)endpoint.failures, "seconds",
+                                              (json_int_t)endpoint.seconds));
+    }
+    return list;
+}
 
 static json_t *number(uint64_t n)
 {
@@ -113,6 +164,7 @@ char *status_json(const struct status *status)
     json_object_set_new(root, "workers", number(status->worker_count));
     json_object_set_new(root, "uptime_seconds", number((uint64_t)(time(NULL) - status->started)));
     json_object_set_new(root, "relays", relays);
+    json_object_set_new(root, "endpoints", endpoints_json(status));
     json_object_set_new(root, "routes",
                         json_pack("{s:I, s:I}", "count", (json_int_t)table_routes(prepared->table),
                                   "generation", (json_int_t)table_generation(prepared->table)));
@@ -163,6 +215,19 @@ static void put_relays(FILE *out, const struct status *status)
     }
 }
 
+/* Those that are well say nothing. */
+static void put_endpoints(FILE *out, const struct status *status)
+{
+    struct endpoint endpoint;
+    for (size_t cursor = 0; next_endpoint(status, &cursor, &endpoint);) {
+        if (strcmp(endpoint.state, "ok") != 0) {
+            fprintf(out, "endpoint      %s is %s for %llu s, %u failures in a row\n",
+                    endpoint.address, endpoint.state, (unsigned long long)endpoint.seconds,
+                    endpoint.failures);
+        }
+    }
+}
+
 static void put_reload(FILE *out, const struct status_reload *reload)
 {
     char when[64];
@@ -190,6 +255,7 @@ char *status_text(const struct status *status)
             (unsigned long long)(time(NULL) - status->started));
     put_counters(out, status);
     put_relays(out, status);
+    put_endpoints(out, status);
     fprintf(out, "routes        %llu, generation %llu\n",
             (unsigned long long)table_routes(prepared->table),
             (unsigned long long)table_generation(prepared->table));

@@ -19,6 +19,7 @@ struct pool {
     struct upstream *buckets[POOL_BUCKETS];
     struct upstream *leaving; /* have said QUIT */
     size_t idle;
+    size_t personal; /* of these: those that speak for one client */
     struct pool_waiter *first, *last;
     struct timer timer;
 };
@@ -81,9 +82,15 @@ static void pool_carries(struct pool *pool, struct upstream *up)
     quota_give(pool->world->shared->spare, upstream_links(up)->spare);
 }
 
+static bool is_personal(struct upstream *up)
+{
+    return upstream_key(up)->client[0] != '\0';
+}
+
 static void pool_take_out(struct pool *pool, struct upstream *up)
 {
     pool_unlink(up);
+    pool->personal -= is_personal(up);
     pool_carries(pool, up);
     pool_count_idle(pool, pool->idle - 1);
 }
@@ -263,6 +270,28 @@ void pool_renew(struct pool *pool, struct policy *policy)
     }
 }
 
+/* Whether the key's client, "session-version", is of this session. */
+static bool is_of(struct upstream *up, const char *session_id)
+{
+    struct span client = span_of(upstream_key(up)->client);
+    return is_personal(up) &&
+           span_equal(span_first(client, span_find(client, '-')), span_of(session_id));
+}
+
+void pool_forget(struct pool *pool, const char *session_id)
+{
+    for (size_t i = 0; i < POOL_BUCKETS && pool->personal != 0; i++) {
+        struct upstream *next = NULL;
+        for (struct upstream *up = pool->buckets[i]; up != NULL; up = next) {
+            next = upstream_links(up)->next;
+            if (is_of(up, session_id)) {
+                pool_take_out(pool, up);
+                pool_dismiss(pool, up);
+            }
+        }
+    }
+}
+
 struct upstream *pool_take(struct pool *pool, const struct upstream_key *key)
 {
     for (struct upstream *up = *bucket_of(pool, key); up != NULL; up = upstream_links(up)->next) {
@@ -288,6 +317,7 @@ static void pool_keep(struct pool *pool, struct upstream *up)
     pool_link(bucket_of(pool, upstream_key(up)), up);
     pool_is_spare(pool, up);
     pool_count_idle(pool, pool->idle + 1);
+    pool->personal += is_personal(up);
     atomic_thread_fence(memory_order_seq_cst); /* see shared_wake_idle */
     if (pool_wanted(pool, up) != 0) {
         pool_take_out(pool, up);

@@ -21,6 +21,9 @@ void pool_free(struct pool *pool); /* closes what is idle; nobody waits any more
  * are no longer it goes. */
 void pool_renew(struct pool *pool, struct policy *policy);
 
+/* The session has ended: what speaks for its client, and may for nobody else, is not kept. */
+void pool_forget(struct pool *pool, const char *session_id);
+
 /* An idle connection, newest first, or NULL. The caller adopts it. */
 struct upstream *pool_take(struct pool *pool, const struct upstream_key *key);
 

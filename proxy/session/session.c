@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "proxy/session/pool.h"
 #include "proxy/session/session_state.h"
 #include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
@@ -39,6 +40,15 @@ void session_drop_transaction(struct session *s)
     s->transaction = NULL;
 }
 
+/* Nothing is left that it would wait for; connections that speak for its client are of no use. */
+static void session_go(struct session *s)
+{
+    session_drop_transaction(s);
+    session_unlink(s);
+    pool_forget(s->world->pool, s->id);
+    world_defer(s->world, &s->deferred);
+}
+
 void session_close(struct session *s, enum conn_close how)
 {
     struct world *world = s->world;
@@ -61,9 +71,7 @@ void session_close(struct session *s, enum conn_close how)
     if (s->transaction != NULL && !transaction_client_gone(s->transaction)) {
         return;
     }
-    session_drop_transaction(s);
-    session_unlink(s);
-    world_defer(world, &s->deferred);
+    session_go(s);
 }
 
 /* ---- replies ---- */
@@ -155,9 +163,7 @@ void session_set_state(struct session *s, enum server_state next)
 static void on_outcome(struct session *s, const struct transaction_event *event)
 {
     if (s->conn == NULL) { /* the client left during the commit: nobody to tell */
-        session_drop_transaction(s);
-        session_unlink(s);
-        world_defer(s->world, &s->deferred);
+        session_go(s);
         return;
     }
     session_reply(s, event->reply);
@@ -371,6 +377,8 @@ void session_on_name(void *owner, const char *name)
 {
     struct session *s = owner;
     s->lookup = NULL;
+    s->view.name_awaited = false;
+    s->view.version++;
     if (name != NULL) {
         s->name = span_dup(span_of(name));
         s->view.name = s->name;

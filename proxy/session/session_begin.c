@@ -70,6 +70,7 @@ static void session_meet(struct session *s, const struct net_address *client,
     }
     if (s->conn != NULL) {
         s->lookup = world->ops->resolve_ptr(world, client, session_on_name, s);
+        s->view.name_awaited = s->lookup != NULL;
     }
 }
 
@@ -117,6 +118,7 @@ void session_is_secure(struct session *s)
     s->helo = NULL;
     s->view.helo = (struct span){0};
     s->view.protocol = "SMTP";
+    s->view.version++;
     if (greeted) {
         session_set_state(s, SERVER_HELO);
     } else {

@@ -251,37 +251,42 @@ static void data_fails(struct transaction *tx, const struct reply *reply)
     transaction_tell(tx, TRANSACTION_DATA, &tx->outcome);
 }
 
-/* Our Received field, in front of the message. */
-static void put_received(struct transaction *tx, struct leg *leg, time_t now)
+/* Our Received field, in front of the message, for the legs on a detour or for the others. */
+static void put_received(struct transaction *tx, bool detour)
 {
     char field[RECEIVED_MAX];
     struct text text = TEXT(field);
     const struct client_view *client = tx->client;
-    received_write(
-        &(struct received){
-            .helo = client->helo,
-            .ptr_name = client->name,
-            .ip = client->ip,
-            .hostname = tx->policy->config->hostname.text,
-            .protocol = client->protocol,
-            .id = tx->id,
-            .tls = client->tls[0] != '\0' ? client->tls : NULL,
-            .recipient = tx->recipient_count == 1 ? tx->first->path : (struct span){0},
-            .fallback = leg_kind(leg) != LEG_IS_PLAIN,
-            .when = now,
-        },
-        &text);
-    leg_body(leg, text_span(&text));
+    for (unsigned i = 0; i < tx->turns; i++) {
+        if ((leg_kind(tx->turn[i]) != LEG_IS_PLAIN) != detour) {
+            continue;
+        }
+        if (text.len == 0) {
+            received_write(
+                &(struct received){
+                    .helo = client->helo,
+                    .ptr_name = client->name,
+                    .ip = client->ip,
+                    .hostname = tx->policy->config->hostname.text,
+                    .protocol = client->protocol,
+                    .id = tx->id,
+                    .tls = client->tls[0] != '\0' ? client->tls : NULL,
+                    .recipient = tx->recipient_count == 1 ? tx->first->path : (struct span){0},
+                    .fallback = detour,
+                    .when = tx->world->ops->wall(tx->world),
+                },
+                &text);
+        }
+        leg_body(tx->turn[i], text_span(&text));
+    }
 }
 
 /* Every leg has 354: the message may begin. */
 static void data_begins(struct transaction *tx)
 {
     struct reply go;
-    time_t now = tx->world->ops->wall(tx->world);
-    for (unsigned i = 0; i < tx->turns; i++) {
-        put_received(tx, tx->turn[i], now);
-    }
+    put_received(tx, false);
+    put_received(tx, true);
     tx->state = TRANSACTION_IS_TAKING;
     tx->scanner = (struct body_scanner){.line_start = true};
     header_watch_init(&tx->header, span_of(tx->policy->config->hostname.text));

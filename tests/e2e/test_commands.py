@@ -524,3 +524,19 @@ def test_the_pid_file_is_there_while_it_runs(start_split):
     assert pid_file.stat().st_mode & 0o777 == 0o600
     daemon.stop()
     assert not pid_file.exists()
+
+
+def test_status_tells_which_endpoints_are_down(start_daemon, start_upstream):
+    local = start_upstream("local.test")
+    daemon = start_daemon(relays={"local": {"next-hop": local.next_hop}}, routes={"example.com": "local"})
+    assert daemon.send(message(), "user@example.com") == 250
+    assert [(one["state"], one["failures"]) for one in daemon.status()["endpoints"]] == [("ok", 0)]
+    local.stop()
+    for _ in range(3):
+        with daemon.client() as client:
+            client.mail()
+            assert client.rcpt("user@example.com") == "451 4.4.1"
+    daemon.await_log("event=endpoint-down")
+    (endpoint,) = daemon.status()["endpoints"]
+    assert endpoint["address"] == f"127.0.0.1:{local.port}" and endpoint["state"] == "down" and endpoint["failures"] >= 3, endpoint
+    assert f"endpoint      127.0.0.1:{local.port} is down" in daemon.command("status").out
