@@ -259,11 +259,26 @@ static void check_hostname(struct loader *loader, bool given)
     default_text(loader, &config->hostname, machine);
 }
 
+/* Port 25 is where mail servers meet, and some of them speak in clear only (RFC 3207 4, RFC 7435).
+ */
+static void warn_encrypt(struct loader *loader, const struct config_listener *listener)
+{
+    struct span host;
+    uint16_t port;
+    if (listener->tls == LISTEN_TLS_ENCRYPT && listener->address.text &&
+        host_port_split(span_of(listener->address.text), &host, &port) && port == 25) {
+        diag_warning(loader->diags, config_place(loader->config, &listener->address),
+                     "`tls: encrypt` on port 25 turns away mail servers that have no TLS; `tls: "
+                     "may` takes it from all others");
+    }
+}
+
 static void check_listeners(struct loader *loader)
 {
     const struct config *config = loader->config;
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_text *address = &config->listeners[i].address;
+        warn_encrypt(loader, &config->listeners[i]);
         for (size_t j = 0; j < i; j++) {
             const struct config_text *other = &config->listeners[j].address;
             if (address->text && other->text &&

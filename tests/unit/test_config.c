@@ -423,7 +423,11 @@ static void warnings_do_not_stop_a_load(void **state)
     char lines[1024];
     struct diag_list *diags = diag_list_new();
     (void)state;
-    struct config *config = load("f", "hostname: m_x\ntimeouts: {end-of-data: 10m}\n", diags);
+    struct config *config = load("f",
+                                 "hostname: m_x\ntimeouts: {end-of-data: 10m}\n"
+                                 "listen: [{address: \"a:25\", tls: encrypt}, {address: \"a:587\", "
+                                 "tls: encrypt}]\n",
+                                 diags);
     assert_non_null(config);
     told(diags, lines, sizeof(lines));
     assert_string_equal(lines,
@@ -431,6 +435,8 @@ static void warnings_do_not_stop_a_load(void **state)
                         "full name, such as mx.example.com\n"
                         "f:1:11: warning: `hostname: m_x` has an underscore; SMTP has none in the "
                         "name of a server, and others refuse such a greeting\n"
+                        "f:3:20: warning: `tls: encrypt` on port 25 turns away mail servers that "
+                        "have no TLS; `tls: may` takes it from all others\n"
                         "f:2:25: warning: `end-of-data` should be less than 10m: clients wait no "
                         "longer, and send the message again");
     config_unref(config);
