@@ -97,6 +97,7 @@ def test_it_can_do_no_more_than_it_has_to(engine, town):
         refused = town.exec(town.splitmx, "touch", path, check=False)
         assert refused.returncode != 0 and re.search("Read-only|Permission", refused.stderr), refused
     assert town.exec("--user=root", town.splitmx, "touch", "/x", check=False).returncode != 0
+    assert "BEGIN" in town.exec(town.splitmx, "head", "-n1", "/certs/privkey.pem").stdout
     assert town.exec(town.splitmx, "stat", "-c", "%U %a", "/var/lib/splitmx").stdout.split() == ["splitmx", "700"]
     assert engine.docker("diff", town.splitmx).stdout.split() in ([], ["A", "/certs"])  # where the folder is mounted
 

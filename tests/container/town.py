@@ -102,7 +102,7 @@ class Town:
         """Says the commands of a step; what they printed, errors too."""
         said = []
         for command in filter(which, self.steps()[step]):
-            here = command.replace("~/mail", str(self.folder)).replace("YOUR.DOMAIN", DOMAIN)
+            here = command.replace("~/mx", str(self.folder)).replace("YOUR.DOMAIN", DOMAIN)
             here = here.replace("/etc/letsencrypt", str(self.engine.folder / "letsencrypt"))
             done = self.shell(here, cwd=cwd)
             said.append(done.stdout + done.stderr)
