@@ -10,7 +10,10 @@ command -v dockerd >/dev/null || missing="docker.io"
 # A package of its own since Debian 13.
 command -v docker >/dev/null || ! apt-cache show docker-cli >/dev/null 2>&1 || missing="$missing docker-cli"
 command -v docker-compose >/dev/null || docker compose version >/dev/null 2>&1 || missing="$missing docker-compose"
-command -v debootstrap >/dev/null || missing="$missing debootstrap"
+for tool in debootstrap openssl; do
+    command -v "$tool" >/dev/null || missing="$missing $tool"
+done
+command -v ip >/dev/null || missing="$missing iproute2"
 [ -n "$missing" ] || exit 0
 
 echo "Installing: $missing"

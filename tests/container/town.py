@@ -14,7 +14,7 @@ from engine import run
 
 # The example is written for a splitmx with `identity: proxy` and `tls:`. Where this is False both are taken out of it, and
 # PROXY out of the server behind; say True as soon as the program has them.
-IDENTITY_AND_TLS = False
+IDENTITY_AND_TLS = True
 
 DOMAIN = "example.net"  # in the place of example.com, as step 2 says
 OUTSIDE = "198.51.100.1"  # the address that this host has in the world
@@ -101,7 +101,7 @@ class Town:
         """Says the commands of a step; what they printed, errors too."""
         said = []
         for command in filter(which, self.steps()[step]):
-            here = command.replace("~/mail", str(self.folder)).replace("YOUR.DOMAIN", DOMAIN)
+            here = command.replace("~/mx", str(self.folder)).replace("YOUR.DOMAIN", DOMAIN)
             here = here.replace("/etc/letsencrypt", str(self.engine.folder / "letsencrypt"))
             done = self.shell(here, cwd=cwd)
             said.append(done.stdout + done.stderr)
