@@ -43,8 +43,8 @@ proxy/cli     := ask check explain healthcheck import options quote reload route
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts import log net_address nexthop pacing privileges \
-                 proxy_header quota received record relay reply resolver route seal server shared \
-                 sorter source span table text timers tls_context tls_stream xclient yaml
+                 proxy_header quota rate received record relay reply resolver route seal server \
+                 shared sorter source span table text timers tls_context tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_proxy_header fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
