@@ -1,8 +1,5 @@
 /*
  * policy: what a relay's `tls:` asks of a connection (design: section 3; RFC 7435 for `may`). Pure.
- *
- * This version speaks clear text only: it knows the policies, and the configuration refuses those
- * that it could not keep.
  */
 #ifndef SPLITMX_TLS_POLICY_H
 #define SPLITMX_TLS_POLICY_H

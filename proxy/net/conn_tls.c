@@ -53,7 +53,7 @@ static void hand_shake(struct net_conn *c, struct span *cipher)
 void conn_start_tls(struct conn *conn, const struct tls_context *context, const char *name)
 {
     struct net_conn *c = net_conn_of(conn);
-    struct span nothing = {0};
+    struct span cipher = c->view; /* behind a PROXY header the handshake may have come already */
     c->tls = tls_stream_new(context, name, on_cipher, c);
     if (c->tls == NULL) {
         c->tell_insecure = true;
@@ -63,7 +63,8 @@ void conn_start_tls(struct conn *conn, const struct tls_context *context, const 
     if (name != NULL) {
         offer_session(c);
     }
-    hand_shake(c, &nothing);
+    hand_shake(c, &cipher);
+    c->view.len = 0;
 }
 
 void conn_tell_tls(struct conn *conn, struct text *out)
