@@ -60,7 +60,9 @@ static bool find_user(const struct config *config, struct account *out, struct d
 struct state_look {
     const char *path;
     struct diag_place place;
-    const struct account *user; /* whom it shall belong to; NULL: ourselves */
+    /* Whom it shall belong to, and whether we may write there is no matter: root in a container may
+     * not (no CAP_DAC_OVERRIDE). NULL: ourselves. */
+    const struct account *user;
     enum privileges_for purpose;
     struct diag_list *diags;
 };
@@ -122,7 +124,7 @@ static void look_at_directory(const struct state_look *look, const struct stat *
                    "%s must belong to %s, who must be able to write to it: chown -R %s: %s && "
                    "chmod 700 %s",
                    look->path, user->name, user->name, look->path, look->path);
-    } else if (access(look->path, R_OK | W_OK | X_OK) != 0) {
+    } else if (!user && access(look->path, R_OK | W_OK | X_OK) != 0) {
         tell_no_access(look, errno);
     } else {
         look_at_mode(look, status->st_mode);

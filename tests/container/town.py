@@ -12,10 +12,6 @@ from splitmx_test.waiting import Timeout, poll
 
 from engine import run
 
-# The example is written for a splitmx with `identity: proxy` and `tls:`. Where this is False both are taken out of it, and
-# PROXY out of the server behind; say True as soon as the program has them.
-IDENTITY_AND_TLS = True
-
 DOMAIN = "example.net"  # in the place of example.com, as step 2 says
 OUTSIDE = "198.51.100.1"  # the address that this host has in the world
 SENDER = "203.0.113.9"  # and a sender's
@@ -67,7 +63,6 @@ class Town:
         self.follow(2)
         self.certificates()
         self.follow(4)
-        self.for_this_version()
         self.kingmailer_starts()
         self.checked = self.follow(5)
         self.follow(6)
@@ -114,14 +109,6 @@ class Town:
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
             "-subj", f"/CN=mx.{DOMAIN}", "-addext", f"subjectAltName=DNS:mx.{DOMAIN},DNS:mail.{DOMAIN}",
             "-keyout", live / "privkey.pem", "-out", live / "fullchain.pem")
-
-    def for_this_version(self):
-        if IDENTITY_AND_TLS:
-            return
-        for path, wrong, right in (("splitmx/splitmx.yaml", r"(?m)^tls: .*\n", ""),
-                                   ("splitmx/splitmx.yaml", "identity: proxy", "identity: none"),
-                                   ("mailserver/postfix-main.cf", r"(?m)^postscreen_upstream_proxy_protocol.*\n", "")):
-            self.edit(path, wrong, right)
 
     def edit(self, path, wrong, right):
         """Replaces the file, as editors do."""

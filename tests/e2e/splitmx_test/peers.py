@@ -122,7 +122,7 @@ class Postfix(Peer):
                 ("defer", "unix", "-", "0", "bounce"), ("trace", "unix", "-", "0", "bounce"),
                 ("error", "unix", "-", "-", "error"), ("retry", "unix", "-", "-", "error"),
                 ("discard", "unix", "-", "-", "discard"), ("virtual", "unix", "-", "20", "virtual"),
-                ("anvil", "unix", "-", "1", "anvil"), ("scache", "unix", "-", "1", "scache"),
+                ("anvil", "unix", "-", "1", "anvil"), ("scache", "unix", "-", "1", "scache"), ("tlsmgr", "unix", "1000?", "1", "tlsmgr"),
                 ("proxymap", "unix", "-", "-", "proxymap"), ("postlog", "unix-dgram", "-", "1", "postlogd")):
             private = "n" if service in ("cleanup", "qmgr", "postlog") else "-"
             privileged = "n" if service == "virtual" else "-"

@@ -192,7 +192,7 @@ class Sender(HostPostfix):
 
     def __init__(self, host, name, ca_file):
         super().__init__(
-            host, name, listeners=["127.0.0.1:25 inet n - n - 100 smtpd", "smtp unix - - n - - smtp", "tlsmgr unix - - n 1000? 1 tlsmgr",
+            host, name, listeners=["127.0.0.1:25 inet n - n - 100 smtpd", "smtp unix - - n - - smtp",
                                    "showq unix n - n - - showq"],
             ready="127.0.0.1", virtual_mailbox_domains="", smtpd_recipient_restrictions="permit_mynetworks, reject",
             queue_run_delay="1s", minimal_backoff_time="2s", maximal_backoff_time="2s", smtp_host_lookup="dns",
