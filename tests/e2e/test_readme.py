@@ -26,7 +26,7 @@ PATIENCE = 60
 @pytest.fixture(scope="module")
 def examples():
     found = dict(EXAMPLE.findall((REPOSITORY / "README.md").read_text()))
-    assert len(found) == 6, f"examples in the README: {list(found)}"
+    assert len(found) == 9, f"examples in the README: {list(found)}"
     return found
 
 
@@ -37,7 +37,7 @@ def folder(examples):
     (path / "build").mkdir()
     shutil.copy2(BINARY, path / "build" / "splitmx")
     for name, text in examples.items():
-        if name.startswith("quickstart/"):
+        if "/" in name:
             target = path / name
             target.parent.mkdir(exist_ok=True)
             target.write_text(text)
@@ -137,23 +137,128 @@ def test_a_broken_table_is_told_with_its_place(folder):
     assert re.search(r"routes\.yaml:1:\d+: .*lokal", done.stderr), done.stderr
 
 
+def change(folder, old, new, file="splitmx.yaml"):
+    path = folder / "quickstart" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def certify(folder):
+    """A key and a certificate for it, as the reader has them from wherever."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=mx.example.com", "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem"],
+                   check=True, capture_output=True)
+    os.chmod(folder / "privkey.pem", 0o600)
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        for item in (folder, *folder.iterdir()):
+            os.chown(item, nobody.pw_uid, nobody.pw_gid)
+
+
 @pytest.mark.parametrize(
     "wrong, right",
     [
-        ("identity: none", "identity: xclient"),
-        ("address: 127.0.0.1:2525", "address: 127.0.0.1:2525\n    tls: encrypt"),
-        ("identity: none", "identity: none\n    fallback: gmail"),
+        ("relays:", "smtputf8: true\nrelays:"),
+        ("relays:", "ledger: {retry-window: 5d}\nrelays:"),
         ("relays:", "admin: {listen: '127.0.0.1:8025'}\nrelays:"),
     ],
 )
 def test_what_this_version_does_not_do_is_refused_as_the_readme_says(folder, wrong, right):
-    path = folder / "quickstart" / "splitmx.yaml"
-    text = path.read_text()
-    assert wrong in text
-    path.write_text(text.replace(wrong, right))
+    change(folder, wrong, right)
     done = run("build/splitmx check -c quickstart/splitmx.yaml", folder)
     assert done.returncode == 78
     assert re.search(r"splitmx\.yaml:\d+:\d+: .*not in this version", done.stderr), done.stderr
+
+
+def test_the_missing_list_of_the_readme_is_that_of_the_program(folder):
+    """A feature that has come leaves both lists; one that is refused is in both."""
+    readme = (REPOSITORY / "README.md").read_text()
+    missing = readme.split("## What this version does not do yet", 1)[1].split("\n## ", 1)[0]
+    later = re.search(r"keys_later\[\] = \{(.*?)\};", (REPOSITORY / "config" / "keys.c").read_text(), re.S)[1]
+    refused = set(re.findall(r'\{"\w+", "([\w-]+)"', later))
+    assert refused == set(re.findall(r"`([\w-]+):", missing))
+    for command in re.findall(r"the command `(\w+)`", missing):
+        assert "not in this version" in run(f"build/splitmx {command}", folder).stderr
+
+
+def test_a_listener_with_tls_needs_a_certificate(folder):
+    change(folder, "address: 127.0.0.1:2525", "address: 127.0.0.1:2525\n    tls: encrypt")
+    done = run("build/splitmx check -c quickstart/splitmx.yaml", folder)
+    assert done.returncode == 78
+    assert re.search(r"splitmx\.yaml:\d+:\d+: a listener with TLS needs `tls:`", done.stderr), done.stderr
+    certify(folder / "certs")
+    change(folder, "relays:", "tls: {certificate: ../certs/fullchain.pem, private-key: ../certs/privkey.pem}\nrelays:")
+    done = run("build/splitmx check -c quickstart/splitmx.yaml", folder)
+    assert done.returncode == 0, done.stderr
+    os.chmod(folder / "certs" / "privkey.pem", 0o644)
+    done = run("build/splitmx check -c quickstart/splitmx.yaml", folder)
+    assert done.returncode == 78 and "read or written by everyone" in done.stderr
+
+
+@pytest.mark.parametrize("identity, warned", [("", True), ("none", False), ("xclient", False), ("proxy", False)])
+def test_a_server_next_door_that_is_not_told_the_client_is_warned_of(folder, identity, warned):
+    line = f"    identity: {identity}\n" if identity else ""
+    path = folder / "quickstart" / "splitmx.yaml"
+    path.write_text(re.sub(r"    identity: none.*\n", line, path.read_text()))
+    done = run("build/splitmx check -c quickstart/splitmx.yaml", folder)
+    assert done.returncode == 0
+    assert ("will take this host for the client" in done.stderr) == warned, done.stderr
+
+
+# The family on two servers.
+
+
+@pytest.fixture
+def family(folder):
+    """The two files as they stand in their container: paths and state are where a test may have them."""
+    path = folder / "family" / "splitmx.yaml"
+    text = path.read_text()
+    assert text.count("/certs/") == 2
+    path.write_text(text.replace("/certs/", f"{folder}/certs/") + "state-directory: state\n")
+    certify(folder / "certs")
+    return folder
+
+
+def routes_of(folder, *addresses):
+    done = run("build/splitmx route -c family/splitmx.yaml --json " + " ".join(addresses), folder)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_familys_files_are_good(family):
+    done = run("build/splitmx check -c family/splitmx.yaml", family)
+    assert done.returncode == 0 and not re.search("warning|error", done.stderr), done.stderr
+
+
+def test_the_familys_files_say_what_the_readme_says(family):
+    user, king, aunt, postmaster = routes_of(family, "user@example.com", "kingmail@example.com", "aunt@example.com",
+                                             "postmaster@example.com")
+    assert (user["relay"], user["fallback"], user["tls"]) == ("local", "gmail", "none")
+    assert [(hop["host"], hop["mx"]) for hop in user["next_hops"]] == [("mailserver", False)]
+    assert [(hop["host"], hop["mx"]) for hop in king["next_hops"]] == [("kingmailer.org", False)]
+    assert king["fallback"] is None
+    assert (aunt["relay"], aunt["fallback"], aunt["tls"]) == ("gmail", None, "verify")
+    assert aunt["next_hops"][0]["host"] == "aspmx.l.google.com" and len(aunt["next_hops"]) == 5
+    assert postmaster["relay"] == "local"
+
+
+def test_the_familys_other_way_asks_gmail_second(family, examples):
+    path = family / "family" / "routes.yaml"
+    text, count = re.subn(r"^example\.com: gmail.*\n", lambda _: examples["family, not told apart"], path.read_text(), flags=re.M)
+    assert count == 1
+    path.write_text(text)
+    (aunt,) = routes_of(family, "aunt@example.com")
+    assert (aunt["relay"], aunt["unknown_recipient"], aunt["fallback"]) == ("local", "gmail", None)
+
+
+def test_the_family_fits_into_the_example_with_docker(family):
+    """What the comments of docker/compose.yaml promise of the files there holds for these, too."""
+    docker = (REPOSITORY / "docker" / "splitmx" / "splitmx.yaml").read_text()
+    for line in (family / "family" / "splitmx.yaml").read_text().splitlines():
+        key = re.match(r"\s*(next-hop|identity|hostname|domains): (\S+)", line)
+        assert not key or f"{key[1]}: {key[2]}" in re.sub(r": +", ": ", docker), line
 
 
 def demo(*arguments):
