@@ -80,8 +80,7 @@ static void text_relay(const struct explanation *explanation, FILE *out)
         fprintf(out, "  unknown    %s (asked for recipients that %s does not know)\n",
                 decision->unknown_recipient->name, relay->name);
     }
-    fprintf(out, "  tls        %s (this version speaks clear text only)\n",
-            tls_policy_name(relay->tls));
+    fprintf(out, "  tls        %s\n", tls_policy_name(relay->tls));
 }
 
 void explain_text(const struct explanation *explanation, FILE *out)

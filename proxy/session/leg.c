@@ -99,6 +99,7 @@ static void leg_translate(const struct leg *leg, struct reply *reply, enum upstr
 /* A connection is ready: a replay first, where there is something to repeat. */
 void leg_go_on(struct leg *leg)
 {
+    timer_set(&world_of(leg)->timers, &leg->timer, leg->deadline);
     if (!leg->begun) {
         leg->state = LEG_IS_ASKING;
         upstream_mail(leg->upstream, &leg->context->envelope, leg->asked->path);
@@ -130,6 +131,7 @@ static void leg_do_wanted(struct leg *leg)
 static void leg_start_clock(struct leg *leg)
 {
     leg->deadline = world_of(leg)->now + leg->context->policy->config->timeouts.recipient;
+    leg->open_by = leg->deadline;
     timer_set(&world_of(leg)->timers, &leg->timer, leg->deadline);
 }
 
@@ -156,16 +158,17 @@ static void leg_reopen(struct leg *leg, bool stale, const char *why)
     leg_open(leg);
 }
 
-void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait, uint64_t deadline)
+void leg_recipient(struct leg *leg, struct recipient *recipient, const struct leg_terms *terms)
 {
     if (leg->state == LEG_IS_CLOSED) {
         leg_tell(leg, LEG_ANSWERED, &leg->failure);
         return;
     }
     leg->asked = recipient;
-    leg->may_wait = may_wait;
-    leg->deadline = deadline;
-    timer_set(&world_of(leg)->timers, &leg->timer, deadline);
+    leg->may_wait = terms->may_wait;
+    leg->open_by = terms->open_by;
+    leg->deadline = terms->deadline;
+    timer_set(&world_of(leg)->timers, &leg->timer, leg->deadline);
     if (leg->upstream == NULL) {
         leg_open(leg);
     } else if (!leg->begun) {
@@ -447,6 +450,8 @@ static void on_due(void *owner)
         leg_watch_pace(leg); /* slow, but it moves */
     } else if (leg->state == LEG_IS_QUEUED) {
         leg_no_place(leg);
+    } else if (leg->state == LEG_IS_RESOLVING || leg->state == LEG_IS_CONNECTING) {
+        leg_not_in_time(leg, late_text(leg->state));
     } else {
         leg_fail_with(leg, 451, leg->state < LEG_IS_STARTING ? "4.4.1" : "4.4.2",
                       late_text(leg->state));

@@ -64,9 +64,13 @@ struct leg *leg_new(const struct leg_context *context, const struct relay *relay
                     enum leg_kind kind, struct span domain);
 void leg_free(struct leg *leg); /* abandons what is open */
 
-/* `may_wait`: for a free connection (never while the transaction holds another leg). `deadline`: of
- * the answer, all attempts together (world->now). */
-void leg_recipient(struct leg *leg, struct recipient *recipient, bool may_wait, uint64_t deadline);
+/* How a recipient is asked for; times as world->now. */
+struct leg_terms {
+    bool may_wait;    /* for a free connection (never while the transaction holds another leg) */
+    uint64_t open_by; /* a leg that is not connected then is unavailable: what follows needs time */
+    uint64_t deadline; /* of the answer, all attempts together */
+};
+void leg_recipient(struct leg *leg, struct recipient *recipient, const struct leg_terms *terms);
 
 void leg_data(struct leg *leg);
 

@@ -76,7 +76,7 @@ static bool leg_open_new(struct leg *leg)
     if (cell == QUOTA_NONE) {
         return false;
     }
-    timer_set(&world->timers, &leg->timer, leg->deadline);
+    timer_set(&world->timers, &leg->timer, leg->open_by);
     leg->upstream = upstream_open(world, &key, cell, leg->context->policy, leg->context->client,
                                   leg_on_upstream, leg);
     if (leg->upstream == NULL) {
@@ -122,7 +122,7 @@ static void leg_wait_for_place(struct leg *leg)
     leg->no_pool = true; /* none is put there while somebody waits */
     leg->waiter.try = on_place;
     leg->waiter.owner = leg;
-    if (world->now + wait < leg->deadline) {
+    if (world->now + wait < leg->open_by) {
         leg_arm(leg, wait);
     }
     pool_wait(world->pool, &leg->waiter, address);
@@ -218,6 +218,7 @@ static void leg_try_next(struct leg *leg)
         return;
     }
     leg->state = LEG_IS_RESOLVING;
+    timer_set(&world->timers, &leg->timer, leg->open_by);
     leg->resolution = world->ops->resolve(world, hop, leg->domain, on_answer, leg);
     if (leg->resolution == NULL) {
         leg_fail_with(leg, 452, "4.3.1", "out of memory");
@@ -283,6 +284,14 @@ static void leg_note_health(struct leg *leg, bool ok)
 {
     struct health_endpoint endpoint = leg_endpoint(leg);
     prober_note(world_of(leg)->prober, &endpoint, leg->verdict, ok);
+}
+
+void leg_not_in_time(struct leg *leg, const char *why)
+{
+    if (leg->state == LEG_IS_CONNECTING) {
+        leg_note_health(leg, false);
+    }
+    leg_give_up(leg, "4.4.1", why);
 }
 
 void leg_available(struct leg *leg)

@@ -52,6 +52,7 @@ struct leg {
     struct pace *pace;           /* held: the transaction counts at its relay */
     bool begun;                  /* MAIL was accepted once */
     uint64_t deadline;           /* of the recipient asked for, all attempts together */
+    uint64_t open_by;            /* and of connecting */
     uint64_t written,
         taken; /* bytes of the message: given to the upstream; with the kernel when last looked */
     struct timer timer;
@@ -83,6 +84,9 @@ void leg_available(struct leg *leg);
 void leg_unavailable(struct leg *leg, const struct upstream_event *event);
 /* The receiver asks to be sent less: 421 4.7.28 (design: section 7). */
 void leg_slow_down(struct leg *leg, const struct reply *reply);
+
+/* Its time is over before it was connected. */
+void leg_not_in_time(struct leg *leg, const char *why);
 
 /* leg.c: a connection is ready. */
 void leg_go_on(struct leg *leg);

@@ -106,6 +106,12 @@ static bool holds_open_leg(const struct transaction *tx)
     return false;
 }
 
+/* A relay that cannot be reached must leave its fallback time enough. */
+static uint64_t half_time(const struct transaction *tx)
+{
+    return tx->answer_by - tx->policy->config->timeouts.recipient / 2;
+}
+
 static void recipient_relay(struct transaction *tx, const struct relay *relay, enum leg_kind kind)
 {
     struct span leg_domain = relay_is_by_domain(relay) ? tx->domain : (struct span){0};
@@ -130,8 +136,12 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, e
         recipient_refuse(tx, 452, "4.5.3", "Too many recipients for one message there");
         return;
     }
+    bool has_fallback = kind == LEG_IS_PLAIN && tx->decision.fallback != NULL;
     tx->asked->leg = leg;
-    leg_recipient(leg, tx->asked, alone, tx->answer_by);
+    leg_recipient(leg, tx->asked,
+                  &(struct leg_terms){.may_wait = alone,
+                                      .open_by = has_fallback ? half_time(tx) : tx->answer_by,
+                                      .deadline = tx->answer_by});
 }
 
 /* Section 6: a recipient of an unavailable relay goes to the fallback, one that the relay does not

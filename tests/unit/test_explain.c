@@ -76,7 +76,7 @@ static void a_relay_is_explained_with_its_next_hops(void **state)
                    "  next hop   example.net:26 (by the MX records of example.net)\n"
                    "  fallback   gmail\n"
                    "  unknown    other (asked for recipients that king does not know)\n"
-                   "  tls        verify (this version speaks clear text only)\n");
+                   "  tls        verify\n");
 }
 
 static void assert_action(const struct decision *decision, const char *action)
