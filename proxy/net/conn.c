@@ -427,8 +427,27 @@ static const struct conn_ops conn_ops = {
 
 /* ---- a turn's end ---- */
 
+/* A peer that closes on us in the middle of what we send may have said why: what has arrived of it
+ * is read before the loss is told. */
+static void conn_read_last(struct net_conn *c)
+{
+    uv_buf_t buffer;
+    if (!c->is_reading || c->is_last_read) {
+        return;
+    }
+    c->is_last_read = true;
+    on_alloc(&c->handle, CONN_HELD, &buffer);
+    ssize_t n = recv(conn_fd(c), buffer.base, buffer.len, MSG_DONTWAIT);
+    if (n > 0) {
+        on_read(&c->stream, n, &buffer);
+    }
+}
+
 static void conn_settle(struct net_conn *c)
 {
+    if (c->tell_lost && !c->is_flushing) {
+        conn_read_last(c);
+    }
     if (c->tell_lost) {
         if (c->is_flushing) {
             conn_end(c, true);
@@ -508,6 +527,12 @@ static void on_connected(uv_connect_t *req, int status)
     c->conn.on_event(c->conn.owner, CONN_OPEN);
 }
 
+/* Ours, and no fault of whom we would connect to. */
+static bool is_shortage(int error)
+{
+    return error == UV_EMFILE || error == UV_ENFILE || error == UV_ENOBUFS || error == UV_ENOMEM;
+}
+
 struct conn *net_connect(struct world *world, const struct net_address *address)
 {
     struct net *net = (struct net *)(void *)world;
@@ -519,6 +544,10 @@ struct conn *net_connect(struct world *world, const struct net_address *address)
         uv_pipe_connect(&c->connect, &c->pipe, address->local.sun_path, on_connected);
     } else {
         int error = uv_tcp_connect(&c->connect, &c->tcp, &address->any, on_connected);
+        if (is_shortage(error)) {
+            conn_end(c, false);
+            return NULL;
+        }
         if (error != 0) {
             conn_lose(c, error); /* told when the turn is over */
         }

@@ -34,10 +34,11 @@ static void settle_with(struct transaction *tx, const struct reply *reply)
     transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
 }
 
+/* Before the commit of the leg whose turn it is. */
 static void settle_late(struct transaction *tx, const char *why)
 {
     struct reply reply;
-    reply_set(&reply, 451, "4.4.2", why);
+    reply_setf(&reply, 451, "4.4.2", "%s: %s", leg_relay(tx->turn[tx->committed])->name, why);
     settle_with(tx, &reply);
 }
 
@@ -74,7 +75,7 @@ void commit_next(struct transaction *tx)
         }
         settle_with(tx, &tx->joint);
     } else if (client_is_gone(tx)) {
-        settle_late(tx, "The client is gone");
+        settle_late(tx, "not sent the end of data, the client is gone");
     } else if (tx->stopped) {
         struct reply why = tx->outcome;
         settle_with(tx, &why);
@@ -83,12 +84,12 @@ void commit_next(struct transaction *tx)
         tx->state = TRANSACTION_IS_FLUSHING;
         timer_set(&tx->world->timers, &tx->recheck, tx->world->now + BARRIER_RECHECK);
     } else if (tx->world->now + commit_margin(tx) > tx->commit_by) {
-        settle_late(tx, "Too late to begin another delivery");
+        settle_late(tx, "too late to begin this delivery");
     } else {
         tx->state = TRANSACTION_IS_COMMITTING;
         timer_stop(&tx->world->timers, &tx->recheck);
         if (!leg_commit(tx->turn[tx->committed])) {
-            settle_late(tx, "Upstream spoke before the end of data");
+            settle_late(tx, "spoke before the end of data");
         }
     }
 }

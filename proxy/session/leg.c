@@ -286,6 +286,7 @@ bool leg_commit(struct leg *leg)
         return false;
     }
     leg->state = LEG_IS_COMMITTING;
+    leg->fate = LEG_FATE_UNKNOWN;
     timer_stop(&world_of(leg)->timers, &leg->timer);
     return true;
 }
@@ -293,6 +294,7 @@ bool leg_commit(struct leg *leg)
 static void leg_settled(struct leg *leg, const struct upstream_event *event)
 {
     struct reply reply = *event->reply;
+    leg->fate = reply_is(&reply, 2) ? LEG_FATE_ACCEPTED : LEG_FATE_REFUSED;
     leg_translate(leg, &reply, UPSTREAM_END);
     leg->state = LEG_IS_OPEN; /* the connection is clean */
     leg_close(leg);
@@ -488,6 +490,11 @@ void leg_free(struct leg *leg)
 const struct relay *leg_relay(const struct leg *leg)
 {
     return leg->relay;
+}
+
+enum leg_fate leg_fate(const struct leg *leg)
+{
+    return leg->fate;
 }
 
 enum leg_kind leg_kind(const struct leg *leg)

@@ -39,6 +39,14 @@ enum leg_event_kind {
     LEG_LOST,     /* after its last recipient's answer: `reply` says why. The leg is closed */
 };
 
+/* What is known of a leg's message once its transaction is over. */
+enum leg_fate {
+    LEG_FATE_NONE,     /* it was sent no end-of-data: its upstream has nothing */
+    LEG_FATE_ACCEPTED, /* 2xx to it */
+    LEG_FATE_REFUSED,  /* another answer */
+    LEG_FATE_UNKNOWN,  /* no answer */
+};
+
 struct leg_event {
     enum leg_event_kind kind;
     const struct reply *reply;
@@ -88,6 +96,7 @@ void leg_abandon(struct leg *leg);
 
 const struct relay *leg_relay(const struct leg *leg);
 enum leg_kind leg_kind(const struct leg *leg);
+enum leg_fate leg_fate(const struct leg *leg);
 bool leg_serves(const struct leg *leg, const struct relay *relay, enum leg_kind kind,
                 struct span domain);
 unsigned leg_recipient_count(const struct leg *leg);

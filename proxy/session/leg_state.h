@@ -30,6 +30,7 @@ struct leg {
     enum leg_kind kind;
     struct span domain;
     enum leg_state state;
+    enum leg_fate fate;
     struct upstream *upstream;
     struct resolution *resolution;
     struct resolver_address *addresses; /* of the hop being tried; owned */

@@ -56,17 +56,52 @@ static const char *kind_mark(const struct leg *leg)
     return leg_kind(leg) == LEG_IS_FALLBACK ? "(fallback)" : "(unknown-recipient)";
 }
 
-/* One value for all: "user@example.com=local:250;kingmail@example.com=kingmailer:250". */
-static void put_recipients(struct record *record, const struct recipient *recipient)
+/* Behind the reply, where the fates of several legs may differ: what came of the message there. */
+static const char *fate_mark(const struct leg *leg)
 {
-    char text[2048];
+    static const char *const marks[] = {"/none", "/accepted", "/refused", "/unknown"};
+    return leg != NULL ? marks[leg_fate(leg)] : "";
+}
+
+/* The list of recipients in one record, with room for the quotes around it. */
+#define RECIPIENTS_MAX (RECORD_VALUE_MAX - 8)
+
+/*
+ * One value for as many as fit, "user@example.com=local:250;kingmail@example.com=kingmailer:250":
+ * relay, and the answer to its RCPT. Returns the first that did not fit.
+ */
+static const struct recipient *put_recipients(struct record *record,
+                                              const struct recipient *recipient, bool fates)
+{
+    char text[RECIPIENTS_MAX], one[512];
     struct text out = TEXT(text);
-    for (; recipient != NULL && !out.full; recipient = recipient->next) {
-        const char *relay = recipient->leg != NULL ? leg_relay(recipient->leg)->name : "discard";
-        text_printf(&out, "%.*s=%s%s:%u%s", SPAN_ARGS(recipient->path), relay,
-                    kind_mark(recipient->leg), recipient->code, recipient->next != NULL ? ";" : "");
+    for (; recipient != NULL; recipient = recipient->next) {
+        const struct leg *leg = recipient->leg;
+        struct text entry = TEXT(one);
+        text_printf(&entry, "%s%.*s=%s%s:%u%s", out.len != 0 ? ";" : "", SPAN_ARGS(recipient->path),
+                    leg != NULL ? leg_relay(leg)->name : "discard", kind_mark(leg), recipient->code,
+                    fates ? fate_mark(leg) : "");
+        if (out.len + entry.len >= sizeof text) {
+            break;
+        }
+        text_put(&out, text_span(&entry));
     }
     record_span(record, "recipients", text_span(&out));
+    return recipient;
+}
+
+/* event=recipients: those that the transaction's own line had no room for. */
+static void summary_more_recipients(struct world *world, const struct policy *policy,
+                                    const struct client_view *client, const char *id,
+                                    const struct recipient *recipient, bool fates)
+{
+    struct record record;
+    while (recipient != NULL) {
+        begin(&record, policy, client, "recipients");
+        record_str(&record, "id", id);
+        recipient = put_recipients(&record, recipient, fates);
+        end(&record, world, LOG_INFO);
+    }
 }
 
 void summary_transaction(struct world *world, const struct policy *policy,
@@ -76,6 +111,8 @@ void summary_transaction(struct world *world, const struct policy *policy,
     if (!is_logged(policy, LOG_INFO)) {
         return;
     }
+    /* All accepted, or one relay for all: the outcome says it. */
+    bool fates = summary->several && !reply_is(summary->reply, 2);
     begin(&record, policy, client, "transaction");
     record_str(&record, "id", summary->id);
     put_client(&record, client);
@@ -84,12 +121,13 @@ void summary_transaction(struct world *world, const struct policy *policy,
         record_str(&record, "tls", client->tls);
     }
     record_span(&record, "sender", summary->envelope->sender);
-    put_recipients(&record, summary->recipients);
+    const struct recipient *rest = put_recipients(&record, summary->recipients, fates);
     record_number(&record, "size", summary->size);
     record_number(&record, "ms", summary->milliseconds);
     record_str(&record, "outcome", outcome_of(summary));
     put_reply(&record, summary->reply);
     end(&record, world, LOG_INFO);
+    summary_more_recipients(world, policy, client, summary->id, rest, fates);
 }
 
 void summary_refused(struct world *world, const struct policy *policy,

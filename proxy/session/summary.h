@@ -17,6 +17,7 @@ struct summary {
     uint64_t milliseconds;
     const struct reply *reply;
     bool client_gone;
+    bool several; /* legs that carried the message */
 };
 
 /* event=transaction: the one line that tells what became of a message. */

@@ -250,7 +250,8 @@ void transaction_settle(struct transaction *tx)
                                           .size = tx->scanner.size,
                                           .milliseconds = tx->world->now - tx->begun_at,
                                           .reply = &tx->outcome,
-                                          .client_gone = tx->client_gone});
+                                          .client_gone = tx->client_gone,
+                                          .several = tx->turns > 1});
 }
 
 static void data_fails(struct transaction *tx, const struct reply *reply)

@@ -392,12 +392,17 @@ static bool upstream_is_silent(struct upstream *up)
 /* Whether a command may be sent now; else the connection is lost, and the owner has been told. */
 static bool upstream_may_speak(struct upstream *up)
 {
-    bool silent = upstream_is_silent(up);
-    if (!silent) {
+    struct span said = up->conn->ops->peek(up->conn);
+    if (upstream_is_silent(up)) {
+        return true;
+    }
+    if (said.len != 0) {
+        upstream_spoke(up, said);
+    } else { /* with the kernel still, words or an end */
         up->spoke = true;
         upstream_step(up, CLIENT_ON_LOST);
     }
-    return silent;
+    return false;
 }
 
 void upstream_mail(struct upstream *up, const struct envelope *envelope, struct span recipient)

@@ -2,9 +2,6 @@
 
 #include "proxy/wire/utf8.h"
 
-#define VALUE_MAX                                                                                  \
-    1024 /* bytes of one value as written, so that none can crowd out what follows it */
-
 static const struct span ellipsis = {"\xe2\x80\xa6", 3};
 
 void record_begin(struct record *record, enum config_log_format format)
@@ -23,7 +20,7 @@ static bool is_plain(struct span value)
             return false;
         }
     }
-    return value.len > 0 && value.len <= VALUE_MAX;
+    return value.len > 0 && value.len <= RECORD_VALUE_MAX;
 }
 
 /* A control character or a byte that is no UTF-8. */
@@ -97,7 +94,7 @@ static void put_quoted(struct record *record, struct span value)
     struct text *text = &record->text;
     /* Room for the closing quote and the NUL stays. */
     const size_t room = text->cap - text->len - 3;
-    const size_t limit = text->len + 1 + (room < VALUE_MAX ? room : VALUE_MAX);
+    const size_t limit = text->len + 1 + (room < RECORD_VALUE_MAX ? room : RECORD_VALUE_MAX);
 
     text_putc(text, '"');
     while (value.len > 0) {

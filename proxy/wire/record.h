@@ -14,6 +14,8 @@
 #include "config/text.h"
 
 #define RECORD_MAX 4096
+/* Bytes of one value as written, so that none can crowd out what follows it. */
+#define RECORD_VALUE_MAX 1024
 
 struct record {
     enum config_log_format format;

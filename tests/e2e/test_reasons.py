@@ -1,5 +1,7 @@
 """What really happened at an upstream is told: to the client, and so in the log's lines."""
 
+import contextlib
+
 import pytest
 
 from splitmx_test.messages import message
@@ -72,3 +74,54 @@ def test_what_the_dns_server_said_is_passed_on(start_daemon, dns, code, words):
         client.mail()
         answer = client.rcpt(LOCAL)
     assert answer == "451 4.4.3" and words in answer.text, answer
+
+
+def test_the_last_words_of_an_upstream_that_hangs_up_on_us_are_heard(start_split):
+    """It refuses in mid-body and closes with bytes unread, so that our next write fails."""
+    split = start_split()
+    split.local.on("body", reply("552 5.3.4 far too big"), reset(), at=b"MIDDLE")
+    with split.client() as client:
+        client.begin(LOCAL)
+        client.send(b"Subject: x\r\n\r\nMIDDLE\r\n")
+        split.local.await_incomplete()
+        assert "far too big" in client.body(b"x" * 70 + b"\r\n").text
+
+
+def test_our_own_lack_of_descriptors_is_not_the_relays_fault(start_split):
+    split = start_split(wrapper=["prlimit", "--nofile=200:200"], limits={"connections-per-client": 1000})
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(split.client()) for _ in range(95)]
+        for client in clients:
+            client.mail()
+        answers = [str(client.rcpt(LOCAL))[1:10] for client in clients]
+    assert set(answers) == {"250 2.1.5", "451 4.3.0"}, answers
+    assert [one["state"] for one in split.daemon.status()["endpoints"]] == ["ok"]
+
+
+# ---- the log, of who has what ----
+
+
+def test_every_recipient_of_a_large_transaction_is_in_the_log(start_split):
+    split = start_split()
+    recipients = [f"somebody-with-a-long-name-{i:04}@example.com" for i in range(300)]
+    with split.client() as client:
+        assert client.send_mail(message(), *recipients) == 250
+    split.daemon.await_log(lambda line: recipients[-1] in line)
+    entries = [entry for line in split.daemon.lines if "event=transaction" in line or "event=recipients" in line
+               for entry in line.split("recipients=")[1].split(" ")[0].strip('"').split(";") if "long-name" in entry]
+    assert entries == [f"{one}=third:250" for one in recipients]
+
+
+def test_the_log_says_where_a_message_is_that_was_accepted_by_one_of_two(start_split):
+    split = start_split()
+    split.local.on("eod", reply("550 5.7.1 not this one"), times=1)
+    split.kingmailer.on("eod", reply("550 5.7.1 not this one"), times=1)
+    with split.client() as client:
+        assert client.send_mail(message(), LOCAL, "kingmail@example.com") == "451 4.3.0"
+    line = split.daemon.await_log("event=transaction")
+    assert ":250/refused" in line and ":250/none" in line, line
+    with split.client() as client:
+        split.local.on("eod", reply("450 4.2.2 later"), times=1)
+        split.kingmailer.on("eod", reply("250 2.0.0 taken"), times=1)
+        client.send_mail(message(), LOCAL, "kingmail@example.com")
+    assert "/refused" in split.daemon.await_log("event=transaction", count=2)
