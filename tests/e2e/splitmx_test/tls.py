@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import socket
 import ssl
 
 from .client import Client, Gone
@@ -210,6 +211,23 @@ class TlsConnection(Connection):
             self.sni = getattr(self.sock, "asked_for", None)
         self._reset_transaction()
         self._step("secure")
+
+    def _answer(self, stage, line, polite):
+        """Rules may name what comes after a polite answer, too: after-rcpt."""
+        polite_it_was = super()._answer(stage, line, polite)
+        if polite_it_was:
+            self._step(f"after-{stage}", line)
+        return polite_it_was
+
+    def _ehlo(self, line):
+        super()._ehlo(line)
+        self._step("after-ehlo", line)
+
+    def _end(self, how):
+        """Python tells a reset as an end; the kernel knows better (TCP_CLOSE)."""
+        if how == "fin" and self.tls and self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07":
+            how = "rst"
+        super()._end(how)
 
     def send(self, octets):
         try:
