@@ -53,7 +53,8 @@ static void hand_shake(struct net_conn *c, struct span *cipher)
 void conn_start_tls(struct conn *conn, const struct tls_context *context, const char *name)
 {
     struct net_conn *c = net_conn_of(conn);
-    struct span cipher = c->view; /* behind a PROXY header the handshake may have come already */
+    struct span arrived = c->view; /* with a PROXY header, perhaps; never all of a handshake */
+    c->view = (struct span){0};
     c->tls = tls_stream_new(context, name, on_cipher, c);
     if (c->tls == NULL) {
         c->tell_insecure = true;
@@ -63,8 +64,7 @@ void conn_start_tls(struct conn *conn, const struct tls_context *context, const 
     if (name != NULL) {
         offer_session(c);
     }
-    hand_shake(c, &cipher);
-    c->view.len = 0;
+    hand_shake(c, &arrived);
 }
 
 void conn_tell_tls(struct conn *conn, struct text *out)

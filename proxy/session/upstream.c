@@ -289,6 +289,11 @@ static void upstream_read(struct upstream *up)
         if (input.len == 0) {
             return;
         }
+        if (up->state == CLIENT_TLS) { /* the handshake has not begun */
+            upstream_end_with(up, UPSTREAM_UNAVAILABLE, CONN_RESET,
+                              "spoke between STARTTLS and the handshake");
+            return;
+        }
         /* Nor is a reply to end-of-data owed while that is still with us: what comes then is no
          * acceptance. */
         if (!upstream_owes(up) ||
@@ -389,8 +394,7 @@ static bool upstream_is_silent(struct upstream *up)
     return up->conn->ops->peek(up->conn).len == 0 && !up->conn->ops->pending(up->conn);
 }
 
-/* Whether a command may be sent now; else the connection is lost, and the owner has been told. */
-static bool upstream_may_speak(struct upstream *up)
+bool upstream_may_speak(struct upstream *up)
 {
     struct span said = up->conn->ops->peek(up->conn);
     if (upstream_is_silent(up)) {

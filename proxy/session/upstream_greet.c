@@ -34,6 +34,9 @@ void upstream_greet(struct upstream *up, const char *verb)
     struct text text = TEXT(line);
     bool as_client = up->client != NULL && (up->introduced || up->key.identity == IDENTITY_PROXY);
     struct span name = as_client ? up->client->helo : span_of(up->policy->config->hostname.text);
+    if (!upstream_may_speak(up)) {
+        return; /* every answer would be taken for the next one's */
+    }
     up->offer = (struct client_offer){0};
     text_printf(&text, "%s %.*s\r\n", verb, SPAN_ARGS(name));
     upstream_say(up, text_span(&text));
@@ -49,14 +52,11 @@ static void upstream_lacks_tls(struct upstream *up, const char *why)
 
 void upstream_start_tls(struct upstream *up)
 {
-    /* What came behind the 220 was not said by the peer that we are about to know (CVE-2021-38371).
-     */
-    if (up->conn->ops->peek(up->conn).len != 0 || up->conn->ops->pending(up->conn)) {
-        upstream_end_with(up, UPSTREAM_UNAVAILABLE, CONN_RESET,
-                          "spoke between STARTTLS and the handshake");
-        return;
+    /* What came behind the 220 was not said by the peer that we are about to know (CVE-2021-38371):
+     * upstream_read refuses it. Or it was the end, another failure of TLS; the next event tells. */
+    if (up->conn->ops->peek(up->conn).len == 0 && !up->conn->ops->pending(up->conn)) {
+        up->conn->ops->start_tls(up->conn, up->key.context, up->key.host);
     }
-    up->conn->ops->start_tls(up->conn, up->key.context, up->key.host);
 }
 
 void upstream_go_clear(struct upstream *up)

@@ -11,8 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from splitmx_test import daemon as daemon_module  # noqa: E402
+from splitmx_test.certificates import Authority  # noqa: E402
 from splitmx_test.dns import dns_server  # noqa: E402
+from splitmx_test.tls import Cutter, TlsClient, TlsUpstream  # noqa: E402
 from splitmx_test.upstream import ScriptedUpstream  # noqa: E402
+from splitmx_test.waiting import free_port  # noqa: E402
 
 
 def pytest_configure(config):
@@ -55,8 +58,8 @@ def _daemons():
 def _upstreams():
     running = []
 
-    def start(name="upstream.test", **settings):
-        upstream = ScriptedUpstream(name, **settings)
+    def start(name="upstream.test", kind=ScriptedUpstream, **settings):
+        upstream = kind(name, **settings)
         running.append(upstream)
         return upstream
 
@@ -69,9 +72,36 @@ def _upstreams():
 
 @pytest.fixture
 def start_upstream():
-    """start_upstream("local", ...): a ScriptedUpstream that ends with the test."""
+    """start_upstream("local", ...): a ScriptedUpstream (or another `kind` of it) that ends with the test."""
     with _upstreams() as start:
         yield start
+
+
+@pytest.fixture
+def start_tls_upstream(start_upstream):
+    """start_tls_upstream("king.test", certificate, ...): one that offers STARTTLS."""
+    return lambda name, certificate, **settings: start_upstream(name, kind=TlsUpstream, certificate=certificate, **settings)
+
+
+@pytest.fixture(scope="session")
+def ca():
+    """An authority for the whole run."""
+    authority = Authority()
+    yield authority
+    authority.remove()
+
+
+@pytest.fixture(scope="session")
+def stranger():
+    """Another one, which nobody trusts."""
+    authority = Authority("Somebody else")
+    yield authority
+    authority.remove()
+
+
+@pytest.fixture(scope="session")
+def mx_certificate(ca):
+    return ca.issue("mx.splitmx.test")
 
 
 @pytest.fixture
@@ -153,3 +183,52 @@ def split(_module_split):
 def start_split(start_daemon, start_upstream):
     """start_split(timeouts=..., limits=...): the same with a daemon of the test's own."""
     return lambda **settings: Split(start_daemon, start_upstream, **settings)
+
+
+class Secured(Split):
+    """The same with a certificate, and listeners of every TLS mode: client("encrypt"), client("implicit", ...)."""
+
+    MODES = ("encrypt", "implicit", "none")
+
+    def __init__(self, start_daemon, start_upstream, certificate, ca, **settings):
+        super().__init__(start_daemon, start_upstream, start=False, tls=certificate.settings, **settings)
+        self.context = ca.client_context()
+        self.ports = {"may": self.daemon.port, **{mode: free_port() for mode in self.MODES}}
+        self.daemon.write_config(listen=[{"address": f"127.0.0.1:{port}", **({} if mode == "may" else {"tls": mode})}
+                                         for mode, port in self.ports.items()])
+        self.daemon.start()
+
+    def client(self, mode="may", **keywords):
+        return TlsClient(("127.0.0.1", self.ports[mode]), **keywords)
+
+    def secure_client(self, mode="may", context=None, **keywords):
+        """Greeting, handshake and EHLO are done."""
+        context = context or self.context
+        return self.client(mode, implicit=context, **keywords) if mode == "implicit" else self.client(mode, **keywords).starttls(context)
+
+    def cutter(self, mode="may", context=None):
+        """What comes next is the handshake, by the test's own hand."""
+        if mode == "implicit":
+            return Cutter(self.client(mode, greet=False).sock, context or self.context)
+        client = self.client(mode)
+        assert client.cmd("STARTTLS") == 220
+        return Cutter(client.sock, context or self.context)
+
+
+@pytest.fixture(scope="module")
+def _module_secured(mx_certificate, ca):
+    with _upstreams() as start_upstream, _daemons() as start_daemon:
+        yield Secured(start_daemon, start_upstream, mx_certificate, ca)
+
+
+@pytest.fixture
+def secured(_module_secured):
+    """One daemon with TLS for all tests of a file, with the defaults; upstreams without rules or records."""
+    yield _module_secured.fresh()
+    assert _module_secured.daemon.exit_status is None, "splitmx ended:\n" + "\n".join(_module_secured.daemon.lines[-30:])
+
+
+@pytest.fixture
+def start_secured(start_daemon, start_upstream, mx_certificate, ca):
+    """start_secured(timeouts=...): the same with a daemon of the test's own."""
+    return lambda **settings: Secured(start_daemon, start_upstream, mx_certificate, ca, **settings)
