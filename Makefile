@@ -39,7 +39,8 @@ proxy/session := commit leg leg_open pool prober quota rate session session_begi
 proxy/net     := conn conn_tls listener net
 proxy/daemon  := control control_ask daemon descriptors early_signals log notify pid_file prepare \
                  privileges readable reload sockets state_lock status survey worker
-proxy/cli     := ask check explain healthcheck import options quote reload route run status
+proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
+                 doctor_relay doctor_table explain healthcheck import options quote reload route run status
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts import log net_address nexthop pacing privileges \

@@ -1,6 +1,6 @@
 /*
- * table_state: what a table is, for the files of the table only: table.c (building, opening, look-ups)
- * and table_walk.c.
+ * table_state: what a table is, for the files of the table only: table.c (building, opening,
+ * look-ups) and table_walk.c.
  */
 #ifndef SPLITMX_ROUTING_TABLE_STATE_H
 #define SPLITMX_ROUTING_TABLE_STATE_H

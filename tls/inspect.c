@@ -65,8 +65,7 @@ static void put_name(const ASN1_STRING *name, struct text *out)
 
 void tls_inspection_names(const struct tls_inspection *inspection, struct text *out)
 {
-    GENERAL_NAMES *names =
-        X509_get_ext_d2i(leaf_of(inspection), NID_subject_alt_name, NULL, NULL);
+    GENERAL_NAMES *names = X509_get_ext_d2i(leaf_of(inspection), NID_subject_alt_name, NULL, NULL);
     const X509_NAME *subject = X509_get_subject_name(leaf_of(inspection));
     int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
@@ -88,13 +87,12 @@ bool tls_inspection_trusted(const struct tls_inspection *inspection,
     X509_STORE_CTX *verification = X509_STORE_CTX_new();
     bool fine = false;
     if (verification != NULL && system != NULL &&
-        X509_STORE_CTX_init(verification, SSL_CTX_get_cert_store(system->ssl),
-                            leaf_of(inspection), inspection->chain) == 1) {
+        X509_STORE_CTX_init(verification, SSL_CTX_get_cert_store(system->ssl), leaf_of(inspection),
+                            inspection->chain) == 1) {
         X509_STORE_CTX_set_flags(verification, X509_V_FLAG_NO_CHECK_TIME);
         fine = X509_verify_cert(verification) == 1;
-        text_puts(why,
-                  fine ? ""
-                       : X509_verify_cert_error_string(X509_STORE_CTX_get_error(verification)));
+        text_puts(
+            why, fine ? "" : X509_verify_cert_error_string(X509_STORE_CTX_get_error(verification)));
     } else {
         text_puts(why, "out of memory");
     }

@@ -24,8 +24,8 @@ bool tls_inspection_covers(const struct tls_inspection *inspection, const char *
 /* Its names, "mx.example.com, *.example.com"; what is not printable ASCII as "?". */
 void tls_inspection_names(const struct tls_inspection *inspection, struct text *out);
 /*
- * Whether someone who has the authorities of `contexts`' system store comes to trust it by the chain
- * in the file, dates aside. False: `why` says what is missing, in the library's words.
+ * Whether someone who has the authorities of `contexts`' system store comes to trust it by the
+ * chain in the file, dates aside. False: `why` says what is missing, in the library's words.
  */
 bool tls_inspection_trusted(const struct tls_inspection *inspection,
                             const struct tls_contexts *contexts, struct text *why);

@@ -522,6 +522,11 @@ const struct upstream_key *upstream_key(const struct upstream *up)
     return &up->key;
 }
 
+const struct client_offer *upstream_offer(const struct upstream *up)
+{
+    return &up->offer;
+}
+
 void upstream_tell_tls(const struct upstream *up, struct text *out)
 {
     if (up->secure && up->conn != NULL) {

@@ -118,6 +118,8 @@ bool upstream_worn(
 struct policy *upstream_policy(const struct upstream *upstream);
 struct world *upstream_world(const struct upstream *upstream);
 const struct upstream_key *upstream_key(const struct upstream *upstream);
+/* What its last answer to EHLO offered; nothing where it knows HELO only. */
+const struct client_offer *upstream_offer(const struct upstream *upstream);
 /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; nothing in clear text. */
 void upstream_tell_tls(const struct upstream *upstream, struct text *out);
 

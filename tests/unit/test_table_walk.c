@@ -1,7 +1,6 @@
 /* Going through a table: everything once, in order, until told to stop. */
 #include "tests/unit/routing_fixture.h"
 
-
 #include "routing/table_walk.h"
 
 struct seen {
