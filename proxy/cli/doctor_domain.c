@@ -110,10 +110,11 @@ static void exchange_find(struct domain_check *domain, struct exchange *host)
     host->count =
         host_lookup_addresses(&host->lookup, SMTP_PORT, host->addresses, DOCTOR_ADDRESSES);
     for (size_t i = 0; i < host->count; i++) {
-        bool own = doctor_is_own(doctor, &host->addresses[i]);
+        bool special = net_address_is_special(&host->addresses[i]);
+        bool own = !special && doctor_is_own(doctor, &host->addresses[i]);
         host->own = host->own || own;
         host->foreign = host->foreign || !own;
-        host->special = host->special || net_address_is_special(&host->addresses[i]);
+        host->special = host->special || special;
     }
     /* Where no interface has what is public, the name is all there is to go by. */
     host->own = host->own ||
@@ -146,6 +147,13 @@ static void say_absent(struct domain_check *domain)
     char list[2000];
     struct text text = TEXT(list);
     const char *hostname = doctor_config(domain->check.doctor)->hostname.text;
+    if (domain->implicit && domain->hosts[0].count == 0) {
+        check_say(&domain->check, LEVEL_ERROR,
+                  "has neither an MX nor an address in DNS, so no mail for it comes here; make its "
+                  "MX 0 %s",
+                  hostname);
+        return;
+    }
     if (domain->implicit) {
         check_say(&domain->check, LEVEL_ERROR,
                   "has no MX, and its own address is not this host's: its mail does not come here; "
@@ -306,11 +314,6 @@ static void say_lower(struct domain_check *domain, const struct exchange *host)
     if (host->count == 0) {
         check_say(check, LEVEL_WARNING, "MX %u %s has no address: %s", host->preference, host->name,
                   why);
-    } else if (host->special) {
-        check_say(check, LEVEL_WARNING,
-                  "MX %u %s leads to a loopback or like address, that is to whoever asks; correct "
-                  "or remove it",
-                  host->preference, host->name);
     } else if (call == NULL && domain->recipient_count > 0) {
         check_say(check, LEVEL_NOTE, "MX %u %s cannot be asked: there is no way to its addresses",
                   host->preference, host->name);
@@ -331,10 +334,23 @@ static void say_lower(struct domain_check *domain, const struct exchange *host)
 
 /* ---- the stages ---- */
 
+static void say_special(struct domain_check *domain)
+{
+    for (size_t i = 0; i < domain->count; i++) {
+        if (domain->hosts[i].special) {
+            check_say(&domain->check, LEVEL_WARNING,
+                      "MX %u %s leads to a loopback or like address, that is to whoever asks; "
+                      "correct or remove it",
+                      domain->hosts[i].preference, domain->hosts[i].name);
+        }
+    }
+}
+
 static void say_domain(struct domain_check *domain)
 {
     size_t at = own_place(domain);
     size_t lower = 0;
+    say_special(domain);
     if (at == domain->count) {
         say_absent(domain);
         return;
@@ -343,7 +359,9 @@ static void say_domain(struct domain_check *domain)
     for (size_t i = 0; i < domain->count; i++) {
         if (is_lower(domain, i)) {
             lower++;
-            say_lower(domain, &domain->hosts[i]);
+            if (!domain->hosts[i].special) {
+                say_lower(domain, &domain->hosts[i]);
+            }
         }
     }
     if (lower == 0 && at == 0) {

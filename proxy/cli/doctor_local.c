@@ -49,8 +49,7 @@ static void say_certificate(struct check *check, const char *path,
     tls_inspection_names(inspection, &text);
     if (left < 0) {
         check_say(check, LEVEL_ERROR,
-                  "%s has expired %lld day%s ago; renew it, then splitmx reload", path, -days,
-                  days == -1 ? "" : "s");
+                  "%s has expired (days since: %lld); renew it, then splitmx reload", path, -days);
     } else if (days < RENEW_DAYS) {
         check_say(check, LEVEL_WARNING, "%s expires in %lld day%s; renew it, then splitmx reload",
                   path, days, days == 1 ? "" : "s");
