@@ -190,7 +190,9 @@ static void call_start(struct call *call)
         call_over(call, CALL_UNAVAILABLE, "there was no time left to try");
         return;
     }
-    timer_set(&world->timers, &call->timer, world->now + CALL_TIME);
+    uint64_t patience = doctor_config(doctor)->timeouts.recipient;
+    timer_set(&world->timers, &call->timer,
+              world->now + (patience < CALL_TIME ? patience : CALL_TIME));
     call_connect(call);
 }
 

@@ -7,7 +7,7 @@
 
 #include "proxy/session/upstream.h"
 
-#define CALL_TIME       25000 /* milliseconds, for all of it */
+#define CALL_TIME       25000 /* milliseconds for all of it, or `timeouts: recipient` if that is less */
 #define CALLS_AT_ONCE   32
 #define CALL_RECIPIENTS 21
 
