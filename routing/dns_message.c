@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/span.h"
+#include "config/text.h"
 
 enum {
     HEADER_BYTES = 12,
@@ -408,4 +408,22 @@ const struct dns_answer *dns_message_parse(const uint8_t *bytes, size_t len, con
         return answer_negative(DNS_NXDOMAIN, "no such name in DNS", ttl);
     }
     return answer_negative(DNS_NODATA, "no such record in DNS", ttl);
+}
+
+bool dns_reverse_name(const struct net_address *address, char *out, size_t cap)
+{
+    struct text text = text_over(out, cap);
+    if (address->any.sa_family == AF_INET) {
+        const uint8_t *bytes = (const uint8_t *)&address->in4.sin_addr;
+        text_printf(&text, "%u.%u.%u.%u.in-addr.arpa", bytes[3], bytes[2], bytes[1], bytes[0]);
+    } else if (address->any.sa_family == AF_INET6) {
+        const uint8_t *bytes = address->in6.sin6_addr.s6_addr;
+        for (size_t i = 16; i > 0; i--) {
+            text_printf(&text, "%x.%x.", bytes[i - 1] & 0xfu, (unsigned)bytes[i - 1] >> 4);
+        }
+        text_puts(&text, "ip6.arpa");
+    } else {
+        return false;
+    }
+    return !text.full;
 }

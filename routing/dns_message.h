@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "config/net_address.h"
+
 #define DNS_NAME_MAX    253 /* octets as text, without the last dot */
 #define DNS_RECORDS_MAX 32  /* kept of one answer; of MX the most preferred */
 #define DNS_CHAIN_MAX   10  /* CNAMEs followed */
@@ -54,5 +56,9 @@ void dns_answer_unref(const struct dns_answer *answer); /* NULL is accepted */
  */
 const struct dns_answer *dns_message_parse(const uint8_t *bytes, size_t len, const char *name,
                                            enum dns_type type);
+
+/* The name that an address has its PTR under (RFC 1035 3.5, RFC 3596 2.5). False for unix sockets,
+ * and where it does not fit. */
+bool dns_reverse_name(const struct net_address *address, char *out, size_t cap);
 
 #endif

@@ -468,26 +468,6 @@ struct resolver_query *resolver_nexthop(struct resolver *resolver, const struct 
     return query;
 }
 
-/* The name that an address has its PTR under (RFC 1035 3.5, RFC 3596 2.5). False for unix sockets.
- */
-static bool ptr_question(const struct net_address *address, char *out, size_t cap)
-{
-    struct text text = text_over(out, cap);
-    if (address->any.sa_family == AF_INET) {
-        const uint8_t *bytes = (const uint8_t *)&address->in4.sin_addr;
-        text_printf(&text, "%u.%u.%u.%u.in-addr.arpa", bytes[3], bytes[2], bytes[1], bytes[0]);
-    } else if (address->any.sa_family == AF_INET6) {
-        const uint8_t *bytes = address->in6.sin6_addr.s6_addr;
-        for (size_t i = 16; i > 0; i--) {
-            text_printf(&text, "%x.%x.", bytes[i - 1] & 0xfu, (unsigned)bytes[i - 1] >> 4);
-        }
-        text_puts(&text, "ip6.arpa");
-    } else {
-        return false;
-    }
-    return !text.full;
-}
-
 struct resolver_query *resolver_ptr(struct resolver *resolver, const struct net_address *address,
                                     resolver_ptr_callback *callback, void *context)
 {
@@ -502,7 +482,7 @@ struct resolver_query *resolver_ptr(struct resolver *resolver, const struct net_
         memcpy(query->name, known, strlen(known) + 1);
         query->client_name = query->name;
         query_ready(query);
-    } else if (ptr_question(address, query->name, sizeof(query->name))) {
+    } else if (dns_reverse_name(address, query->name, sizeof(query->name))) {
         question_first(query, STAGE_PTR, query->name, DNS_PTR);
     } else {
         query_ready(query);

@@ -1,38 +1,12 @@
-#include "routing/table.h"
-
 #include <errno.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "config/text.h"
-#include "routing/destination.h"
-#include "routing/generation.h"
-#include "routing/seal.h"
 #include "routing/sorter.h"
 #include "routing/table_build.h"
-
-#define SNAPSHOTS                                                                                  \
-    64 /* read transactions kept; more look-ups than that at one time open their own */
-
-struct table {
-    atomic_uint references;
-    atomic_bool superseded;
-    char *folder; /* NULL: private, the file is gone already */
-    char path[GENERATION_PATH];
-    MDB_env *env;
-    mdb_filehandle_t fd; /* the environment's */
-    struct seal_mark mark;
-    MDB_dbi dbis[GENERATION_DBS];
-    struct generation_header header;
-    const char *stamps; /* struct source_stamp of each file, in the map, perhaps unaligned */
-    char **files;
-    struct destinations *destinations;
-    /* The file never changes, so a read transaction serves for ever; one look-up at a time has it.
-     */
-    _Atomic(MDB_txn *) snapshots[SNAPSHOTS];
-};
+#include "routing/table_state.h"
 
 /* Opening. */
 
@@ -156,9 +130,6 @@ fail:
     return NULL;
 }
 
-static MDB_txn *snapshot_take(const struct table *table);
-static void snapshot_give(const struct table *table, MDB_txn *txn);
-
 /* False when there was an error, which is told. */
 static bool compile(struct table *table, const struct config *config,
                     const struct relay_set *relays, struct diag_list *diags)
@@ -169,7 +140,7 @@ static bool compile(struct table *table, const struct config *config,
     struct destination_places places;
     struct span value;
     bool ok = true;
-    MDB_txn *txn = snapshot_take(table);
+    MDB_txn *txn = table_snapshot_take(table);
     table->destinations = destinations_new(table->header.destination_count);
     if (!txn || !table->destinations) {
         diag_machine(diags, "out of memory");
@@ -185,7 +156,7 @@ static bool compile(struct table *table, const struct config *config,
         destinations_compile(table->destinations, i, span_skip(value, fixed), &places, &context);
     }
     if (txn) {
-        snapshot_give(table, txn);
+        table_snapshot_give(table, txn);
     }
     return ok;
 }
@@ -226,10 +197,10 @@ static void warn_no_domains(const struct table *table, const struct config *conf
                             struct diag_list *diags)
 {
     MDB_stat stats = {.ms_entries = 1};
-    MDB_txn *txn = snapshot_take(table);
+    MDB_txn *txn = table_snapshot_take(table);
     if (txn) {
         (void)mdb_stat(txn, table->dbis[GENERATION_DOMAINS], &stats);
-        snapshot_give(table, txn);
+        table_snapshot_give(table, txn);
     }
     if (stats.ms_entries == 0) {
         diag_warning(diags, (struct diag_place){.file = config->path},
@@ -418,8 +389,8 @@ bool table_intact(const struct table *table)
     return seal_holds(table->fd, &table->mark);
 }
 
-/* Slots near the processor's number first, so that threads seldom meet. NULL: LMDB said no. */
-static MDB_txn *snapshot_take(const struct table *table)
+/* Slots near the processor's number first, so that threads seldom meet. */
+MDB_txn *table_snapshot_take(const struct table *table)
 {
     _Atomic(MDB_txn *) *slots = ((struct table *)(uintptr_t)table)->snapshots;
     int cpu = sched_getcpu();
@@ -437,7 +408,7 @@ static MDB_txn *snapshot_take(const struct table *table)
     return mdb_txn_begin(table->env, NULL, MDB_RDONLY, &txn) == 0 ? txn : NULL;
 }
 
-static void snapshot_give(const struct table *table, MDB_txn *txn)
+void table_snapshot_give(const struct table *table, MDB_txn *txn)
 {
     _Atomic(MDB_txn *) *slots = ((struct table *)(uintptr_t)table)->snapshots;
     int cpu = sched_getcpu();
@@ -539,12 +510,12 @@ enum table_found table_lookup(const struct table *table, const struct address *a
     if (address->local.len + address->domain.len > ADDRESS_MAX) {
         return TABLE_MISS;
     }
-    struct search search = {table, snapshot_take(table), hit};
+    struct search search = {table, table_snapshot_take(table), hit};
     if (!search.txn) {
         return TABLE_BROKEN;
     }
     enum table_found found = find_all(&search, address, delimiter);
-    snapshot_give(table, search.txn);
+    table_snapshot_give(table, search.txn);
     return found;
 }
 
@@ -562,7 +533,7 @@ enum table_found table_accepts_domain(const struct table *table, struct span dom
     if (domain.len == 0 || domain.len > ADDRESS_MAX) {
         return TABLE_MISS;
     }
-    MDB_txn *txn = snapshot_take(table);
+    MDB_txn *txn = table_snapshot_take(table);
     if (!txn) {
         return TABLE_BROKEN;
     }
@@ -573,7 +544,7 @@ enum table_found table_accepts_domain(const struct table *table, struct span dom
         found = has_domain(table, txn, domain);
         dot = span_find(span_skip(domain, 1), '.') + 1;
     }
-    snapshot_give(table, txn);
+    table_snapshot_give(table, txn);
     return found;
 }
 

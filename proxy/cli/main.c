@@ -20,13 +20,11 @@ static const struct {
     {"import", cli_import, "turn a Postfix transport map into YAML"},
     {"reload", cli_reload, "make the running daemon read its files again"},
     {"status", cli_status, "what the running daemon does"},
+    {"doctor", cli_doctor, "look at what has to be true outside: DNS, certificates, servers"},
     {"healthcheck", cli_healthcheck, "whether it runs and answers"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
-
-/* What a later version brings. */
-static const char *const later[] = {"doctor"};
 
 static void print_usage(FILE *out)
 {
@@ -43,12 +41,6 @@ static int unknown_command(const char *word)
 {
     const char *names[COMMANDS + 1] = {NULL};
 
-    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-        if (strcmp(word, later[i]) == 0) {
-            fprintf(stderr, "splitmx: the command %s is not in this version\n", word);
-            return CLI_USAGE;
-        }
-    }
     for (size_t i = 0; i < COMMANDS; i++) {
         names[i] = commands[i].name;
     }

@@ -237,7 +237,7 @@ static void upstream_step(struct upstream *up, enum client_event event)
         upstream_fail(up, UPSTREAM_NO_IDENTITY, CONN_FLUSH, was, event);
         break;
     case CLIENT_DO_READY:
-        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_READY});
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_READY, .reply = &up->reply});
         break;
     case CLIENT_DO_RCPT:
         send_rcpt(up, up->recipient);
@@ -529,6 +529,18 @@ struct policy *upstream_policy(const struct upstream *up)
 const struct upstream_key *upstream_key(const struct upstream *up)
 {
     return &up->key;
+}
+
+const struct client_offer *upstream_offer(const struct upstream *up)
+{
+    return &up->offer;
+}
+
+void upstream_tell_tls(const struct upstream *up, struct text *out)
+{
+    if (up->secure && up->conn != NULL) {
+        up->conn->ops->tell_tls(up->conn, out);
+    }
 }
 
 struct upstream_links *upstream_links(struct upstream *up)

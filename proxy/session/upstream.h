@@ -54,7 +54,7 @@ struct upstream_event {
     bool last;                 /* ANSWER: the upstream said 421 and is closed */
     bool tls;                  /* UNAVAILABLE: for the sake of TLS alone */
     bool reused;               /* nothing had been answered since it came from the pool */
-    const struct reply *reply; /* valid during the event, as is: */
+    const struct reply *reply; /* READY: to the last EHLO or RSET; valid during the event, as is: */
     const char *why;           /* what happened, the upstream's own words among it */
 };
 
@@ -118,6 +118,10 @@ bool upstream_worn(
 struct policy *upstream_policy(const struct upstream *upstream);
 struct world *upstream_world(const struct upstream *upstream);
 const struct upstream_key *upstream_key(const struct upstream *upstream);
+/* What its last answer to EHLO offered; nothing where it knows HELO only. */
+const struct client_offer *upstream_offer(const struct upstream *upstream);
+/* "TLSv1.3 TLS_AES_256_GCM_SHA384"; nothing in clear text. */
+void upstream_tell_tls(const struct upstream *upstream, struct text *out);
 
 /* For the pool: the list that an idle or leaving connection is in. */
 struct upstream_links {

@@ -140,6 +140,6 @@ void upstream_next(struct upstream *up)
     } else {
         upstream_set_state(up, CLIENT_READY);
         up->client = NULL;
-        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_READY});
+        upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_READY, .reply = &up->reply});
     }
 }

@@ -53,7 +53,7 @@ def places(result, file):
 def test_help_and_version():
     result = splitmx("--help")
     assert result.status == 0
-    for command in ("run", "check", "route", "import", "reload", "status", "healthcheck"):
+    for command in ("run", "check", "route", "import", "reload", "status", "doctor", "healthcheck"):
         assert command in result.out
         one = splitmx(command, "--help")
         assert one.status == 0 and command in one.out and one.err == ""
@@ -67,11 +67,6 @@ def test_wrong_usage_is_64_and_said_on_standard_error(arguments):
     result = splitmx(*arguments, timeout=10)
     assert result.status == 64, result
     assert result.err and not result.out
-
-
-def test_a_command_of_a_later_version_says_so():
-    result = splitmx("doctor")
-    assert result.status == 64 and "doctor is not in this version" in result.err
 
 
 @pytest.mark.parametrize("where", ["/dev/full", None], ids=["full", "closed"])

@@ -352,6 +352,29 @@ static void every_cut_and_every_flipped_byte_is_survived(void **state)
     free(p);
 }
 
+static const char *reverse_of(const char *literal)
+{
+    static char name[DNS_NAME_MAX + 1];
+    struct net_address address;
+    assert_true(net_address_parse(span_of(literal), 25, &address));
+    assert_true(dns_reverse_name(&address, name, sizeof name));
+    return name;
+}
+
+static void test_an_address_has_its_name_under_arpa_backwards(void **state)
+{
+    struct net_address address;
+    char name[20];
+    (void)state;
+    assert_string_equal(reverse_of("192.0.2.10"), "10.2.0.192.in-addr.arpa");
+    assert_string_equal(reverse_of("2001:db8::1f"),
+                        "f.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
+    assert_true(net_address_parse(SPAN("192.0.2.10"), 25, &address));
+    assert_false(dns_reverse_name(&address, name, sizeof name));
+    assert_true(net_address_unix(SPAN("/run/mail"), &address));
+    assert_false(dns_reverse_name(&address, name, sizeof name));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +392,7 @@ int main(void)
         cmocka_unit_test(pointer_loops_fail),
         cmocka_unit_test(data_of_the_wrong_length_fails),
         cmocka_unit_test(every_cut_and_every_flipped_byte_is_survived),
+        cmocka_unit_test(test_an_address_has_its_name_under_arpa_backwards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,455 @@
+/*
+ * A relay: every address of its next hops, reached as the daemon would; and whether a local server
+ * behind it still protects itself, which is the matter of `identity` (design: section 5).
+ */
+#include <stdlib.h>
+
+#include "proxy/cli/doctor_state.h"
+#include "routing/gmail.h"
+
+/* A domain that nobody's mail server is responsible for (RFC 2606), so none has to take it. */
+#define FOREIGN "postmaster@example.net"
+
+#define ENDPOINTS_MAX 48
+
+struct endpoint {
+    struct resolver_address at;
+    bool own;        /* it leads back to us */
+    bool unroutable; /* no way to its family from here */
+    struct call call;
+};
+
+struct relay_check;
+
+/* A next hop and what became of its look-up. */
+struct hop {
+    struct relay_check *owner;
+    const struct nexthop *hop;
+    enum resolver_status status;
+    char why[256];
+    struct resolver_address *addresses;
+    size_t count;
+};
+
+struct relay_check {
+    struct check check;
+    const struct relay *relay;
+    struct hop hops[NEXTHOPS_MAX];
+    size_t hop_count;
+    struct endpoint **endpoints; /* in the order of trying */
+    size_t count;
+    const char *foreign[1];
+};
+
+static void relay_free_check(struct check *check)
+{
+    struct relay_check *relay = (struct relay_check *)(void *)check;
+    for (size_t i = 0; i < relay->hop_count; i++) {
+        free(relay->hops[i].addresses);
+    }
+    for (size_t i = 0; i < relay->count; i++) {
+        free(relay->endpoints[i]);
+    }
+    free(relay->endpoints);
+    free(relay);
+}
+
+/* ---- addresses ---- */
+
+static void on_resolved(void *context, const struct resolver_answer *answer)
+{
+    struct hop *hop = context;
+    struct check *check = &hop->owner->check;
+    struct text why = TEXT(hop->why);
+    hop->status = answer->status;
+    if (answer->status != RESOLVER_OK) {
+        text_puts(&why, answer->why);
+    } else {
+        hop->addresses = calloc(answer->count, sizeof *hop->addresses);
+        if (hop->addresses == NULL) {
+            check_fail(check);
+        } else {
+            hop->count = answer->count;
+            memcpy(hop->addresses, answer->addresses, answer->count * sizeof *hop->addresses);
+        }
+    }
+    check_release(check);
+}
+
+static void relay_resolve(struct relay_check *relay)
+{
+    struct world *world = &relay->check.doctor->net.world;
+    for (size_t i = 0; i < relay->relay->hop_count && i < NEXTHOPS_MAX; i++) {
+        struct hop *hop = &relay->hops[relay->hop_count++];
+        hop->owner = relay;
+        hop->hop = &relay->relay->hops[i];
+        if (hop->hop->kind == NEXTHOP_DOMAIN) {
+            continue;
+        }
+        check_hold(&relay->check);
+        if (world->ops->resolve(world, hop->hop, SPAN(""), on_resolved, hop) == NULL) {
+            check_fail(&relay->check);
+            check_release(&relay->check);
+        }
+    }
+}
+
+/* ---- conversations ---- */
+
+static bool speaks_for_client(const struct relay *relay)
+{
+    return relay->identity == IDENTITY_XCLIENT || relay->identity == IDENTITY_PROXY;
+}
+
+/* Strangers' servers are not asked whether they relay: that is theirs to know, and a smarthost's
+ * trade. */
+static bool is_tested(const struct relay *relay, const struct net_address *address)
+{
+    return speaks_for_client(relay) || net_address_is_local(address);
+}
+
+static void endpoint_call(struct relay_check *relay, struct endpoint *endpoint)
+{
+    const struct relay *of = relay->relay;
+    const struct policy *policy = &relay->check.doctor->prepared->policy;
+    struct net_address source;
+    for (size_t i = 0; i < policy->own_count; i++) {
+        endpoint->own = endpoint->own || net_address_equal(&policy->own[i], &endpoint->at.address);
+    }
+    endpoint->unroutable = endpoint->at.address.any.sa_family == AF_INET6 &&
+                           !address_towards(&endpoint->at.address, &source);
+    if (endpoint->own || endpoint->unroutable) {
+        return;
+    }
+    const struct call_wish wish = {
+        .address = endpoint->at.address,
+        .tls = of->tls,
+        .ca_file = of->ca_file,
+        .tls_name = of->tls_name != NULL ? of->tls_name : endpoint->at.host,
+        .identity = of->identity,
+        .recipients = relay->foreign,
+        .recipient_count = is_tested(of, &endpoint->at.address) ? 1 : 0,
+    };
+    call_begin(&endpoint->call, &relay->check, &wish);
+}
+
+static void relay_call(struct relay_check *relay)
+{
+    relay->endpoints = calloc(ENDPOINTS_MAX, sizeof(struct endpoint *));
+    for (size_t i = 0; relay->endpoints != NULL && i < relay->hop_count; i++) {
+        for (size_t k = 0; k < relay->hops[i].count && relay->count < ENDPOINTS_MAX; k++) {
+            struct endpoint *endpoint = calloc(1, sizeof *endpoint);
+            if (endpoint == NULL) {
+                break;
+            }
+            endpoint->at = relay->hops[i].addresses[k];
+            relay->endpoints[relay->count++] = endpoint;
+        }
+    }
+    if (relay->endpoints == NULL) {
+        check_fail(&relay->check);
+    }
+    for (size_t i = 0; i < relay->count; i++) {
+        endpoint_call(relay, relay->endpoints[i]);
+    }
+}
+
+/* ---- findings ---- */
+
+/* "kingmailer.org 192.0.2.30:25", or "[192.0.2.30]:25" alone. */
+static void put_endpoint(const struct endpoint *endpoint, struct text *out)
+{
+    char address[NET_ADDRESS_TEXT], literal[NET_ADDRESS_TEXT];
+    net_address_text_port(&endpoint->at.address, address, sizeof address);
+    net_address_text(&endpoint->at.address, literal, sizeof literal);
+    if (strcmp(endpoint->at.host, literal) != 0) {
+        text_printf(out, "%s ", endpoint->at.host);
+    }
+    text_puts(out, address);
+}
+
+/* Whether mail can go there. */
+static bool endpoint_is_good(const struct endpoint *endpoint)
+{
+    return endpoint->call.end == CALL_DONE || endpoint->call.end == CALL_TURNED_AWAY;
+}
+
+static const char *identity_name(const struct relay *relay)
+{
+    return relay->identity == IDENTITY_XCLIENT ? "XCLIENT" : "PROXY";
+}
+
+static void put_offer(const struct call *call, struct text *out)
+{
+    const struct client_offer *offer = &call->offer;
+    const struct {
+        bool offered;
+        const char *word;
+    } words[] = {{offer->pipelining, "PIPELINING"},
+                 {offer->size, "SIZE"},
+                 {offer->eight_bit, "8BITMIME"},
+                 {offer->smtputf8, "SMTPUTF8"},
+                 {offer->xclient != 0, "XCLIENT"}};
+    const char *between = "; offers ";
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (words[i].offered) {
+            text_printf(out, "%s%s", between, words[i].word);
+            between = " ";
+        }
+    }
+}
+
+static void say_answers(struct relay_check *relay, const struct endpoint *endpoint,
+                        const char *where)
+{
+    struct check *check = &relay->check;
+    const struct call *call = &endpoint->call;
+    const char *hostname = doctor_config(check->doctor)->hostname.text;
+    bool local = net_address_is_local(&endpoint->at.address);
+    char offer[200];
+    struct text text = TEXT(offer);
+    put_offer(call, &text);
+    check_say(check, LEVEL_OK, "%s answers as %s, %s%s%s", where, call->name,
+              call->tls[0] != '\0' ? call->tls : "in clear text",
+              call->tls[0] == '\0'                    ? ""
+              : relay->relay->tls == RELAY_TLS_VERIFY ? " (certificate verified)"
+                                                      : " (certificate not verified)",
+              offer);
+    if (call->in_clear) {
+        check_say(check, LEVEL_WARNING,
+                  "%s: TLS is offered but fails, so mail goes in clear text (%s)", where,
+                  call->tls_why);
+    } else if (call->tls[0] == '\0' && !local && relay->relay->tls != RELAY_TLS_NONE) {
+        check_say(check, LEVEL_NOTE, "%s offers no TLS, so mail goes to it in clear text", where);
+    }
+    if (span_equal_fold(span_of(call->name), span_of(hostname))) {
+        check_say(check, LEVEL_WARNING,
+                  "%s calls itself %s, as `hostname` does: servers take mail between two of one "
+                  "name for a loop, and logs do not tell them apart; give this one another name",
+                  where, call->name);
+    }
+}
+
+/* ---- the self-test ---- */
+
+/* Whether it says that it will not do so for this client; other refusals may have other reasons. */
+static bool is_denial(const struct call_answer *answer)
+{
+    const char *detail = answer->enhanced[0] != '\0' ? answer->enhanced + 1 : "";
+    if (answer->code / 100 == 5) {
+        return strcmp(detail, ".1.2") != 0 && strcmp(detail, ".1.10") != 0 && answer->code != 556;
+    }
+    return answer->code == 454; /* Postfix: defer_unauth_destination */
+}
+
+static void say_trusting(struct relay_check *relay, const char *where, const char *source)
+{
+    const char *identity = identity_name(relay->relay);
+    if (speaks_for_client(relay->relay)) {
+        check_say(&relay->check, LEVEL_ERROR,
+                  "%s relays for strangers: told by %s that the client is " CALL_STRANGER
+                  ", it took RCPT TO:<" FOREIGN ">; it goes by another address than the client's, "
+                  "or lets everybody relay: correct its mynetworks and relay restrictions",
+                  where, identity);
+        return;
+    }
+    check_say(&relay->check, LEVEL_WARNING,
+              "%s relays anywhere for %s, this host, and takes every client for it: it took RCPT "
+              "TO:<" FOREIGN ">; `domains` keeps strangers from using that through splitmx, but "
+              "its checks of clients (SPF, lists, limits) are off: say `identity: xclient` or "
+              "`proxy`, or take this host out of its mynetworks",
+              where, source);
+}
+
+static void say_self_test(struct relay_check *relay, const struct endpoint *endpoint,
+                          const char *where)
+{
+    struct check *check = &relay->check;
+    const struct call *call = &endpoint->call;
+    bool in_name = speaks_for_client(relay->relay);
+    struct net_address from;
+    char source[NET_ADDRESS_TEXT] = "its own address";
+    if (call->wish.recipient_count == 0) {
+        return;
+    }
+    if (address_towards(&endpoint->at.address, &from)) {
+        net_address_text(&from, source, sizeof source);
+    }
+    const char *whom = in_name ? CALL_STRANGER : source;
+    if (call->answered == 0) {
+        check_say(check, LEVEL_WARNING, "%s: whether it relays for %s is not known: %s", where,
+                  whom, call->why);
+        return;
+    }
+    const struct call_answer *answer = &call->answers[0];
+    if (answer->code / 100 == 2) {
+        say_trusting(relay, where, source);
+    } else if (!is_denial(answer)) {
+        check_say(check, LEVEL_NOTE,
+                  "%s: whether it relays for %s is not known: the answer to " FOREIGN " was \"%s\"",
+                  where, whom, answer->words);
+    } else if (in_name) {
+        check_say(check, LEVEL_OK,
+                  "%s goes by the client's address, and does not relay for " CALL_STRANGER
+                  " by %s (\"%s\")",
+                  where, identity_name(relay->relay), answer->words);
+    } else {
+        check_say(check, LEVEL_OK, "%s does not relay for %s, this host (\"%s\")", where, source,
+                  answer->words);
+    }
+}
+
+static void say_no_identity(struct relay_check *relay, const struct endpoint *endpoint,
+                            const char *where)
+{
+    struct net_address from;
+    char source[NET_ADDRESS_TEXT] = "this host";
+    if (address_towards(&endpoint->at.address, &from)) {
+        net_address_text(&from, source, sizeof source);
+    }
+    check_say(&relay->check, LEVEL_ERROR,
+              "%s does not let this host say who the client is, so mail for it is deferred (451 "
+              "4.3.5): %s; %s",
+              where, endpoint->call.why,
+              relay->relay->identity == IDENTITY_XCLIENT
+                  ? "with Postfix, smtpd_authorized_xclient_hosts has to hold the address that it "
+                    "sees this host at"
+                  : "with Postfix, what listens there needs "
+                    "postscreen_upstream_proxy_protocol=haproxy (or smtpd's)");
+    if (relay->relay->identity == IDENTITY_XCLIENT) {
+        check_say(&relay->check, LEVEL_NOTE,
+                  "%s sees this host at %s, unless something in between "
+                  "changes that",
+                  where, source);
+    }
+}
+
+/* What does not work is an error where nothing else of the relay does. */
+static void say_endpoint(struct relay_check *relay, const struct endpoint *endpoint, enum level bad)
+{
+    struct check *check = &relay->check;
+    const struct call *call = &endpoint->call;
+    char name[NEXTHOP_TEXT + NET_ADDRESS_TEXT];
+    struct text where = TEXT(name);
+    put_endpoint(endpoint, &where);
+    if (endpoint->own) {
+        check_say(check, LEVEL_ERROR,
+                  "%s is a listener of this very server: mail for it is deferred (451 4.4.6), as "
+                  "it would loop",
+                  name);
+        return;
+    }
+    switch (call->end) {
+    case CALL_NOT_BEGUN:
+        break;
+    case CALL_DONE:
+        say_answers(relay, endpoint, name);
+        say_self_test(relay, endpoint, name);
+        break;
+    case CALL_TURNED_AWAY:
+        check_say(check, LEVEL_OK,
+                  "%s goes by the client's address: it turned " CALL_STRANGER " away (%s)", name,
+                  call->why);
+        break;
+    case CALL_UNAVAILABLE:
+        check_say(check, bad, "%s cannot be used: %s%s", name, call->why,
+                  call->tls_at_fault ? " (mail for it is deferred, 451 4.7.5)" : "");
+        break;
+    case CALL_REFUSED:
+        check_say(check, bad, "%s refuses this host: %s", name, call->why);
+        break;
+    case CALL_NO_IDENTITY:
+        say_no_identity(relay, endpoint, name);
+        break;
+    }
+}
+
+static void say_hops(struct relay_check *relay, enum level bad)
+{
+    struct check *check = &relay->check;
+    char name[NEXTHOP_TEXT];
+    for (size_t i = 0; i < relay->hop_count; i++) {
+        const struct hop *hop = &relay->hops[i];
+        nexthop_text(hop->hop, name, sizeof name);
+        if (hop->hop->kind == NEXTHOP_DOMAIN) {
+            check_say(check, LEVEL_NOTE,
+                      "goes to the MX of each recipient's domain, which is not tried here");
+        } else if (hop->status != RESOLVER_OK) {
+            check_say(check, bad, "%s%s leads nowhere: %s",
+                      hop->hop->kind == NEXTHOP_MX ? "the MX of " : "", name, hop->why);
+        }
+    }
+}
+
+static void say_gmail(struct relay_check *relay)
+{
+    const struct doctor *doctor = relay->check.doctor;
+    char list[600];
+    struct text text = TEXT(list);
+    for (size_t i = 0; i < doctor->named_count; i++) {
+        if (!net_address_is_local(&doctor->named[i])) {
+            text_puts(&text, text.len > 0 ? ", " : "");
+            addresses_put(&doctor->named[i], 1, &text);
+        }
+    }
+    check_say(&relay->check, LEVEL_NOTE,
+              "what cannot be seen from here: Google Workspace has to list this host's public "
+              "addresses (%s) as inbound gateway (Admin console: Apps, Google Workspace, Gmail, "
+              "Spam, Phishing and Malware), or Gmail holds senders' SPF against them",
+              list[0] != '\0' ? list : "none is known: `hostname` leads to none");
+}
+
+static void say_relay(struct relay_check *relay)
+{
+    bool good = false, unroutable = false;
+    for (size_t i = 0; i < relay->count; i++) {
+        good = good || endpoint_is_good(relay->endpoints[i]);
+        unroutable = unroutable || relay->endpoints[i]->unroutable;
+    }
+    enum level bad = good ? LEVEL_WARNING : LEVEL_ERROR;
+    say_hops(relay, bad);
+    for (size_t i = 0; i < relay->count; i++) {
+        say_endpoint(relay, relay->endpoints[i], bad);
+    }
+    if (unroutable) {
+        check_say(&relay->check, good ? LEVEL_NOTE : bad,
+                  "its IPv6 addresses cannot be reached: this host has no way to them");
+    }
+    if (strcmp(relay->relay->name, GMAIL_NAME) == 0 && !relay->relay->direct) {
+        say_gmail(relay);
+    }
+}
+
+/* ---- the stages ---- */
+
+static bool relay_step(struct check *check)
+{
+    struct relay_check *relay = (struct relay_check *)(void *)check;
+    switch (check->stage) {
+    case 0:
+        relay_resolve(relay);
+        return true;
+    case 1:
+        relay_call(relay);
+        return true;
+    default:
+        say_relay(relay);
+        return false;
+    }
+}
+
+void doctor_relays(struct doctor *doctor)
+{
+    for (size_t i = 0; i < doctor->relay_count; i++) {
+        struct relay_check *relay = calloc(1, sizeof *relay);
+        if (relay == NULL) {
+            doctor->broken = true;
+            return;
+        }
+        relay->relay = doctor->relays[i];
+        relay->foreign[0] = FOREIGN;
+        relay->check.step = relay_step;
+        relay->check.free = relay_free_check;
+        check_add(doctor, &relay->check, "relay %s", relay->relay->name);
+    }
+}
