@@ -34,8 +34,9 @@ routing       := address destination dns dns_cache dns_channel dns_message excha
                  resolver route seal sorter source table table_build table_walk
 tls           := context inspect pem policy sessions stream why
 proxy/wire    := body client command header proxy_header received record reply server xclient
-proxy/session := commit leg leg_open pool prober quota rate session session_begin session_command \
-                 shared summary timers transaction upstream upstream_greet upstream_why world
+proxy/session := commit leg leg_open pool prober quota rate recipients session session_begin \
+                 session_command shared summary timers transaction upstream upstream_greet \
+                 upstream_why world
 proxy/net     := conn conn_tls listener net
 proxy/daemon  := control control_ask daemon descriptors early_signals log notify pid_file prepare \
                  privileges readable reload sockets state_lock status survey worker

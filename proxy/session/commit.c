@@ -28,24 +28,25 @@ void commit_joint_refusal(const struct transaction *tx, const struct leg *leg,
 
 static void settle_with(struct transaction *tx, const struct reply *reply)
 {
-    tx->outcome = *reply;
+    tx->message->outcome = *reply;
     transaction_abandon(tx);
     transaction_settle(tx);
-    transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+    transaction_tell(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
 }
 
 /* Before the commit of the leg whose turn it is. */
 static void settle_late(struct transaction *tx, const char *why)
 {
     struct reply reply;
-    reply_setf(&reply, 451, "4.4.2", "%s: %s", leg_relay(tx->turn[tx->committed])->name, why);
+    reply_setf(&reply, 451, "4.4.2", "%s: %s", leg_relay(tx->message->turn[tx->committed])->name,
+               why);
     settle_with(tx, &reply);
 }
 
 static bool all_have_taken(const struct transaction *tx)
 {
     for (unsigned i = tx->committed; i < tx->turns; i++) {
-        if (!leg_has_taken_all(tx->turn[i])) {
+        if (!leg_has_taken_all(tx->message->turn[i])) {
             return false;
         }
     }
@@ -71,13 +72,13 @@ void commit_next(struct transaction *tx)
 {
     if (tx->committed == tx->turns) {
         if (tx->turns == 0) {
-            reply_set(&tx->joint, 250, "2.0.0", "Ok"); /* all were to be discarded */
+            reply_set(&tx->message->joint, 250, "2.0.0", "Ok"); /* all were to be discarded */
         }
-        settle_with(tx, &tx->joint);
+        settle_with(tx, &tx->message->joint);
     } else if (client_is_gone(tx)) {
         settle_late(tx, "not sent the end of data, the client is gone");
     } else if (tx->stopped) {
-        struct reply why = tx->outcome;
+        struct reply why = tx->message->outcome;
         settle_with(tx, &why);
     } else if (tx->turns > 1 &&
                !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
@@ -88,7 +89,7 @@ void commit_next(struct transaction *tx)
     } else {
         tx->state = TRANSACTION_IS_COMMITTING;
         timer_stop(&tx->world->timers, &tx->recheck);
-        if (!leg_commit(tx->turn[tx->committed])) {
+        if (!leg_commit(tx->message->turn[tx->committed])) {
             settle_late(tx, "spoke before the end of data");
         }
     }
@@ -101,10 +102,10 @@ static void add_words(struct transaction *tx, struct leg *leg, const struct repl
     struct text text = TEXT(words);
     struct span its = reply_first_line(reply);
     if (tx->committed != 0) {
-        text_printf(&text, "%s; ", tx->joint.text);
+        text_printf(&text, "%s; ", tx->message->joint.text);
     }
     text_printf(&text, "%s: %.*s", leg_relay(leg)->name, SPAN_ARGS(its));
-    reply_set(&tx->joint, 250, "2.0.0", words);
+    reply_set(&tx->message->joint, 250, "2.0.0", words);
 }
 
 void commit_answered(struct transaction *tx, struct leg *leg, const struct reply *reply)
@@ -116,7 +117,7 @@ void commit_answered(struct transaction *tx, struct leg *leg, const struct reply
         return;
     }
     if (tx->turns == 1) {
-        tx->joint = *reply;
+        tx->message->joint = *reply;
     } else {
         add_words(tx, leg, reply);
     }
@@ -134,10 +135,10 @@ void commit_lost(struct transaction *tx, const struct leg *leg, const struct rep
 {
     if (tx->state != TRANSACTION_IS_COMMITTING) {
         settle_with(tx, reply);
-    } else if (leg == tx->turn[tx->committed]) {
+    } else if (leg == tx->message->turn[tx->committed]) {
         settle_unanswered(tx, reply);
     } else { /* one that waited for its turn: the answer under way is still worth having */
-        tx->outcome = *reply;
+        tx->message->outcome = *reply;
         tx->stopped = true;
     }
 }
@@ -166,13 +167,13 @@ static void order_turns(struct transaction *tx)
     unsigned far_count = 0;
     unsigned near_count = 0;
     for (unsigned i = 0; i < tx->turns; i++) {
-        if (leg_is_local(tx->turn[i])) {
-            near[near_count++] = tx->turn[i];
+        if (leg_is_local(tx->message->turn[i])) {
+            near[near_count++] = tx->message->turn[i];
         } else {
-            tx->turn[far_count++] = tx->turn[i];
+            tx->message->turn[far_count++] = tx->message->turn[i];
         }
     }
-    memcpy(tx->turn + far_count, near, near_count * sizeof near[0]);
+    memcpy(tx->message->turn + far_count, near, near_count * sizeof near[0]);
 }
 
 void commit_begin(struct transaction *tx)

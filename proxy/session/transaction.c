@@ -2,15 +2,10 @@
 
 #include <stdlib.h>
 
-#include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
 #include "proxy/session/summary.h"
 #include "proxy/session/transaction_state.h"
 #include "proxy/wire/received.h"
-
-/* How many of its unknown recipients a client may have asked for elsewhere, a minute (design:
- * section 6). */
-#define UNKNOWN_A_MINUTE 20
 
 static void on_leg(void *owner, struct leg *leg, const struct leg_event *event);
 
@@ -19,208 +14,6 @@ void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
 {
     tx->on_event(tx->owner,
                  &(struct transaction_event){.kind = kind, .reply = reply, .close = tx->dirty});
-}
-
-/* ---- recipients ---- */
-
-static struct recipient *recipient_new(struct span path)
-{
-    struct recipient *recipient = calloc(1, sizeof *recipient + path.len);
-    if (recipient != NULL) {
-        memcpy(recipient + 1, path.ptr, path.len);
-        recipient->path = span_make((const char *)(recipient + 1), path.len);
-    }
-    return recipient;
-}
-
-static void count_recipient(struct transaction *tx, const struct recipient *recipient)
-{
-    enum counter stat = recipient->code < 300   ? STAT_RECIPIENTS_ACCEPTED
-                        : recipient->code < 500 ? STAT_RECIPIENTS_DEFERRED
-                                                : STAT_RECIPIENTS_REJECTED;
-    stats_add(tx->world->stats, stat, 1);
-}
-
-/* The recipient asked for has its answer: kept when accepted, else logged now and forgotten. */
-static void recipient_answered(struct transaction *tx, const struct reply *reply)
-{
-    struct recipient *recipient = tx->asked;
-    tx->asked = NULL;
-    tx->state = TRANSACTION_IS_OPEN;
-    recipient->code = reply->code;
-    memcpy(recipient->enhanced, reply->enhanced, sizeof recipient->enhanced);
-    count_recipient(tx, recipient);
-    if (reply_is(reply, 2)) {
-        *(tx->last != NULL ? &tx->last->next : &tx->first) = recipient;
-        tx->last = recipient;
-        tx->recipient_count++;
-    } else {
-        summary_refused(tx->world, tx->policy, tx->client, tx->id, recipient, reply);
-        free(recipient);
-    }
-    transaction_tell(tx, TRANSACTION_RECIPIENT, reply);
-}
-
-static void recipient_refuse(struct transaction *tx, unsigned code, const char *enhanced,
-                             const char *text)
-{
-    struct reply reply;
-    reply_set(&reply, code, enhanced, text);
-    recipient_answered(tx, &reply);
-}
-
-static struct leg *leg_for(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
-                           struct span domain)
-{
-    for (unsigned i = 0; i < tx->leg_count; i++) {
-        if (leg_serves(tx->legs[i], relay, kind, domain)) {
-            return tx->legs[i];
-        }
-    }
-    return NULL;
-}
-
-/* One recipient domain a leg: where the relay says so, and where the domain is the next hop. */
-static bool relay_is_by_domain(const struct relay *relay)
-{
-    return relay->one_domain || relay->hops[0].kind == NEXTHOP_DOMAIN;
-}
-
-/* With `split: defer` a leg that no recipient was accepted by must not keep others away. */
-static void abandon_empty_legs(struct transaction *tx)
-{
-    for (unsigned i = 0; i < tx->leg_count; i++) {
-        if (leg_recipient_count(tx->legs[i]) == 0) {
-            leg_abandon(tx->legs[i]);
-        }
-    }
-}
-
-static bool holds_open_leg(const struct transaction *tx)
-{
-    for (unsigned i = 0; i < tx->leg_count; i++) {
-        if (leg_is_open(tx->legs[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A relay that cannot be reached must leave its fallback time enough. */
-static uint64_t half_time(const struct transaction *tx)
-{
-    return tx->answer_by - tx->policy->config->timeouts.recipient / 2;
-}
-
-static void recipient_relay(struct transaction *tx, const struct relay *relay, enum leg_kind kind)
-{
-    struct span leg_domain = relay_is_by_domain(relay) ? tx->domain : (struct span){0};
-    struct leg *leg = leg_for(tx, relay, kind, leg_domain);
-    bool defers = tx->policy->config->split == SPLIT_DEFER;
-    if (defers && leg == NULL) {
-        abandon_empty_legs(tx);
-    }
-    bool alone = !holds_open_leg(tx);
-    if (leg == NULL) {
-        if (tx->leg_count == LEGS_MAX || (defers && !alone)) {
-            recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
-            return;
-        }
-        leg = leg_new(&tx->context, relay, kind, leg_domain);
-        if (leg == NULL) {
-            recipient_refuse(tx, 452, "4.3.1", "Out of memory");
-            return;
-        }
-        tx->legs[tx->leg_count++] = leg;
-    } else if (relay->recipients_max != 0 && leg_recipient_count(leg) >= relay->recipients_max) {
-        recipient_refuse(tx, 452, "4.5.3", "Too many recipients for one message there");
-        return;
-    }
-    bool has_fallback = kind == LEG_IS_PLAIN && tx->decision.fallback != NULL;
-    tx->asked->leg = leg;
-    leg_recipient(leg, tx->asked,
-                  &(struct leg_terms){.may_wait = alone,
-                                      .open_by = has_fallback ? half_time(tx) : tx->answer_by,
-                                      .deadline = tx->answer_by});
-}
-
-/* Section 6: a recipient of an unavailable relay goes to the fallback, one that the relay does not
- * know is asked for at another; both take one step only. */
-static void recipient_elsewhere(struct transaction *tx, const struct relay *to, enum leg_kind kind,
-                                const struct reply *why)
-{
-    summary_elsewhere(tx->world, tx->policy, tx->client, tx->id,
-                      kind == LEG_IS_FALLBACK ? "fallback" : "unknown-recipient", tx->asked, to,
-                      why);
-    recipient_relay(tx, to, kind);
-}
-
-static bool is_unknown(const struct reply *reply)
-{
-    return (reply->code == 550 || reply->code == 553) &&
-           (strcmp(reply->enhanced, "5.1.1") == 0 || strcmp(reply->enhanced, "5.1.10") == 0);
-}
-
-/* A dictionary attack must not reach the other relay. */
-static bool may_ask_elsewhere(struct transaction *tx)
-{
-    unsigned char key[16];
-    size_t length = quota_client_key(&tx->client->address, key);
-    return rate_take(tx->world->shared->unknown, key, length, UNKNOWN_A_MINUTE, tx->world->now);
-}
-
-static void leg_answered(struct transaction *tx, struct leg *leg, const struct leg_event *event)
-{
-    const struct decision *decision = &tx->decision;
-    bool plain = leg_kind(leg) == LEG_IS_PLAIN;
-    struct reply reply = *event->reply;
-    if (plain && event->unavailable && decision->fallback != NULL) {
-        recipient_elsewhere(tx, decision->fallback, LEG_IS_FALLBACK, &reply);
-    } else if (plain && is_unknown(&reply) && decision->unknown_recipient != NULL &&
-               may_ask_elsewhere(tx)) {
-        recipient_elsewhere(tx, decision->unknown_recipient, LEG_IS_UNKNOWN, &reply);
-    } else {
-        if (leg_kind(leg) == LEG_IS_UNKNOWN && event->unavailable) {
-            memcpy(reply.enhanced, "4.4.1", sizeof "4.4.1");
-        }
-        recipient_answered(tx, &reply);
-    }
-}
-
-void transaction_recipient(struct transaction *tx, struct span path)
-{
-    struct address address = {0};
-    struct decision decision = {0};
-    tx->answer_by = tx->world->now + tx->policy->config->timeouts.recipient;
-    tx->state = TRANSACTION_IS_ASKING;
-    tx->asked = recipient_new(path);
-    if (tx->asked == NULL) {
-        struct reply reply;
-        reply_set(&reply, 452, "4.3.1", "Out of memory");
-        tx->state = TRANSACTION_IS_OPEN;
-        transaction_tell(tx, TRANSACTION_RECIPIENT, &reply);
-        return;
-    }
-    if (tx->recipient_count >= tx->policy->config->limits.recipients) {
-        recipient_refuse(tx, 452, "4.5.3", "Too many recipients");
-        return;
-    }
-    tx->policy->decide(tx->policy, tx->asked->path, &address, &decision);
-    switch (decision.kind) {
-    case DECISION_REPLY:
-        recipient_refuse(tx, decision.code, decision.enhanced, decision.text);
-        break;
-    case DECISION_DISCARD:
-        stats_add(tx->world->stats, STAT_RECIPIENTS_DISCARDED, 1);
-        recipient_refuse(tx, 250, "2.1.5", "Ok");
-        break;
-    case DECISION_RELAY:
-        tx->asked->path = address.whole; /* a source route is stripped */
-        tx->decision = decision;
-        tx->domain = address.domain;
-        recipient_relay(tx, decision.relay, LEG_IS_PLAIN);
-        break;
-    }
 }
 
 /* ---- DATA ---- */
@@ -234,32 +27,32 @@ void transaction_abandon(struct transaction *tx)
 
 void transaction_settle(struct transaction *tx)
 {
-    enum counter stat = tx->client_gone             ? STAT_TRANSACTIONS_LOST
-                        : reply_is(&tx->outcome, 2) ? STAT_TRANSACTIONS_ACCEPTED
-                        : reply_is(&tx->outcome, 4) ? STAT_TRANSACTIONS_DEFERRED
-                                                    : STAT_TRANSACTIONS_REJECTED;
+    enum counter stat = tx->client_gone                      ? STAT_TRANSACTIONS_LOST
+                        : reply_is(&tx->message->outcome, 2) ? STAT_TRANSACTIONS_ACCEPTED
+                        : reply_is(&tx->message->outcome, 4) ? STAT_TRANSACTIONS_DEFERRED
+                                                             : STAT_TRANSACTIONS_REJECTED;
     timer_stop(&tx->world->timers, &tx->timer);
     timer_stop(&tx->world->timers, &tx->recheck);
     tx->state = TRANSACTION_IS_SETTLED;
     stats_add(tx->world->stats, stat, 1);
-    stats_add(tx->world->stats, STAT_BYTES, tx->scanner.size);
+    stats_add(tx->world->stats, STAT_BYTES, tx->message->scanner.size);
     summary_transaction(tx->world, tx->policy, tx->client,
                         &(struct summary){.id = tx->id,
                                           .envelope = &tx->context.envelope,
                                           .recipients = tx->first,
-                                          .size = tx->scanner.size,
+                                          .size = tx->message->scanner.size,
                                           .milliseconds = tx->world->now - tx->begun_at,
-                                          .reply = &tx->outcome,
+                                          .reply = &tx->message->outcome,
                                           .client_gone = tx->client_gone,
                                           .several = tx->turns > 1});
 }
 
 static void data_fails(struct transaction *tx, const struct reply *reply)
 {
-    tx->outcome = *reply;
+    tx->message->outcome = *reply;
     transaction_abandon(tx);
     transaction_settle(tx);
-    transaction_tell(tx, TRANSACTION_DATA, &tx->outcome);
+    transaction_tell(tx, TRANSACTION_DATA, &tx->message->outcome);
 }
 
 /* Our Received field, in front of the message, for the legs on a detour or for the others. */
@@ -269,7 +62,7 @@ static void put_received(struct transaction *tx, bool detour)
     struct text text = TEXT(field);
     const struct client_view *client = tx->client;
     for (unsigned i = 0; i < tx->turns; i++) {
-        if ((leg_kind(tx->turn[i]) != LEG_IS_PLAIN) != detour) {
+        if ((leg_kind(tx->message->turn[i]) != LEG_IS_PLAIN) != detour) {
             continue;
         }
         if (text.len == 0) {
@@ -288,7 +81,7 @@ static void put_received(struct transaction *tx, bool detour)
                 },
                 &text);
         }
-        leg_body(tx->turn[i], text_span(&text));
+        leg_body(tx->message->turn[i], text_span(&text));
     }
 }
 
@@ -299,8 +92,8 @@ static void data_begins(struct transaction *tx)
     put_received(tx, false);
     put_received(tx, true);
     tx->state = TRANSACTION_IS_TAKING;
-    tx->scanner = (struct body_scanner){.line_start = true};
-    header_watch_init(&tx->header, span_of(tx->policy->config->hostname.text));
+    tx->message->scanner = (struct body_scanner){.line_start = true};
+    header_watch_init(&tx->message->header, span_of(tx->policy->config->hostname.text));
     reply_set(&go, 354, "", "End data with <CR><LF>.<CR><LF>");
     transaction_tell(tx, TRANSACTION_DATA, &go);
 }
@@ -310,11 +103,25 @@ bool transaction_has_recipients(const struct transaction *tx)
     return tx->recipient_count != 0;
 }
 
+static void data_lacks_memory(struct transaction *tx)
+{
+    struct reply reply;
+    reply_set(&reply, 452, "4.3.1", "Out of memory");
+    transaction_abandon(tx);
+    tx->state = TRANSACTION_IS_SETTLED;
+    transaction_tell(tx, TRANSACTION_DATA, &reply);
+}
+
 void transaction_data(struct transaction *tx)
 {
+    tx->message = calloc(1, sizeof *tx->message);
+    if (tx->message == NULL) {
+        data_lacks_memory(tx);
+        return;
+    }
     for (unsigned i = 0; i < tx->leg_count; i++) {
         if (leg_recipient_count(tx->legs[i]) != 0) {
-            tx->turn[tx->turns++] = tx->legs[i];
+            tx->message->turn[tx->turns++] = tx->legs[i];
         } else {
             leg_abandon(tx->legs[i]);
         }
@@ -326,7 +133,7 @@ void transaction_data(struct transaction *tx)
         return;
     }
     for (unsigned i = 0; i < tx->turns && tx->state == TRANSACTION_IS_STARTING; i++) {
-        leg_data(tx->turn[i]);
+        leg_data(tx->message->turn[i]);
     }
 }
 
@@ -335,7 +142,7 @@ void transaction_data(struct transaction *tx)
 /* The outcome is decided before the end: no leg gets any more; the client is heard out. */
 static void doom(struct transaction *tx, const struct reply *reply)
 {
-    tx->outcome = *reply;
+    tx->message->outcome = *reply;
     tx->state = TRANSACTION_IS_DOOMED;
     transaction_abandon(tx);
 }
@@ -351,14 +158,14 @@ static void doom_with(struct transaction *tx, unsigned code, const char *enhance
 static void pass_on(struct transaction *tx, struct span clean)
 {
     const struct config_limits *limits = &tx->policy->config->limits;
-    header_watch_feed(&tx->header, clean);
-    if (tx->scanner.size > limits->message_size) {
+    header_watch_feed(&tx->message->header, clean);
+    if (tx->message->scanner.size > limits->message_size) {
         doom_with(tx, 552, "5.3.4", "Message too big");
-    } else if (tx->header.received > limits->received_hops) {
+    } else if (tx->message->header.received > limits->received_hops) {
         doom_with(tx, 554, "5.4.6", "Too many hops: this message is going in circles");
     }
     for (unsigned i = 0; i < tx->turns && tx->state == TRANSACTION_IS_TAKING; i++) {
-        leg_body(tx->turn[i], clean);
+        leg_body(tx->message->turn[i], clean);
     }
 }
 
@@ -368,7 +175,7 @@ bool transaction_has_room(const struct transaction *tx)
         return tx->state == TRANSACTION_IS_DOOMED;
     }
     for (unsigned i = 0; i < tx->turns; i++) {
-        if (!leg_has_room(tx->turn[i])) {
+        if (!leg_has_room(tx->message->turn[i])) {
             return false;
         }
     }
@@ -381,7 +188,7 @@ static bool refuse_detour(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->turns; i++) {
         struct reply reply;
-        switch (leg_kind(tx->turn[i])) {
+        switch (leg_kind(tx->message->turn[i])) {
         case LEG_IS_PLAIN:
             continue;
         case LEG_IS_FALLBACK:
@@ -393,7 +200,7 @@ static bool refuse_detour(struct transaction *tx)
         }
         doom(tx, &reply);
         transaction_settle(tx);
-        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
         return true;
     }
     return false;
@@ -403,10 +210,10 @@ static void message_ended(struct transaction *tx)
 {
     if (tx->state == TRANSACTION_IS_DOOMED) {
         transaction_settle(tx);
-        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->outcome);
+        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
         return;
     }
-    if (tx->header.own_fallback && refuse_detour(tx)) {
+    if (tx->message->header.own_fallback && refuse_detour(tx)) {
         return;
     }
     commit_begin(tx);
@@ -420,7 +227,7 @@ size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
     *ended = false;
     if (!tx->dirty) {
         size_t clean = 0;
-        enum body_status status = body_scan(&tx->scanner, input, &clean, &consumed);
+        enum body_status status = body_scan(&tx->message->scanner, input, &clean, &consumed);
         if (clean != 0) {
             pass_on(tx, span_first(input, clean));
         }
@@ -432,7 +239,7 @@ size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
     }
     if (tx->dirty) {
         size_t skipped = 0;
-        *ended = body_skip(&tx->scanner, span_skip(input, consumed), &skipped);
+        *ended = body_skip(&tx->message->scanner, span_skip(input, consumed), &skipped);
         consumed += skipped;
     }
     if (*ended) {
@@ -469,7 +276,7 @@ static void on_leg(void *owner, struct leg *leg, const struct leg_event *event)
     struct reply refusal;
     switch (event->kind) {
     case LEG_ANSWERED:
-        leg_answered(tx, leg, event);
+        recipient_is_answered(tx, leg, event);
         break;
     case LEG_READY:
         if (--tx->waiting == 0) {
@@ -521,6 +328,7 @@ static void transaction_release(struct deferred *deferred)
         tx->first = next;
     }
     free(tx->asked);
+    free(tx->message);
     policy_unref(tx->policy);
     free(tx);
 }
@@ -565,7 +373,7 @@ static bool has_message(const struct transaction *tx)
 void transaction_dismiss(struct transaction *tx, const struct reply *reply)
 {
     if (tx != NULL && has_message(tx)) {
-        tx->outcome = *reply;
+        tx->message->outcome = *reply;
         transaction_settle(tx);
     }
 }
@@ -577,7 +385,7 @@ void transaction_free(struct transaction *tx)
     }
     if (has_message(tx)) {
         tx->client_gone = true;
-        reply_set(&tx->outcome, 451, "4.4.2", "The client is gone");
+        reply_set(&tx->message->outcome, 451, "4.4.2", "The client is gone");
         transaction_settle(tx);
     }
     timer_stop(&tx->world->timers, &tx->timer);

@@ -1,6 +1,7 @@
 /*
- * transaction_state: what the files of a transaction share, and nobody else includes: transaction.c
- * (recipients, DATA, the message) and commit.c (the barrier, and commit in turn).
+ * transaction_state: what the files of a transaction share, and nobody else includes: recipients.c
+ * (RCPT), transaction.c (DATA, the message, its life) and commit.c (the barrier, and commit in
+ * turn).
  */
 #ifndef SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
 #define SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
@@ -24,6 +25,15 @@ enum transaction_state {
     TRANSACTION_IS_SETTLED,
 };
 
+/* From DATA on; apart, since most of the time a client holds a transaction it is without. */
+struct transaction_message {
+    struct leg *turn[LEGS_MAX]; /* the legs that carry it, in the order of commit */
+    struct body_scanner scanner;
+    struct header_watch header;
+    struct reply outcome;
+    struct reply joint; /* the words of the legs that have accepted */
+};
+
 struct transaction {
     struct world *world;
     struct policy *policy;
@@ -44,20 +54,16 @@ struct transaction {
 
     struct leg *legs[LEGS_MAX]; /* in the order of their first recipients */
     unsigned leg_count;
-    unsigned waiting;           /* legs that owe their 354 */
-    struct leg *turn[LEGS_MAX]; /* those that carry the message, in the order of commit */
-    unsigned turns, committed;
+    unsigned waiting;                    /* legs that owe their 354 */
+    struct transaction_message *message; /* NULL before DATA; owned */
+    unsigned turns, committed;           /* of its legs */
 
-    struct body_scanner scanner;
-    struct header_watch header;
     bool dirty; /* bare CR, bare LF or NUL: the session ends after the true end */
     bool client_gone;
     bool stopped; /* a leg was lost before its turn: no other commit begins; `outcome` says why */
     uint64_t commit_by;
     struct timer timer;
     struct timer recheck; /* of the barrier: no event tells that a peer has acknowledged */
-    struct reply outcome;
-    struct reply joint; /* the words of the legs that have accepted */
     struct deferred deferred;
     char sender[]; /* the path */
 };
@@ -69,6 +75,9 @@ void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
 void transaction_abandon(struct transaction *tx);
 /* The outcome is known: counts and logs it; the caller tells the session. */
 void transaction_settle(struct transaction *tx);
+
+/* recipients.c: a leg has the answer for the recipient asked for. */
+void recipient_is_answered(struct transaction *tx, struct leg *leg, const struct leg_event *event);
 
 /* commit.c: the client's end of data has come, and no leg has failed so far. */
 void commit_begin(struct transaction *tx);

@@ -1,0 +1,214 @@
+/*
+ * The recipients of a transaction: where each goes, on which leg, and where to next when that is
+ * unavailable or does not know it (design: sections 4, 5 and 6).
+ */
+#include <stdlib.h>
+
+#include "proxy/session/shared.h"
+#include "proxy/session/stats.h"
+#include "proxy/session/summary.h"
+#include "proxy/session/transaction_state.h"
+
+/* How many of its unknown recipients a client may have asked for elsewhere, a minute (design:
+ * section 6). */
+#define UNKNOWN_A_MINUTE 20
+
+static struct recipient *recipient_new(struct span path)
+{
+    struct recipient *recipient = calloc(1, sizeof *recipient + path.len);
+    if (recipient != NULL) {
+        memcpy(recipient + 1, path.ptr, path.len);
+        recipient->path = span_make((const char *)(recipient + 1), path.len);
+    }
+    return recipient;
+}
+
+static void count_recipient(struct transaction *tx, const struct recipient *recipient)
+{
+    enum counter stat = recipient->code < 300   ? STAT_RECIPIENTS_ACCEPTED
+                        : recipient->code < 500 ? STAT_RECIPIENTS_DEFERRED
+                                                : STAT_RECIPIENTS_REJECTED;
+    stats_add(tx->world->stats, stat, 1);
+}
+
+/* The recipient asked for has its answer: kept when accepted, else logged now and forgotten. */
+static void recipient_answered(struct transaction *tx, const struct reply *reply)
+{
+    struct recipient *recipient = tx->asked;
+    tx->asked = NULL;
+    tx->state = TRANSACTION_IS_OPEN;
+    recipient->code = reply->code;
+    memcpy(recipient->enhanced, reply->enhanced, sizeof recipient->enhanced);
+    count_recipient(tx, recipient);
+    if (reply_is(reply, 2)) {
+        *(tx->last != NULL ? &tx->last->next : &tx->first) = recipient;
+        tx->last = recipient;
+        tx->recipient_count++;
+    } else {
+        summary_refused(tx->world, tx->policy, tx->client, tx->id, recipient, reply);
+        free(recipient);
+    }
+    transaction_tell(tx, TRANSACTION_RECIPIENT, reply);
+}
+
+static void recipient_refuse(struct transaction *tx, unsigned code, const char *enhanced,
+                             const char *text)
+{
+    struct reply reply;
+    reply_set(&reply, code, enhanced, text);
+    recipient_answered(tx, &reply);
+}
+
+static struct leg *leg_for(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
+                           struct span domain)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_serves(tx->legs[i], relay, kind, domain)) {
+            return tx->legs[i];
+        }
+    }
+    return NULL;
+}
+
+/* One recipient domain a leg: where the relay says so, and where the domain is the next hop. */
+static bool relay_is_by_domain(const struct relay *relay)
+{
+    return relay->one_domain || relay->hops[0].kind == NEXTHOP_DOMAIN;
+}
+
+/* With `split: defer` a leg that no recipient was accepted by must not keep others away. */
+static void abandon_empty_legs(struct transaction *tx)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_recipient_count(tx->legs[i]) == 0) {
+            leg_abandon(tx->legs[i]);
+        }
+    }
+}
+
+static bool holds_open_leg(const struct transaction *tx)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_is_open(tx->legs[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A relay that cannot be reached must leave its fallback time enough. */
+static uint64_t half_time(const struct transaction *tx)
+{
+    return tx->answer_by - tx->policy->config->timeouts.recipient / 2;
+}
+
+static void recipient_relay(struct transaction *tx, const struct relay *relay, enum leg_kind kind)
+{
+    struct span leg_domain = relay_is_by_domain(relay) ? tx->domain : (struct span){0};
+    struct leg *leg = leg_for(tx, relay, kind, leg_domain);
+    bool defers = tx->policy->config->split == SPLIT_DEFER;
+    if (defers && leg == NULL) {
+        abandon_empty_legs(tx);
+    }
+    bool alone = !holds_open_leg(tx);
+    if (leg == NULL) {
+        if (tx->leg_count == LEGS_MAX || (defers && !alone)) {
+            recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
+            return;
+        }
+        leg = leg_new(&tx->context, relay, kind, leg_domain);
+        if (leg == NULL) {
+            recipient_refuse(tx, 452, "4.3.1", "Out of memory");
+            return;
+        }
+        tx->legs[tx->leg_count++] = leg;
+    } else if (relay->recipients_max != 0 && leg_recipient_count(leg) >= relay->recipients_max) {
+        recipient_refuse(tx, 452, "4.5.3", "Too many recipients for one message there");
+        return;
+    }
+    bool has_fallback = kind == LEG_IS_PLAIN && tx->decision.fallback != NULL;
+    tx->asked->leg = leg;
+    leg_recipient(leg, tx->asked,
+                  &(struct leg_terms){.may_wait = alone,
+                                      .open_by = has_fallback ? half_time(tx) : tx->answer_by,
+                                      .deadline = tx->answer_by});
+}
+
+/* Section 6: a recipient of an unavailable relay goes to the fallback, one that the relay does not
+ * know is asked for at another; both take one step only. */
+static void recipient_elsewhere(struct transaction *tx, const struct relay *to, enum leg_kind kind,
+                                const struct reply *why)
+{
+    summary_elsewhere(tx->world, tx->policy, tx->client, tx->id,
+                      kind == LEG_IS_FALLBACK ? "fallback" : "unknown-recipient", tx->asked, to,
+                      why);
+    recipient_relay(tx, to, kind);
+}
+
+static bool is_unknown(const struct reply *reply)
+{
+    return (reply->code == 550 || reply->code == 553) &&
+           (strcmp(reply->enhanced, "5.1.1") == 0 || strcmp(reply->enhanced, "5.1.10") == 0);
+}
+
+/* A dictionary attack must not reach the other relay. */
+static bool may_ask_elsewhere(struct transaction *tx)
+{
+    unsigned char key[16];
+    size_t length = quota_client_key(&tx->client->address, key);
+    return rate_take(tx->world->shared->unknown, key, length, UNKNOWN_A_MINUTE, tx->world->now);
+}
+
+void recipient_is_answered(struct transaction *tx, struct leg *leg, const struct leg_event *event)
+{
+    const struct decision *decision = &tx->decision;
+    bool plain = leg_kind(leg) == LEG_IS_PLAIN;
+    struct reply reply = *event->reply;
+    if (plain && event->unavailable && decision->fallback != NULL) {
+        recipient_elsewhere(tx, decision->fallback, LEG_IS_FALLBACK, &reply);
+    } else if (plain && is_unknown(&reply) && decision->unknown_recipient != NULL &&
+               may_ask_elsewhere(tx)) {
+        recipient_elsewhere(tx, decision->unknown_recipient, LEG_IS_UNKNOWN, &reply);
+    } else {
+        if (leg_kind(leg) == LEG_IS_UNKNOWN && event->unavailable) {
+            memcpy(reply.enhanced, "4.4.1", sizeof "4.4.1");
+        }
+        recipient_answered(tx, &reply);
+    }
+}
+
+void transaction_recipient(struct transaction *tx, struct span path)
+{
+    struct address address = {0};
+    struct decision decision = {0};
+    tx->answer_by = tx->world->now + tx->policy->config->timeouts.recipient;
+    tx->state = TRANSACTION_IS_ASKING;
+    tx->asked = recipient_new(path);
+    if (tx->asked == NULL) {
+        struct reply reply;
+        reply_set(&reply, 452, "4.3.1", "Out of memory");
+        tx->state = TRANSACTION_IS_OPEN;
+        transaction_tell(tx, TRANSACTION_RECIPIENT, &reply);
+        return;
+    }
+    if (tx->recipient_count >= tx->policy->config->limits.recipients) {
+        recipient_refuse(tx, 452, "4.5.3", "Too many recipients");
+        return;
+    }
+    tx->policy->decide(tx->policy, tx->asked->path, &address, &decision);
+    switch (decision.kind) {
+    case DECISION_REPLY:
+        recipient_refuse(tx, decision.code, decision.enhanced, decision.text);
+        break;
+    case DECISION_DISCARD:
+        stats_add(tx->world->stats, STAT_RECIPIENTS_DISCARDED, 1);
+        recipient_refuse(tx, 250, "2.1.5", "Ok");
+        break;
+    case DECISION_RELAY:
+        tx->asked->path = address.whole; /* a source route is stripped */
+        tx->decision = decision;
+        tx->domain = address.domain;
+        recipient_relay(tx, decision.relay, LEG_IS_PLAIN);
+        break;
+    }
+}
