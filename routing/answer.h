@@ -17,9 +17,9 @@ enum resolver_status {
 };
 
 struct resolver_address {
-    struct net_address address; /* port set */
-    char host[NEXTHOP_HOST_MAX +
-              1]; /* the name it belongs to (MX host or the host itself), for TLS */
+    struct net_address address;      /* port set */
+    char host[NEXTHOP_HOST_MAX + 1]; /* the name it belongs to (MX host or the host itself), for
+                                        TLS; "" for a literal */
 };
 
 struct resolver_answer {

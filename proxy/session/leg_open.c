@@ -211,7 +211,6 @@ static void leg_try_next(struct leg *leg)
     leg->in_clear = false;
     if (hop->kind == NEXTHOP_ADDRESS) {
         struct resolver_address literal = {.address = hop->address};
-        net_address_text(&hop->address, literal.host, sizeof literal.host);
         if (leg_keep_addresses(leg, &literal, 1)) {
             leg_connect(leg);
         }

@@ -22,7 +22,8 @@ struct upstream_key {
     struct net_address address;
     enum config_relay_tls tls;
     const struct tls_context *context; /* its policy's; NULL with tls: none */
-    char host[NEXTHOP_HOST_MAX + 1];   /* that TLS is for: SNI, and the certificate's name */
+    char host[NEXTHOP_HOST_MAX + 1]; /* that TLS is for, the name that the certificate has to have;
+                                        "": the address itself */
     enum config_identity identity;
     char client[32]; /* whom it speaks for, with an identity: session and version; else "" */
 };

@@ -54,8 +54,11 @@ void upstream_start_tls(struct upstream *up)
 {
     /* What came behind the 220 was not said by the peer that we are about to know (CVE-2021-38371):
      * upstream_read refuses it. Or it was the end, another failure of TLS; the next event tells. */
+    char literal[NET_ADDRESS_TEXT];
     if (up->conn->ops->peek(up->conn).len == 0 && !up->conn->ops->pending(up->conn)) {
-        up->conn->ops->start_tls(up->conn, up->key.context, up->key.host);
+        net_address_text(&up->key.address, literal, sizeof literal);
+        up->conn->ops->start_tls(up->conn, up->key.context,
+                                 up->key.host[0] != '\0' ? up->key.host : literal);
     }
 }
 
