@@ -32,7 +32,7 @@ config        := config diag hash hostname keys net_address scalar schema span t
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
                  resolver route seal sorter source table table_build table_walk
-tls           := context inspect pem policy sessions stream why
+tls           := context inspect pem policy server sessions store stream why
 proxy/wire    := body client command header proxy_header received record reply server xclient
 proxy/session := commit leg leg_open pool prober quota rate recipients session session_begin \
                  session_command shared summary timers transaction upstream upstream_greet \
@@ -47,8 +47,8 @@ tests/sim     := buffer client fate main message net oracle server setup sim wor
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts import log net_address nexthop pacing privileges \
                  proxy_header quota rate received record relay reply resolver route seal server \
-                 shared sorter source span table table_walk text timers tls_context tls_inspect \
-                 tls_stream xclient yaml
+                 shared sorter source span store table table_walk text timers tls_context \
+                 tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_proxy_header fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli

@@ -19,13 +19,16 @@ static X509 *leaf_of(const struct tls_inspection *inspection)
 
 struct tls_inspection *tls_inspect(const char *path, struct diag_list *diags)
 {
+    struct diag_place place = {path, 0, 0};
     struct tls_inspection *inspection = calloc(1, sizeof *inspection);
-    if (inspection != NULL) {
-        inspection->chain = pem_certificates(path, (struct diag_place){path, 0, 0}, diags);
-        if (inspection->chain == NULL) {
-            free(inspection);
-            inspection = NULL;
-        }
+    struct pem_file file = {0};
+    if (inspection != NULL && pem_read(&file, path, PEM_PUBLIC, place, diags)) {
+        inspection->chain = pem_certificates(&file, place, diags);
+        pem_release(&file);
+    }
+    if (inspection != NULL && inspection->chain == NULL) {
+        free(inspection);
+        inspection = NULL;
     }
     return inspection;
 }

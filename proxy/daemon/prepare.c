@@ -21,7 +21,7 @@ static void decide(const struct policy *policy, struct span path, struct address
 void prepared_free(struct prepared *prepared)
 {
     table_unref(prepared->table);
-    tls_contexts_free(prepared->tls);
+    tls_contexts_unref(prepared->tls);
     relay_set_free(prepared->relays);
     resolver_hosts_unref(prepared->hosts);
     free(prepared->dns_servers);
@@ -103,7 +103,7 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     prepared->policy.config = config;
     prepared->hosts = resolver_hosts_read(HOSTS_FILE);
     prepared->relays = relay_set_new(config, diags);
-    prepared->tls = tls_contexts_new(config, diags);
+    prepared->tls = tls_contexts_renew(in_force != NULL ? in_force->tls : NULL, config, diags);
     prepared->policy.tls = prepared->tls;
     if (!collect_own(prepared, diags) || prepared->relays == NULL || prepared->tls == NULL ||
         !collect_servers(prepared)) {

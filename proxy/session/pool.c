@@ -239,10 +239,11 @@ void pool_free(struct pool *pool)
     }
 }
 
-/* What TLS asks, or how it would be answered, may have changed. */
+/* Whom it was found trustworthy by is in force no more. */
 static bool is_outdated(struct upstream *up, const struct policy *policy)
 {
-    return upstream_key(up)->context != NULL && upstream_policy(up)->tls != policy->tls;
+    const struct tls_context *context = upstream_key(up)->context;
+    return context != NULL && !tls_contexts_have(policy->tls, context);
 }
 
 /* The pool as owner of an idle connection, which owes nothing: only its end is of interest. */

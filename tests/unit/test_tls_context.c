@@ -1,6 +1,8 @@
 /* tls/context: what a configuration's keys, certificates and ca-files are refused or warned for. */
 #include "tests/unit/tls_fixture.h"
 
+#include <fcntl.h>
+
 static struct identity root, inter, leaf, rsa, expired, early, lone;
 
 static int make_files(void **state)
@@ -35,22 +37,30 @@ static int remove_files(void **state)
     return 0;
 }
 
-/* All that is told, a line each; and whether contexts came of it. */
-static bool told(const struct fixture *f, char *out, size_t cap)
+/* All that is told, a line each; and what came of it. */
+static struct tls_contexts *told_by(const struct tls_contexts *before, const struct fixture *f,
+                                    char *out, size_t cap)
 {
     struct text text = text_over(out, cap);
     struct diag_list *diags = diag_list_new();
-    struct tls_contexts *contexts = tls_contexts_new(&f->config, diags);
-    const bool made = contexts != NULL;
+    struct tls_contexts *contexts = tls_contexts_renew(before, &f->config, diags);
+    out[0] = '\0';
     char line[1024];
     for (size_t i = 0; i < diag_count(diags); i++) {
         diag_format(diag_at(diags, i), line, sizeof(line));
         text_printf(&text, "%s\n", line);
     }
-    assert_int_equal(made, diag_errors(diags) == 0);
+    assert_int_equal(contexts != NULL, diag_errors(diags) == 0);
     diag_list_free(diags);
-    tls_contexts_free(contexts);
-    return made;
+    return contexts;
+}
+
+/* Whether contexts came of it. */
+static bool told(const struct fixture *f, char *out, size_t cap)
+{
+    struct tls_contexts *contexts = told_by(NULL, f, out, cap);
+    tls_contexts_unref(contexts);
+    return contexts != NULL;
 }
 
 static void assert_told(const struct fixture *f, bool made, const char *expected)
@@ -75,8 +85,8 @@ static void without_tls_there_is_no_server_context(void **state)
     fixture_init(&f);
     struct tls_contexts *contexts = fixture_contexts(&f);
     assert_null(tls_server_context(contexts));
-    tls_contexts_free(contexts);
-    tls_contexts_free(NULL);
+    tls_contexts_unref(contexts);
+    tls_contexts_unref(NULL);
 }
 
 static void a_good_chain_and_key_are_silent(void **state)
@@ -315,7 +325,7 @@ static void contexts_of_policies(void **state)
     assert_ptr_not_equal(ours, tls_client_context(contexts, RELAY_TLS_VERIFY, "leaf.pem"));
     assert_null(tls_client_context(contexts, RELAY_TLS_NONE, NULL));
     assert_null(tls_client_context(contexts, RELAY_TLS_VERIFY, "other.pem"));
-    tls_contexts_free(contexts);
+    tls_contexts_unref(contexts);
 }
 
 static void a_missing_system_store_is_told_to_who_needs_it(void **state)
@@ -343,7 +353,252 @@ static void diagnostics_may_be_left_out(void **state)
     (void)state;
     fixture_init(&f);
     fixture_certificate(&f, "no.pem", "leaf.key", NULL);
-    assert_null(tls_contexts_new(&f.config, NULL));
+    assert_null(tls_contexts_renew(NULL, &f.config, NULL));
+}
+
+/* ---- reload ---- */
+
+/* What a reload makes of it; NULL when there was an error. */
+static struct tls_contexts *renewed(const struct tls_contexts *before, const struct fixture *f)
+{
+    return tls_contexts_renew(before, &f->config, NULL);
+}
+
+/* The same configuration and files, read a second time, and a third after `change`. */
+struct reloading {
+    struct fixture f;
+    struct tls_contexts *before, *after;
+};
+
+static void reloading_begin(struct reloading *r)
+{
+    assert_int_equal(setenv("SSL_CERT_FILE", "system.pem", 1), 0);
+    write_chain("system.pem", root.certificate, NULL, NULL);
+    write_chain("ca.pem", root.certificate, NULL, NULL);
+    write_chain("server.pem", leaf.certificate, inter.certificate, NULL);
+    write_key("server.key", leaf.key, 0600);
+    fixture_init(&r->f);
+    fixture_certificate(&r->f, "server.pem", "server.key", NULL);
+    fixture_certificate(&r->f, "rsa.pem", "rsa.key", NULL);
+    fixture_relay(&r->f, "a", RELAY_TLS_VERIFY, true, "ca.pem");
+    fixture_relay(&r->f, "b", RELAY_TLS_VERIFY, true, "root.pem");
+    r->before = fixture_contexts(&r->f);
+    r->after = NULL;
+}
+
+static void reloading_end(struct reloading *r)
+{
+    tls_contexts_unref(r->before);
+    tls_contexts_unref(r->after);
+    unsetenv("SSL_CERT_FILE");
+}
+
+static void reload(struct reloading *r)
+{
+    r->after = renewed(r->before, &r->f);
+    assert_non_null(r->after);
+}
+
+enum { SERVER = 1, MAY = 2, SYSTEM = 4, CA = 8, ROOT = 16 };
+
+/* Which contexts are others than before. */
+static int changed(const struct reloading *r)
+{
+    const struct tls_contexts *a = r->before, *b = r->after;
+    const enum config_relay_tls verify = RELAY_TLS_VERIFY;
+    int out = 0;
+    out |= tls_server_context(a) != tls_server_context(b) ? SERVER : 0;
+    out |= tls_client_context(a, RELAY_TLS_MAY, NULL) != tls_client_context(b, RELAY_TLS_MAY, NULL)
+               ? MAY
+               : 0;
+    out |= tls_client_context(a, verify, NULL) != tls_client_context(b, verify, NULL) ? SYSTEM : 0;
+    out |=
+        tls_client_context(a, verify, "ca.pem") != tls_client_context(b, verify, "ca.pem") ? CA : 0;
+    out |= tls_client_context(a, verify, "root.pem") != tls_client_context(b, verify, "root.pem")
+               ? ROOT
+               : 0;
+    return out;
+}
+
+static void what_is_unchanged_is_the_same_set(void **state)
+{
+    struct reloading r;
+    (void)state;
+    reloading_begin(&r);
+    for (int i = 0; i < 3; i++) {
+        struct tls_contexts *again = renewed(r.before, &r.f);
+        assert_ptr_equal(again, r.before);
+        tls_contexts_unref(r.before); /* each has a reference of its own */
+        r.before = again;
+    }
+    /* Touched, and written anew with the same bytes. */
+    write_chain("ca.pem", root.certificate, NULL, NULL);
+    assert_int_equal(rename("rsa.pem", "moved.pem"), 0);
+    write_chain("rsa.pem", rsa.certificate, NULL, NULL);
+    reload(&r);
+    assert_ptr_equal(r.after, r.before);
+    reloading_end(&r);
+}
+
+/* Byte for byte as long, and written within one tick of the file system's clock, perhaps. */
+static void change_one_byte(const char *path)
+{
+    FILE *file = fopen(path, "r+");
+    struct stat before, after;
+    const struct timespec *times;
+    assert_non_null(file);
+    assert_int_equal(fstat(fileno(file), &before), 0);
+    assert_int_equal(fseek(file, -1, SEEK_END), 0);
+    assert_int_equal(fputc(' ', file), ' '); /* for the newline */
+    assert_int_equal(fclose(file), 0);
+    times = (const struct timespec[]){before.st_atim, before.st_mtim};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    assert_int_equal(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+}
+
+static void a_changed_file_changes_what_is_made_of_it_and_nothing_else(void **state)
+{
+    static const struct {
+        const char *path;
+        int parts;
+    } cases[] = {
+        {"system.pem", SYSTEM}, {"ca.pem", CA},      {"server.pem", SERVER},
+        {"server.key", SERVER}, {"rsa.pem", SERVER},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct reloading r;
+        reloading_begin(&r);
+        const struct tls_context *may = tls_client_context(r.before, RELAY_TLS_MAY, NULL);
+        const struct tls_context *ca = tls_client_context(r.before, RELAY_TLS_VERIFY, "ca.pem");
+        change_one_byte(cases[i].path);
+        reload(&r);
+        assert_ptr_not_equal(r.after, r.before);
+        assert_int_equal(changed(&r), cases[i].parts);
+        assert_true(tls_contexts_have(r.after, may));
+        assert_int_equal(tls_contexts_have(r.after, ca), (cases[i].parts & CA) == 0);
+        reloading_end(&r);
+        write_identity("rsa", &rsa);
+    }
+}
+
+static void a_file_replaced_by_another_is_seen(void **state)
+{
+    struct reloading r;
+    (void)state;
+    reloading_begin(&r);
+    write_chain("new.pem", leaf.certificate, NULL, NULL);
+    assert_int_equal(rename("new.pem", "ca.pem"), 0);
+    reload(&r);
+    assert_int_equal(changed(&r), CA);
+    reloading_end(&r);
+}
+
+static void settings_change_what_they_are_about(void **state)
+{
+    struct reloading r;
+    (void)state;
+    reloading_begin(&r);
+    r.f.certificates[0].minimum_version = text_at("1.3", 12);
+    reload(&r);
+    assert_int_equal(changed(&r), SERVER);
+    reloading_end(&r);
+
+    reloading_begin(&r);
+    r.f.relays[1].ca_file = text_at("ca.pem", 111); /* root.pem is nobody's any more */
+    reload(&r);
+    assert_int_equal(changed(&r), ROOT);
+    assert_null(tls_client_context(r.after, RELAY_TLS_VERIFY, "root.pem"));
+    reloading_end(&r);
+
+    reloading_begin(&r);
+    r.f.config.certificate_count = 0;
+    reload(&r);
+    assert_int_equal(changed(&r), SERVER);
+    assert_null(tls_server_context(r.after));
+    reloading_end(&r);
+
+    reloading_begin(&r);
+    assert_int_equal(setenv("SSL_CERT_FILE", "no.pem", 1), 0);
+    reload(&r);
+    assert_int_equal(changed(&r), SYSTEM);
+    reloading_end(&r);
+}
+
+static void contexts_outlive_the_set_that_they_came_with(void **state)
+{
+    struct reloading r;
+    (void)state;
+    reloading_begin(&r);
+    change_one_byte("ca.pem");
+    reload(&r);
+    tls_contexts_unref(r.before);
+    r.before = NULL;
+    struct tls_contexts *third = renewed(r.after, &r.f);
+    assert_ptr_equal(third, r.after);
+    assert_non_null(tls_server_context(third));
+    tls_contexts_unref(third);
+    reloading_end(&r);
+}
+
+static void warnings_are_told_at_each_reload(void **state)
+{
+    struct fixture f;
+    char first[1024], again[1024];
+    (void)state;
+    assert_int_equal(setenv("SSL_CERT_FILE", "no.pem", 1), 0);
+    fixture_init(&f);
+    fixture_certificate(&f, "expired.pem", "expired.key", NULL);
+    fixture_relay(&f, "gmail", RELAY_TLS_MAY, false, NULL);
+    struct tls_contexts *before = told_by(NULL, &f, first, sizeof(first));
+    struct tls_contexts *after = told_by(before, &f, again, sizeof(again));
+    assert_ptr_equal(after, before);
+    assert_non_null(strstr(first, "expired on"));
+    assert_non_null(strstr(first, "relay `gmail` verifies with"));
+    assert_string_equal(again, first);
+    tls_contexts_unref(before);
+    tls_contexts_unref(after);
+
+    fixture_init(&f);
+    fixture_certificate(&f, "lone.pem", "lone.key", NULL);
+    before = told_by(NULL, &f, first, sizeof(first));
+    after = told_by(before, &f, again, sizeof(again));
+    assert_ptr_equal(after, before);
+    assert_non_null(strstr(first, "alone"));
+    assert_string_equal(again, first);
+    tls_contexts_unref(before);
+    tls_contexts_unref(after);
+    unsetenv("SSL_CERT_FILE");
+}
+
+static void a_key_that_was_opened_to_all_is_refused_unchanged_or_not(void **state)
+{
+    struct reloading r;
+    (void)state;
+    reloading_begin(&r);
+    assert_int_equal(chmod("server.key", 0644), 0);
+    assert_null(renewed(r.before, &r.f));
+    reloading_end(&r);
+}
+
+static void a_broken_system_store_is_told_each_time(void **state)
+{
+    struct fixture f;
+    char first[1024], again[1024];
+    (void)state;
+    assert_int_equal(setenv("SSL_CERT_FILE", "system.pem", 1), 0);
+    write_text("system.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    fixture_init(&f);
+    fixture_relay(&f, "a", RELAY_TLS_VERIFY, true, NULL);
+    struct tls_contexts *before = told_by(NULL, &f, first, sizeof(first));
+    struct tls_contexts *after = told_by(before, &f, again, sizeof(again));
+    assert_non_null(strstr(first, "certificate 1 in system.pem is broken"));
+    assert_string_equal(again, first);
+    tls_contexts_unref(before);
+    tls_contexts_unref(after);
+    unsetenv("SSL_CERT_FILE");
 }
 
 int main(void)
@@ -370,6 +625,14 @@ int main(void)
         cmocka_unit_test(contexts_of_policies),
         cmocka_unit_test(a_missing_system_store_is_told_to_who_needs_it),
         cmocka_unit_test(diagnostics_may_be_left_out),
+        cmocka_unit_test(what_is_unchanged_is_the_same_set),
+        cmocka_unit_test(a_changed_file_changes_what_is_made_of_it_and_nothing_else),
+        cmocka_unit_test(a_file_replaced_by_another_is_seen),
+        cmocka_unit_test(settings_change_what_they_are_about),
+        cmocka_unit_test(contexts_outlive_the_set_that_they_came_with),
+        cmocka_unit_test(warnings_are_told_at_each_reload),
+        cmocka_unit_test(a_key_that_was_opened_to_all_is_refused_unchanged_or_not),
+        cmocka_unit_test(a_broken_system_store_is_told_each_time),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }

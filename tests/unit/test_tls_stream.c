@@ -199,9 +199,9 @@ static int remove_files(void **state)
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         identity_release(all[i]);
     }
-    tls_contexts_free(both);
-    tls_contexts_free(only_ec);
-    tls_contexts_free(newest);
+    tls_contexts_unref(both);
+    tls_contexts_unref(only_ec);
+    tls_contexts_unref(newest);
     folder_leave();
     return 0;
 }
@@ -535,7 +535,7 @@ static void assert_verified(const char *server, const char *name, const char *wh
     pair_begin(&pair, CUT_NONE);
     assert_both(&pair, TLS_DONE);
     pair_release(&pair);
-    tls_contexts_free(contexts);
+    tls_contexts_unref(contexts);
 }
 
 static void names_are_verified(void **state)
@@ -717,7 +717,7 @@ static void a_stream_outlives_its_contexts(void **state)
     pair_init(&pair, tls_client_context(contexts, RELAY_TLS_VERIFY, "root.pem"),
               tls_server_context(contexts), PEER);
     side_feed(&pair.client, (struct span){0});
-    tls_contexts_free(contexts);
+    tls_contexts_unref(contexts);
     converse(&pair, CUT_RANDOM);
     assert_both(&pair, TLS_DONE);
     assert_true(tls_stream_write(pair.client.stream, SPAN("QUIT\r\n")));
@@ -774,7 +774,7 @@ static void sessions_stay_with_whom_they_are_of(void **state)
                                  server, PEER, key));
     assert_true(connect_reusing(sessions, unverified(), server, PEER, key));
     assert_true(connect_reusing(sessions, verifier(), server, PEER, key));
-    tls_contexts_free(reloaded);
+    tls_contexts_unref(reloaded);
     tls_sessions_free(sessions);
 }
 
@@ -786,7 +786,7 @@ static void a_server_that_has_new_keys_gets_a_new_session(void **state)
     assert_false(connect_reusing(sessions, verifier(), tls_server_context(both), PEER, "a"));
     assert_false(connect_reusing(sessions, verifier(), tls_server_context(reloaded), PEER, "a"));
     assert_true(connect_reusing(sessions, verifier(), tls_server_context(reloaded), PEER, "a"));
-    tls_contexts_free(reloaded);
+    tls_contexts_unref(reloaded);
     tls_sessions_free(sessions);
 }
 

@@ -195,7 +195,7 @@ static inline void fixture_relay(struct fixture *f, const char *name, enum confi
 static inline struct tls_contexts *fixture_contexts(const struct fixture *f)
 {
     struct diag_list *diags = diag_list_new();
-    struct tls_contexts *contexts = tls_contexts_new(&f->config, diags);
+    struct tls_contexts *contexts = tls_contexts_renew(NULL, &f->config, diags);
     if (!contexts) {
         diag_print(diags, stderr);
     }

@@ -38,11 +38,14 @@ class Scripted(ScriptedUpstream):
 
 
 class _Tls(_Addressed):
-    """Knows STARTTLS. `tls` is the version in use or None, `sni` the name asked for, `failed` why there was no handshake."""
+    """
+    Knows STARTTLS. `tls` is the version in use or None, `resumed` whether an earlier session was, `sni` the name asked
+    for, `failed` why there was no handshake.
+    """
 
     def __init__(self, upstream, number, sock):
         super().__init__(upstream, number, sock)
-        self.tls = self.sni = self.failed = None
+        self.tls = self.resumed = self.sni = self.failed = None
 
     def _offers(self):
         offers = list(self.upstream.extensions)
@@ -70,7 +73,7 @@ class _Tls(_Addressed):
             self.failed = str(error)
             self._end("tls")
         with self.upstream.board:
-            self.tls = self.sock.version()
+            self.tls, self.resumed = self.sock.version(), self.sock.session_reused
         self._reset_transaction()
 
 
