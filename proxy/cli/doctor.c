@@ -72,6 +72,19 @@ void check_say(struct check *check, enum level level, const char *format, ...)
     findings[check->count++] = (struct finding){level, copy};
 }
 
+/* Those of the checks that are over, as far as none before them is not. */
+static void doctor_print_over(struct doctor *doctor)
+{
+    while (*doctor->unprinted != NULL && (*doctor->unprinted)->over) {
+        const struct check *check = *doctor->unprinted;
+        for (size_t i = 0; i < check->count; i++) {
+            doctor_print(doctor, &check->findings[i]);
+        }
+        doctor->unprinted = &(*doctor->unprinted)->next;
+    }
+    fflush(stdout);
+}
+
 /* ---- checks ---- */
 
 void check_add(struct doctor *doctor, struct check *check, const char *format, ...)
@@ -102,6 +115,7 @@ static void check_run(struct check *check)
         check->pending = 1; /* so that an answer that comes at once does not end the stage */
         if (!check->step(check)) {
             check->over = true;
+            doctor_print_over(doctor);
             if (--doctor->open == 0) { /* what has called us is on the stack still */
                 uv_timer_start(&doctor->turn, on_turn, 0, 0);
             }
@@ -210,13 +224,8 @@ static bool doctor_run(struct doctor *doctor)
     return fine;
 }
 
-static void doctor_report(struct doctor *doctor)
+static void doctor_sum_up(const struct doctor *doctor)
 {
-    for (const struct check *check = doctor->checks; check != NULL; check = check->next) {
-        for (size_t i = 0; i < check->count; i++) {
-            doctor_print(doctor, &check->findings[i]);
-        }
-    }
     printf("%u error%s, %u warning%s\n", doctor->errors, doctor->errors == 1 ? "" : "s",
            doctor->warnings, doctor->warnings == 1 ? "" : "s");
 }
@@ -255,14 +264,14 @@ static int examine(struct prepared *prepared, const struct options *options)
         return CLI_FAILED;
     }
     doctor->prepared = prepared;
-    doctor->last = &doctor->checks;
+    doctor->last = doctor->unprinted = &doctor->checks;
     call_queue_init(&doctor->calls);
     if (!doctor_read_table(doctor, options->operands, options->operand_count)) {
         fputs("the table cannot be read\n", stderr);
     } else if (!doctor_run(doctor)) {
         fputs("nothing can be asked: descriptors or memory are short\n", stderr);
     } else {
-        doctor_report(doctor);
+        doctor_sum_up(doctor);
         if (doctor->broken) {
             fputs("memory was short: not everything was found out\n", stderr);
         }

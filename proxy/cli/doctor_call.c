@@ -124,6 +124,7 @@ static void on_upstream(void *owner, const struct upstream_event *event)
         call_over(call, CALL_REFUSED, event->why);
         break;
     case UPSTREAM_TURNED_AWAY:
+        call->code = event->reply->code;
         call_over(call, CALL_TURNED_AWAY, event->why);
         break;
     case UPSTREAM_NO_IDENTITY:

@@ -64,6 +64,7 @@ struct call {
     /* What came of it. */
     enum call_end end;
     bool tls_at_fault; /* UNAVAILABLE for that alone */
+    unsigned code;     /* TURNED_AWAY: of the reply */
     char why[512];     /* also when a conversation that was DONE broke off; else "" */
     char tls_why[512]; /* why it went on in clear text; else "" */
     char tls[64];      /* version and cipher; "" in clear text */

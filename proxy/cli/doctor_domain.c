@@ -171,8 +171,8 @@ static void say_place(struct domain_check *domain, size_t at)
 {
     struct check *check = &domain->check;
     const struct exchange *own = &domain->hosts[at];
-    char list[2000];
-    struct text text = TEXT(list);
+    char list[2000], all[600];
+    struct text text = TEXT(list), addresses = TEXT(all);
     size_t equal = 0;
     for (size_t i = 0; i < domain->count; i++) {
         equal += !domain->hosts[i].own && domain->hosts[i].preference == own->preference;
@@ -196,10 +196,10 @@ static void say_place(struct domain_check *domain, size_t at)
                   own->name);
     }
     if (own->foreign && !check->doctor->hidden) {
-        addresses_put(own->addresses, own->count, &text);
+        addresses_put(own->addresses, own->count, &addresses);
         check_say(check, LEVEL_WARNING,
                   "%s leads to addresses that are not this host's, too: all are %s", own->name,
-                  text.ptr);
+                  all);
     }
     if (!doctor_certified(check->doctor, own->name)) {
         check_say(check, LEVEL_WARNING,
@@ -211,10 +211,31 @@ static void say_place(struct domain_check *domain, size_t at)
 
 /* ---- lower hosts ---- */
 
-/* Behind the first that is this host; with none, nothing is below. */
+/* Where mail goes that this host defers: behind the first MX that is this host, or beside it. */
 static bool is_lower(const struct domain_check *domain, size_t i)
 {
-    return i > own_place(domain) && !domain->hosts[i].own;
+    size_t own = own_place(domain);
+    return own < domain->count && !domain->hosts[i].own &&
+           domain->hosts[i].preference >= domain->hosts[own].preference;
+}
+
+static bool is_google(const struct exchange *host)
+{
+    return span_ends(span_of(host->name), SPAN(".google.com")) ||
+           span_ends(span_of(host->name), SPAN(".googlemail.com"));
+}
+
+/* Google's hosts all know the same, and hold it against an address that it asks much in vain. */
+static bool is_asked_elsewhere(const struct domain_check *domain, size_t i)
+{
+    for (size_t k = 0; is_google(&domain->hosts[i]) && k < domain->count; k++) {
+        const struct exchange *other = &domain->hosts[k];
+        if (k != i && other->call != NULL && is_google(other) &&
+            (other->call->end != CALL_UNAVAILABLE || other->tried < other->count)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void collect_recipients(struct domain_check *domain)
@@ -237,7 +258,7 @@ static bool ask_lower(struct domain_check *domain)
     for (size_t i = 0; i < domain->count && domain->recipient_count > 0; i++) {
         struct exchange *host = &domain->hosts[i];
         struct net_address source;
-        if (!is_lower(domain, i) || host->special ||
+        if (!is_lower(domain, i) || host->special || is_asked_elsewhere(domain, i) ||
             (host->call != NULL && host->call->end != CALL_UNAVAILABLE)) {
             continue;
         }
@@ -359,7 +380,8 @@ static void say_domain(struct domain_check *domain)
     for (size_t i = 0; i < domain->count; i++) {
         if (is_lower(domain, i)) {
             lower++;
-            if (!domain->hosts[i].special) {
+            if (!domain->hosts[i].special &&
+                (domain->hosts[i].call != NULL || !is_asked_elsewhere(domain, i))) {
                 say_lower(domain, &domain->hosts[i]);
             }
         }

@@ -45,11 +45,11 @@ static void say_certificate(struct check *check, const char *path,
     char names[600], untrusted[200];
     struct text text = TEXT(names), why = TEXT(untrusted);
     long long left = tls_inspection_left(inspection, (long long)time(NULL));
-    long long days = left / DAY_SECONDS;
+    long long days = (left < 0 ? -left : left) / DAY_SECONDS;
     tls_inspection_names(inspection, &text);
     if (left < 0) {
-        check_say(check, LEVEL_ERROR,
-                  "%s has expired (days since: %lld); renew it, then splitmx reload", path, -days);
+        check_say(check, LEVEL_ERROR, "%s expired %lld day%s ago; renew it, then splitmx reload",
+                  path, days, days == 1 ? "" : "s");
     } else if (days < RENEW_DAYS) {
         check_say(check, LEVEL_WARNING, "%s expires in %lld day%s; renew it, then splitmx reload",
                   path, days, days == 1 ? "" : "s");

@@ -372,6 +372,9 @@ static void address_add(struct doctor *doctor, struct address_list *list,
         return;
     }
     list->items[list->count++] = check->address = *address;
+    if (outgoing) {
+        doctor->outgoing[doctor->outgoing_count++] = *address;
+    }
     net_address_text(address, text, sizeof text);
     check->outgoing = outgoing;
     check->check.step = address_step;

@@ -209,7 +209,8 @@ static void say_answers(struct relay_check *relay, const struct endpoint *endpoi
     char offer[200];
     struct text text = TEXT(offer);
     put_offer(call, &text);
-    check_say(check, LEVEL_OK, "%s answers as %s, %s%s%s", where, call->name,
+    check_say(check, LEVEL_OK, "%s answers as %s, %s%s%s", where,
+              call->name[0] != '\0' ? call->name : "nobody",
               call->tls[0] != '\0' ? call->tls : "in clear text",
               call->tls[0] == '\0'                    ? ""
               : relay->relay->tls == RELAY_TLS_VERIFY ? " (certificate verified)"
@@ -242,23 +243,34 @@ static bool is_denial(const struct call_answer *answer)
     return answer->code == 454; /* Postfix: defer_unauth_destination */
 }
 
-static void say_trusting(struct relay_check *relay, const char *where, const char *source)
+/* "this host (10.89.0.10)": as the server sees us, unless something in between changes it. */
+static void put_us(const struct endpoint *endpoint, struct text *out)
 {
-    const char *identity = identity_name(relay->relay);
+    struct net_address from;
+    text_puts(out, "this host");
+    if (address_towards(&endpoint->at.address, &from)) {
+        text_puts(out, " (");
+        addresses_put(&from, 1, out);
+        text_putc(out, ')');
+    }
+}
+
+static void say_trusting(struct relay_check *relay, const char *where, const char *whom)
+{
     if (speaks_for_client(relay->relay)) {
         check_say(&relay->check, LEVEL_ERROR,
                   "%s relays for strangers: told by %s that the client is " CALL_STRANGER
                   ", it took RCPT TO:<" FOREIGN ">; it goes by another address than the client's, "
                   "or lets everybody relay: correct its mynetworks and relay restrictions",
-                  where, identity);
+                  where, identity_name(relay->relay));
         return;
     }
     check_say(&relay->check, LEVEL_WARNING,
-              "%s relays anywhere for %s, this host, and takes every client for it: it took RCPT "
+              "%s relays anywhere for %s, and takes every client for it: it took RCPT "
               "TO:<" FOREIGN ">; `domains` keeps strangers from using that through splitmx, but "
               "its checks of clients (SPF, lists, limits) are off: say `identity: xclient` or "
               "`proxy`, or take this host out of its mynetworks",
-              where, source);
+              where, whom);
 }
 
 static void say_self_test(struct relay_check *relay, const struct endpoint *endpoint,
@@ -266,61 +278,70 @@ static void say_self_test(struct relay_check *relay, const struct endpoint *endp
 {
     struct check *check = &relay->check;
     const struct call *call = &endpoint->call;
+    const struct call_answer *answer = &call->answers[0];
     bool in_name = speaks_for_client(relay->relay);
-    struct net_address from;
-    char source[NET_ADDRESS_TEXT] = "its own address";
+    char whom[NET_ADDRESS_TEXT + 16];
+    struct text text = TEXT(whom);
     if (call->wish.recipient_count == 0) {
         return;
     }
-    if (address_towards(&endpoint->at.address, &from)) {
-        net_address_text(&from, source, sizeof source);
+    if (in_name) {
+        text_puts(&text, CALL_STRANGER);
+    } else {
+        put_us(endpoint, &text);
     }
-    const char *whom = in_name ? CALL_STRANGER : source;
     if (call->answered == 0) {
         check_say(check, LEVEL_WARNING, "%s: whether it relays for %s is not known: %s", where,
                   whom, call->why);
-        return;
-    }
-    const struct call_answer *answer = &call->answers[0];
-    if (answer->code / 100 == 2) {
-        say_trusting(relay, where, source);
+    } else if (answer->code / 100 == 2) {
+        say_trusting(relay, where, whom);
     } else if (!is_denial(answer)) {
         check_say(check, LEVEL_NOTE,
                   "%s: whether it relays for %s is not known: the answer to " FOREIGN " was \"%s\"",
                   where, whom, answer->words);
     } else if (in_name) {
         check_say(check, LEVEL_OK,
-                  "%s goes by the client's address, and does not relay for " CALL_STRANGER
-                  " by %s (\"%s\")",
-                  where, identity_name(relay->relay), answer->words);
+                  "%s goes by the client's address, and does not relay for %s by %s (\"%s\")",
+                  where, whom, identity_name(relay->relay), answer->words);
     } else {
-        check_say(check, LEVEL_OK, "%s does not relay for %s, this host (\"%s\")", where, source,
-                  answer->words);
+        check_say(check, LEVEL_OK, "%s does not relay for %s (\"%s\")", where, whom, answer->words);
     }
 }
 
 static void say_no_identity(struct relay_check *relay, const struct endpoint *endpoint,
                             const char *where)
 {
-    struct net_address from;
-    char source[NET_ADDRESS_TEXT] = "this host";
-    if (address_towards(&endpoint->at.address, &from)) {
-        net_address_text(&from, source, sizeof source);
-    }
-    check_say(&relay->check, LEVEL_ERROR,
-              "%s does not let this host say who the client is, so mail for it is deferred (451 "
-              "4.3.5): %s; %s",
-              where, endpoint->call.why,
-              relay->relay->identity == IDENTITY_XCLIENT
-                  ? "with Postfix, smtpd_authorized_xclient_hosts has to hold the address that it "
-                    "sees this host at"
-                  : "with Postfix, what listens there needs "
-                    "postscreen_upstream_proxy_protocol=haproxy (or smtpd's)");
+    char us[NET_ADDRESS_TEXT + 16];
+    struct text text = TEXT(us);
+    put_us(endpoint, &text);
     if (relay->relay->identity == IDENTITY_XCLIENT) {
-        check_say(&relay->check, LEVEL_NOTE,
-                  "%s sees this host at %s, unless something in between "
-                  "changes that",
-                  where, source);
+        check_say(&relay->check, LEVEL_ERROR,
+                  "%s does not let this host say who the client is, so mail for it is deferred "
+                  "(451 4.3.5): %s; with Postfix, smtpd_authorized_xclient_hosts has to hold the "
+                  "address of %s",
+                  where, endpoint->call.why, us);
+    } else {
+        check_say(&relay->check, LEVEL_ERROR,
+                  "%s does not let this host say who the client is, so mail for it is deferred "
+                  "(451 4.3.5): %s; with Postfix, what listens there needs "
+                  "postscreen_upstream_proxy_protocol (or smtpd_upstream_proxy_protocol) = haproxy",
+                  where, endpoint->call.why);
+    }
+}
+
+/* Behind a PROXY header or XCLIENT; for good, or for the moment only, which may have other reasons.
+ */
+static void say_turned_away(struct relay_check *relay, const struct endpoint *endpoint,
+                            const char *where)
+{
+    if (endpoint->call.code / 100 == 5) {
+        check_say(&relay->check, LEVEL_OK,
+                  "%s goes by the client's address: it turned " CALL_STRANGER " away (%s)", where,
+                  endpoint->call.why);
+    } else {
+        check_say(&relay->check, LEVEL_WARNING,
+                  "%s put us off, so whether it relays for " CALL_STRANGER " is not known: %s",
+                  where, endpoint->call.why);
     }
 }
 
@@ -347,9 +368,7 @@ static void say_endpoint(struct relay_check *relay, const struct endpoint *endpo
         say_self_test(relay, endpoint, name);
         break;
     case CALL_TURNED_AWAY:
-        check_say(check, LEVEL_OK,
-                  "%s goes by the client's address: it turned " CALL_STRANGER " away (%s)", name,
-                  call->why);
+        say_turned_away(relay, endpoint, name);
         break;
     case CALL_UNAVAILABLE:
         check_say(check, bad, "%s cannot be used: %s%s", name, call->why,
@@ -386,17 +405,12 @@ static void say_gmail(struct relay_check *relay)
     const struct doctor *doctor = relay->check.doctor;
     char list[600];
     struct text text = TEXT(list);
-    for (size_t i = 0; i < doctor->named_count; i++) {
-        if (!net_address_is_local(&doctor->named[i])) {
-            text_puts(&text, text.len > 0 ? ", " : "");
-            addresses_put(&doctor->named[i], 1, &text);
-        }
-    }
+    addresses_put(doctor->outgoing, doctor->outgoing_count, &text);
     check_say(&relay->check, LEVEL_NOTE,
               "what cannot be seen from here: Google Workspace has to list this host's public "
               "addresses (%s) as inbound gateway (Admin console: Apps, Google Workspace, Gmail, "
               "Spam, Phishing and Malware), or Gmail holds senders' SPF against them",
-              list[0] != '\0' ? list : "none is known: `hostname` leads to none");
+              list[0] != '\0' ? list : "none is known here");
 }
 
 static void say_relay(struct relay_check *relay)

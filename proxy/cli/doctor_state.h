@@ -3,8 +3,8 @@
  *
  * A check looks after one thing (a domain, a relay, an address) in stages. A stage begins look-ups
  * and conversations; when all of them are over the next one begins, and the last says its findings.
- * All checks run at once; findings are printed in the order in which checks were made, so that the
- * output does not depend on who answered first.
+ * All checks run at once; findings are printed in the order in which checks were made, as soon as
+ * those before are over: so the output does not depend on who answered first.
  */
 #ifndef SPLITMX_PROXY_CLI_DOCTOR_STATE_H
 #define SPLITMX_PROXY_CLI_DOCTOR_STATE_H
@@ -61,7 +61,8 @@ struct doctor {
     struct call_queue calls;
     struct prepared *prepared;
     struct check *checks, **last;
-    unsigned open; /* checks that are not over */
+    struct check **unprinted; /* the first whose findings have not been */
+    unsigned open;            /* checks that are not over */
     unsigned errors, warnings;
     bool broken; /* memory was short: not everything was said */
 
@@ -79,6 +80,8 @@ struct doctor {
     bool hidden;                                /* it has no public address: NAT, or a container */
     struct net_address named[DOCTOR_ADDRESSES]; /* what `hostname` leads to */
     size_t named_count;
+    struct net_address outgoing[DOCTOR_ADDRESSES]; /* public ones that mail goes out from */
+    size_t outgoing_count;
     struct tls_inspection **certificates; /* as many as are configured; NULL: cannot be read */
 };
 

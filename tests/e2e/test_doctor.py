@@ -1,12 +1,14 @@
 """`splitmx doctor` on loopback: its form, its exit statuses, and what it says of relays and names that are at fault."""
 
 import re
+import subprocess
+import threading
 import time
 
 import pytest
 
-from splitmx_test.daemon import splitmx
-from splitmx_test.upstream import close, reply, silence
+from splitmx_test.daemon import BINARY, splitmx
+from splitmx_test.upstream import close, reply, silence, wait
 
 DENIED = "554 5.7.1 Relay access denied"
 XCLIENT = "XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT"
@@ -110,7 +112,7 @@ def test_a_relay_that_answers_is_fine(doctor, local):
     found = doctor(relays=relay(local))
     where = f"127.0.0.1:{local.port}"
     found.has("ok", "relay local", f"{where} answers as local.test, in clear text; offers PIPELINING SIZE 8BITMIME XCLIENT")
-    found.has("ok", "relay local", f'{where} does not relay for 127.0.0.1, this host ("{DENIED}")')
+    found.has("ok", "relay local", f'{where} does not relay for this host (127.0.0.1) ("{DENIED}")')
     assert found.about("relay local") == ["ok", "ok"]
     connection = local.connections[0]
     assert local.await_all_ended() == ["quit"]
@@ -174,7 +176,7 @@ def test_a_relay_with_our_own_name_is_a_warning(doctor, start_upstream):
 def test_a_server_that_relays_for_us_is_a_warning(doctor, start_upstream):
     upstream = start_upstream("local.test")
     found = doctor(relays=relay(upstream))
-    found.has("warning", "relay local", "relays anywhere for 127.0.0.1", "`domains` keeps strangers")
+    found.has("warning", "relay local", "relays anywhere for this host (127.0.0.1)", "`domains` keeps strangers")
     assert upstream.connections[0].commands[2] == b"RCPT TO:<postmaster@example.net>"
     upstream.await_all_ended()
     upstream.assert_has_nothing()
@@ -208,19 +210,19 @@ def test_a_server_that_does_not_know_xclient_is_an_error(doctor, start_upstream)
 @pytest.mark.parametrize("answer", ["450 4.7.1 greylisted", "550 5.1.2 no such domain", "556 5.1.10 null MX"])
 def test_refusals_for_other_reasons_tell_nothing(doctor, start_upstream, answer):
     upstream = start_upstream("local.test").on("rcpt", reply(answer))
-    doctor(relays=relay(upstream)).has("note", "relay local", "whether it relays for 127.0.0.1 is not known", answer)
+    doctor(relays=relay(upstream)).has("note", "relay local", "whether it relays for this host (127.0.0.1) is not known", answer)
 
 
 def test_a_refused_mail_is_told_as_what_it_is(doctor, start_upstream):
     upstream = start_upstream("local.test").on("mail", reply("554 5.7.1 go away"))
-    doctor(relays=relay(upstream)).has("ok", "relay local", "does not relay for 127.0.0.1", "554 5.7.1 go away")
+    doctor(relays=relay(upstream)).has("ok", "relay local", "does not relay for this host (127.0.0.1)", "554 5.7.1 go away")
 
 
 def test_a_server_that_stops_talking_is_not_waited_for_long(doctor, local):
     local.forget()
     local.on("rcpt", silence())
     found = doctor(relays=relay(local), timeouts={"recipient": "500ms"})
-    found.has("warning", "relay local", "whether it relays for 127.0.0.1 is not known: it took too long")
+    found.has("warning", "relay local", "whether it relays for this host (127.0.0.1) is not known: it took too long")
     assert found.took < 8
 
 
@@ -273,3 +275,31 @@ def test_each_domain_that_mail_is_accepted_for_is_looked_at_once(doctor, local):
 def test_more_domains_than_fifty_are_counted(doctor, local):
     found = doctor(relays=relay(local), routes={f"a@d{n}.test": "local" for n in range(60)})
     found.has("note", "domains", "10 more are not looked at")
+
+
+def test_findings_come_as_soon_as_those_before_them_are_over(start_daemon, local):
+    """What is slow at the end does not hold up what is known before."""
+    hanging = threading.Event()
+    local.on("greeting", wait(hanging))
+    daemon = start_daemon(start=False, relays=relay(local), routes={"user@example.com": "local"})
+    process = subprocess.Popen([BINARY, "doctor", "-c", daemon.config], stdout=subprocess.PIPE, text=True)
+    with process:
+        lines = [process.stdout.readline() for _ in range(5)]
+        hanging.set()
+        rest = process.stdout.read()
+    assert lines[0].startswith("error    hostname ") and any("domain example.com" in line for line in lines), lines
+    assert "relay local" in rest and "relay local" not in "".join(lines)
+
+
+def test_a_unix_socket_is_asked_like_any_other(doctor, start_upstream, reachable_folder):
+    path = str(reachable_folder / "mail")
+    start_upstream("local.test", unix=path).on("rcpt", reply(DENIED))
+    found = doctor(relays={"local": {"next-hop": f"smtp:[unix:{path}]"}})
+    found.has("ok", "relay local", f"unix:{path} answers as local.test").has("ok", "relay local", "does not relay for this host (\"554")
+
+
+@pytest.mark.parametrize("answer, level", [("554 5.7.1 not from there", "ok"), ("421 4.3.2 going down", "warning")])
+def test_a_stranger_that_is_turned_away(doctor, local, answer, level):
+    local.forget()
+    local.on("greeting", reply(answer), close())
+    doctor(relays=relay(local, identity="proxy")).has(level, "relay local", "192.0.2.1", answer)

@@ -88,7 +88,7 @@ def test_all_is_well(doctor, here, lower):
     found.has("ok", "domain example.com", "MX 20 lower.example.com takes all of the 3 addresses", "(3 are routed here by name)")
     found.has("ok", "postmaster", "goes to local")
     found.has("ok", "relay local", f"{PLAIN}:25 answers as local.test, in clear text", "PIPELINING SIZE 8BITMIME")
-    found.has("ok", "relay local", "does not relay for 10.89.0.10", "554 5.7.1")
+    found.has("ok", "relay local", "does not relay for this host (10.89.0.10)", "554 5.7.1")
     assert found.result.out.endswith("\n0 errors, 0 warnings\n")
 
 
@@ -155,6 +155,7 @@ def test_a_lower_mx_that_refuses_mail_from_here_cannot_be_asked(doctor, here, lo
 MX_CASES = [
     (mx("example.com", (20, "mx.example.com"), (10, "lower.example.com")), "warning", "others are before it (10 lower.example.com)"),
     (mx("example.com", (10, "mx.example.com"), (10, "lower.example.com")), "warning", "others have the same preference"),
+    (mx("example.com", (10, "mx.example.com"), (10, "lower.example.com")), "ok", "MX 10 lower.example.com takes all"),
     (mx("example.com", (10, "lower.example.com")), "error", "none of its MX is this host (10 lower.example.com)"),
     (mx("example.com", (10, "mx.example.com")), "note", "no other MX"),
     (null_mx("example.com"), "error", "takes no mail"),
@@ -237,7 +238,7 @@ def test_certificates_are_held_against_dates_and_names(lab, doctor, here, lower)
     def with_certificate(certificate):
         return doctor(user="root", tls={"certificate": str(certificate.chain), "private-key": str(certificate.key)})
 
-    found = with_certificate(lab.ca.issue("mx.example.com", days=-1)).has("error", "certificate", "has expired (days since: 1)")
+    found = with_certificate(lab.ca.issue("mx.example.com", days=-1)).has("error", "certificate", "expired 1 day ago")
     assert found.result.status == 1
     with_certificate(lab.ca.issue("mx.example.com", days=5)).has("warning", "certificate", "expires in ").has_no("error")
     found = with_certificate(lab.wrong_name).has("warning", "certificate", "none is for `hostname` (mx.example.com)")
@@ -286,6 +287,16 @@ def test_gmail_is_reached_with_its_certificate_checked(lab, doctor, gmail, here,
     assert found.result.status == 1
 
 
+def test_of_googles_hosts_one_is_asked_what_it_would_bounce(lab, doctor, gmail, here):
+    names = mx("example.com", (1, "mx.example.com"), (5, "aspmx.l.google.com"), (10, "alt1.aspmx.l.google.com"), (10, "alt2.aspmx.l.google.com"))
+    with records(lab, *names):
+        found = doctor(routes={f"{user}@example.com": "local" for user in ("user", "absent", "postmaster")})
+    found.has("error", "absent@example.com would be bounced by MX 5 aspmx.l.google.com", "550 5.1.1 The email account")
+    assert "alt1" not in found.result.out and len(found.of("error")) == 1
+    gmail.await_all_ended()
+    assert [verb for connection in gmail.connections for verb in connection.verbs()].count("RCPT") == 3
+
+
 # whether the local server goes by the client
 
 
@@ -331,7 +342,7 @@ def test_a_local_server_that_does_not_take_the_identity(lab, doctor, lower, iden
 def test_a_postfix_that_relays_for_the_proxys_address(lab, doctor, lower, start_postfix):
     postfix = start_postfix(mynetworks="10.89.0.0/24")
     found = doctor(relays=local_relay(PLAIN, "none"))
-    found.has("warning", "relay local", "relays anywhere for 10.89.0.10, this host, and takes every client for it", "identity: xclient")
+    found.has("warning", "relay local", "relays anywhere for this host (10.89.0.10), and takes every client for it", "identity: xclient")
     # The same server, told who the client is, refuses: so it does go by what it is told.
     doctor(relays=local_relay(PLAIN, "xclient")).has("ok", "goes by the client's address").has_no("error", "warning", about="relay")
     postfix.assert_has_nothing()

@@ -93,7 +93,7 @@ static void assert_trust(const char *path, bool expected)
     assert_int_equal(tls_inspection_trusted(inspection, contexts, &text), expected);
     assert_int_equal(text.len == 0, expected);
     tls_inspection_free(inspection);
-    tls_contexts_free(contexts);
+    tls_contexts_unref(contexts);
 }
 
 static void test_a_chain_is_trusted_when_it_leads_to_an_authority(void **state)
