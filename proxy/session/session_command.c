@@ -41,10 +41,13 @@ static void do_ehlo(struct session *s, struct span argument, bool extended)
         session_say(s, 452, "4.3.1", "Out of memory");
         return;
     }
+    const char *protocol = !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP";
+    s->view.version +=
+        !span_equal(s->view.helo, argument) || strcmp(s->view.protocol, protocol) != 0;
     free(s->helo);
     s->helo = helo;
     s->view.helo = span_of(helo);
-    s->view.protocol = !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP";
+    s->view.protocol = protocol;
     session_drop_transaction(s);
     reply_set(&reply, 250, "", config->hostname.text);
     if (extended) {
