@@ -101,8 +101,18 @@ bool session_read_proxy(struct session *s, struct span input)
 
 /* ---- TLS ---- */
 
+bool session_can_tls(const struct session *s)
+{
+    return tls_server_context(s->world->policy->tls) != NULL;
+}
+
 void session_start_tls(struct session *s)
 {
+    if (!session_can_tls(s)) {
+        summary_session(s->world, &s->view, "tls-failed", "there is no certificate any more");
+        session_close(s, CONN_RESET);
+        return;
+    }
     session_set_state(s, SERVER_TLS);
     s->conn->ops->start_tls(s->conn, tls_server_context(s->world->policy->tls), NULL);
 }
