@@ -17,7 +17,7 @@ struct client_view {
     char tls[64];         /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; "" in clear text */
     const char *session_id;
     unsigned version;  /* rises when any of this changes: what an upstream was told is told anew */
-    bool name_awaited; /* its look-up is not over */
+    bool name_awaited; /* its look-up took too long: it may have a name */
 };
 
 #endif

@@ -377,7 +377,6 @@ void session_on_name(void *owner, const char *name)
 {
     struct session *s = owner;
     s->lookup = NULL;
-    s->view.name_awaited = false;
     s->view.version++;
     if (name != NULL) {
         s->name = span_dup(span_of(name));
@@ -401,6 +400,7 @@ void session_on_due(void *owner)
     struct session *s = owner;
     if (s->state == SERVER_NAME) {
         s->world->ops->resolve_cancel(s->world, s->lookup);
+        s->view.name_awaited = true;
         session_on_name(s, NULL);
         return;
     }

@@ -70,7 +70,6 @@ static void session_meet(struct session *s, const struct net_address *client,
     }
     if (s->conn != NULL) {
         s->lookup = world->ops->resolve_ptr(world, client, session_on_name, s);
-        s->view.name_awaited = s->lookup != NULL;
     }
 }
 
@@ -102,10 +101,27 @@ bool session_read_proxy(struct session *s, struct span input)
 
 /* ---- TLS ---- */
 
+bool session_can_tls(const struct session *s)
+{
+    const struct tls_contexts *tls = s->world->policy->tls;
+    return tls == NULL || tls_server_context(tls) != NULL;
+}
+
+static const struct tls_context *session_context(const struct session *s)
+{
+    const struct tls_contexts *tls = s->world->policy->tls;
+    return tls != NULL ? tls_server_context(tls) : NULL;
+}
+
 void session_start_tls(struct session *s)
 {
+    if (!session_can_tls(s)) {
+        summary_session(s->world, &s->view, "tls-failed", "there is no certificate any more");
+        session_close(s, CONN_RESET);
+        return;
+    }
     session_set_state(s, SERVER_TLS);
-    s->conn->ops->start_tls(s->conn, tls_server_context(s->world->policy->tls), NULL);
+    s->conn->ops->start_tls(s->conn, session_context(s), NULL);
 }
 
 /* What was said in clear text counts no more (RFC 3207 4.2). */

@@ -41,15 +41,17 @@ static void do_ehlo(struct session *s, struct span argument, bool extended)
         session_say(s, 452, "4.3.1", "Out of memory");
         return;
     }
+    const char *protocol = !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP";
+    s->view.version +=
+        !span_equal(s->view.helo, argument) || strcmp(s->view.protocol, protocol) != 0;
     free(s->helo);
     s->helo = helo;
     s->view.helo = span_of(helo);
-    s->view.version++;
-    s->view.protocol = !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP";
+    s->view.protocol = protocol;
     session_drop_transaction(s);
     reply_set(&reply, 250, "", config->hostname.text);
     if (extended) {
-        add_offers(&reply, config, offers_starttls(s));
+        add_offers(&reply, config, offers_starttls(s) && session_can_tls(s));
     }
     session_write(s, &reply, true);
     session_set_state(s, SERVER_READY);
@@ -68,6 +70,8 @@ static void do_starttls(struct session *s, struct span argument, bool pipelined)
     } else if (pipelined || s->conn->ops->pending(s->conn)) {
         session_dismiss(s, 554, "5.5.1", "Nothing may be pipelined behind STARTTLS",
                         "session-dropped");
+    } else if (!session_can_tls(s)) {
+        session_say(s, 454, "4.7.0", "TLS is not available now");
     } else {
         session_say(s, 220, "2.0.0", "Ready to start TLS");
         session_set_state(s, SERVER_TLS); /* begun once this line is consumed */

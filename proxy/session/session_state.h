@@ -52,6 +52,8 @@ void session_dismiss(struct session *s, unsigned code, const char *enhanced, con
 
 /* session_begin.c: takes what there is of the PROXY header; false: more is needed. */
 bool session_read_proxy(struct session *s, struct span input);
+/* False once a reload has taken the certificates away from a session that was promised TLS. */
+bool session_can_tls(const struct session *s);
 /* The TLS handshake: as the listener has it from the first byte, or after STARTTLS. */
 void session_start_tls(struct session *s);
 void session_is_secure(struct session *s);
