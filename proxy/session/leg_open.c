@@ -245,8 +245,8 @@ static void leg_order_hops(struct leg *leg)
     }
 }
 
-/* A relay that has asked for less: whether the transaction may begin there, or, its connection lost,
- * begin again. */
+/* A relay that has asked for less: whether the transaction may begin there, or, its connection
+ * lost, begin again. */
 static bool leg_keeps_pace(struct leg *leg)
 {
     struct world *world = world_of(leg);
