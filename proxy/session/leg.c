@@ -448,6 +448,7 @@ static void on_due(void *owner)
     } else if (leg->state == LEG_IS_QUEUED) {
         leg_no_place(leg);
     } else {
+        leg_too_late(leg);
         leg_fail_with(leg, 451, leg->state < LEG_IS_STARTING ? "4.4.1" : "4.4.2",
                       late_text(leg->state));
     }

@@ -292,6 +292,15 @@ void leg_available(struct leg *leg)
     }
 }
 
+/* So the circuit opens, and the fallback is found, though no attempt is ever given its whole time.
+ */
+void leg_too_late(struct leg *leg)
+{
+    if (leg->state == LEG_IS_CONNECTING) {
+        leg_note_health(leg, false);
+    }
+}
+
 static bool is_rate(const struct reply *reply)
 {
     return reply->code == 421 && strcmp(reply->enhanced, "4.7.28") == 0;

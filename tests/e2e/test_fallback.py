@@ -434,6 +434,15 @@ def test_after_the_first_failures_nobody_asks(start, trigger):
     town.daemon.await_log("event=endpoint-down")
 
 
+def test_who_never_has_time_to_see_the_failure_learns_of_it(start):
+    """With less time for a recipient than for a greeting nobody sees the server's time run out; it is down all the same."""
+    town = start(timeouts={"greeting": "1500ms", "recipient": "300ms"})
+    town.local.on("connect", silence())
+    for _ in range(4):
+        assert town.ask() == "451 4.4.1"
+    poll(lambda: town.ask() == 250, "the way round", timeout=8)
+
+
 def test_back_seconds_after_a_local_endpoint_returns(start):
     town = start()
     town.local.stop()
