@@ -211,7 +211,7 @@ def test_proxies_that_say_nothing_do_not_use_up_a_clients_share(start):
 
 
 def test_connections_are_counted_from_the_first_byte(start):
-    town = start(limits={"connections": 10, "connections_per_client": 100})
+    town = start(limits={"connections": 10, "connections_per_client": 100}, workers=1)  # accepted in order
     waiting = [town.proxy() for _ in range(10)]
     refused = town.proxy()
     assert refused.reply() == "421 4.3.2"

@@ -11,7 +11,7 @@ import pytest
 from splitmx_test.client import Gone, stuff
 from splitmx_test.messages import assert_relayed, message
 from splitmx_test.tls import TlsClient, library
-from splitmx_test.upstream import assert_no_copy, slow
+from splitmx_test.upstream import assert_no_copy, slow, wait
 from splitmx_test.waiting import poll
 
 LOCAL, KING = "user@example.com", "kingmail@example.com"
@@ -339,6 +339,47 @@ def test_the_last_words_are_read_whole(secured, context, version):
     with pytest.raises(Gone) as gone:
         cutter.reply()
     assert gone.value.how == "close_notify"
+
+
+@BOTH
+def test_commands_pile_up_behind_one_that_waits(secured, context, version):
+    """More than is held: the rest stays with the kernel, and every one is answered in its turn."""
+    go = threading.Event()
+    secured.local.on("rcpt", wait(go), times=1)
+    count = 30_000
+    with secured.secure_client(context=context(version)) as client:
+        client.mail()
+        sender = threading.Thread(target=client.send, args=(f"RCPT TO:<{LOCAL}>\r\n" + "NOOP\r\n" * count + "VRFY x\r\n",))
+        sender.start()
+        secured.local.await_command("RCPT")
+        go.set()
+        assert client.reply() == "250 2.1.5"
+        assert all(client.reply().code == 250 for _ in range(count))
+        assert client.reply() == 252
+        sender.join()
+
+
+@pytest.mark.parametrize("mode", ["may", "implicit"])
+def test_the_last_words_of_a_session_come_in_tls(start_secured, mode):
+    secured = start_secured(timeouts={"command": "1s"}, limits={"errors": 3})
+    with secured.secure_client(mode) as idle, secured.secure_client(mode) as wrong:
+        assert [wrong.cmd("WHAT").code for _ in range(4)] == [502, 502, 502, 421]
+        assert idle.reply() == "421 4.4.2"
+        assert idle.await_end()[0] == wrong.await_end()[0] == "fin"
+    with secured.secure_client(mode) as last:
+        secured.daemon.term()
+        assert last.reply() == "421 4.3.2"
+        assert last.await_end()[0] == "fin"
+    assert secured.daemon.await_exit() == 0
+
+
+@BOTH
+def test_close_notify_is_answered_in_kind(secured, context, version):
+    cutter = secured.cutter(context=context(version)).handshake()
+    cutter.put(cutter.seal("EHLO client.test\r\n"))
+    assert cutter.reply().startswith("250-")
+    cutter.put(cutter.close_notify())
+    assert cutter.await_end() == ""
 
 
 # Cut off

@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -371,8 +372,8 @@ def test_an_upstream_that_wants_new_keys_again_and_again_is_left(town):
 
     def flood(connection):
         for _ in range(5000):
-            library.update_key(connection.sock._sslobj)
             try:
+                library.update_key(connection.sock._sslobj)
                 connection.sock.do_handshake()
             except OSError:
                 return
@@ -390,10 +391,10 @@ def test_a_renegotiating_upstream_changes_nothing(town, king_certificate):
     there.king.use(king_certificate, maximum_version=ssl.TLSVersion.TLSv1_2)
 
     def again(connection):
-        library.renegotiate(connection.sock._sslobj)
         try:
+            library.renegotiate(connection.sock._sslobj)
             connection.sock.do_handshake()
-        except ssl.SSLError:
+        except OSError:
             pass  # refused
 
     there.king.on("rcpt", call(again))
@@ -577,6 +578,58 @@ def test_a_fallback_is_taken_for_the_sake_of_tls(start_daemon, start_upstream, s
     assert daemon.send(message(), KING) == 250
     assert b"(splitmx fallback)" in other.only_message().data
     assert_nothing_in_clear(king)
+
+
+@pytest.mark.parametrize("end", [call(unwrap), close(), reset()], ids=["close_notify", "fin", "rst"])
+def test_an_acceptance_counts_whatever_comes_behind_it(town, end):
+    there = town("verify")
+    there.king.on("after-eod", end)
+    for _ in range(3):
+        there.send()
+    assert len(there.king.await_messages(3)) == 3
+
+
+def test_in_clear_again_and_again_with_one_place(town):
+    """What lies idle from the second attempt keeps nobody waiting."""
+    there = town("may", relay={"max-connections": 1})
+    there.king.on("handshake", call(lambda c: c.sock.recv(10) and None), reset())
+    began = time.monotonic()
+    for _ in range(20):
+        there.send()
+    assert time.monotonic() - began < 5
+    with there.king.board:
+        assert sum(c.ended is None for c in there.king.connections) <= 1
+
+
+def test_behind_a_proxy_header_too(town):
+    there = town("verify", relay={"identity": "proxy"})
+    there.king.on("connect", call(lambda connection: connection._line() and None))
+    there.send()
+    assert there.king.connections[0].verbs()[:5] == ["PROXY", "EHLO", "STARTTLS", "EHLO", "MAIL"]
+    assert there.king.connections[0].commands[3] == b"EHLO client.test"
+
+
+def test_several_hops_each_by_its_own_merits(start_daemon, start_tls_upstream, ca, stranger, various):
+    """Whose certificate does not hold is passed over; nobody is spoken to in clear."""
+    kings = [start_tls_upstream(f"king{n}.test", certificate)
+             for n, certificate in enumerate([various["expired"], stranger.issue("king.test"), None, various["good"]])]
+    hops = ", ".join(f"[127.0.0.1]:{king.port}" for king in kings)
+    daemon = start_daemon(routes={KING: "king"},
+                          relays={"king": {"next-hop": f"smtp:{hops}", "tls": "verify", "tls-name": "king.test", "ca-file": str(ca.file)}})
+    assert daemon.send(message(), KING) == 250
+    kings[3].only_message()
+    for king in kings[:3]:
+        assert len(king.connections) == 1
+        assert_nothing_in_clear(king)
+
+
+def test_probes_clear_an_endpoint_that_fails_in_tls_only(town, various):
+    """It is there, after all: mail is deferred for the certificate's sake, and goes as soon as that is mended."""
+    there = town("verify", certificate=various["expired"])
+    for _ in range(6):
+        assert there.ask() == "451 4.7.5"
+    there.king.use(various["good"])
+    poll(lambda: there.ask() == 250, "the first mail", timeout=10)
 
 
 def test_nothing_is_left_behind(town):

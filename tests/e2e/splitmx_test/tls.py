@@ -22,6 +22,8 @@ class _Library:
         self._ssl.SSL_get_version.restype = ctypes.c_char_p
 
     def of(self, sslobj):
+        if type(sslobj).__name__ != "_SSLSocket":  # an SSLSocket that was shut down has None
+            raise OSError("no TLS any more")
         pointer = ctypes.c_void_p.from_address(id(sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p))
         assert self._ssl.SSL_get_version(pointer).decode() == sslobj.version(), "not the SSL of this object"
         return pointer
@@ -273,8 +275,9 @@ def ticket():
     """A NewSessionTicket, by itself (RFC 8446 4.6.1), where nothing asks for it."""
 
     def act(connection):
-        library.new_ticket(connection.sock._sslobj)
-        connection.sock.do_handshake()
+        with contextlib.suppress(OSError):
+            library.new_ticket(connection.sock._sslobj)
+            connection.sock.do_handshake()
 
     return act
 
