@@ -188,7 +188,7 @@ static void call_start(struct call *call)
     net_enter(&doctor->net);
     call->timer = (struct timer){.on_due = on_call_due, .owner = call};
     if (doctor->calls.closed) {
-        call_over(call, CALL_UNAVAILABLE, "there was no time left to try");
+        call_over(call, CALL_OUT_OF_TIME, "there was no time left to try");
         return;
     }
     uint64_t patience = doctor_config(doctor)->timeouts.recipient;
@@ -231,6 +231,6 @@ void call_queue_close(struct call_queue *queue)
     while (queue->running != NULL) {
         struct call *call = queue->running;
         upstream_reset(call->upstream);
-        call_over(call, CALL_UNAVAILABLE, "there was no time left");
+        call_over(call, CALL_OUT_OF_TIME, "there was no time left");
     }
 }

@@ -43,6 +43,7 @@ enum call_end {
     CALL_REFUSED,
     CALL_TURNED_AWAY, /* the stranger, not us */
     CALL_NO_IDENTITY,
+    CALL_OUT_OF_TIME, /* ours, which tells nothing of the server */
 };
 
 struct call_answer {

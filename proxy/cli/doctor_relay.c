@@ -377,6 +377,9 @@ static void say_endpoint(struct relay_check *relay, const struct endpoint *endpo
     case CALL_REFUSED:
         check_say(check, bad, "%s refuses this host: %s", name, call->why);
         break;
+    case CALL_OUT_OF_TIME:
+        check_say(check, LEVEL_WARNING, "%s was not tried: %s", name, call->why);
+        break;
     case CALL_NO_IDENTITY:
         say_no_identity(relay, endpoint, name);
         break;
