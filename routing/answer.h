@@ -8,6 +8,7 @@
 #include "routing/nexthop.h"
 
 #define RESOLVER_ADDRESSES_MAX 32
+#define RESOLVER_SERVERS_MAX   8 /* name servers that are asked; more are left out */
 
 enum resolver_status {
     RESOLVER_OK,

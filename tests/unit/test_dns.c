@@ -7,6 +7,7 @@ struct script {
     uv_udp_t udp;
     unsigned questions;
     uint8_t octet; /* the last of every address it gives */
+    bool mute;
     uint8_t buffer[2048];
     char server[32];
 };
@@ -61,6 +62,9 @@ static void on_question(uv_udp_t *udp, ssize_t n, const uv_buf_t *buffer,
         return;
     }
     script->questions++;
+    if (script->mute) {
+        return;
+    }
     memcpy(label, bytes + 13, bytes[12] & 0x3f);
     size_t end = 12;
     while (bytes[end] != 0) {
@@ -152,16 +156,17 @@ static void equal_questions_share_a_query_and_the_answer_is_kept(void **state)
     (void)state;
     struct bench bench;
     struct script script;
-    struct seen seen[50] = {0};
+    struct seen *seen = calloc(5000, sizeof(*seen));
     const struct nexthop hop = hop_of(NEXTHOP_HOST, "plain.test");
     bench_script(&bench, &script);
-    for (size_t i = 0; i < 50; i++) {
+    for (size_t i = 0; i < 5000; i++) {
         assert_non_null(resolver_nexthop(bench.resolver, &hop, SPAN(""), on_answer, &seen[i]));
     }
-    for (size_t i = 0; i < 50; i++) {
+    for (size_t i = 0; i < 5000; i++) {
         await(&bench, &seen[i]);
         assert_addresses(&seen[i], "192.0.2.33:25=plain.test");
     }
+    free(seen);
     assert_int_equal(script.questions, 2); /* A and AAAA */
     struct seen again = ask(&bench, NEXTHOP_HOST, "PLAIN.test");
     assert_addresses(&again, "192.0.2.33:25=plain.test");
@@ -273,9 +278,168 @@ static void silence_fails_within_the_deadline(void **state)
     bench_script_close(&bench, &one);
 }
 
+/* How long the loop was at it, in milliseconds. */
+static uint64_t time_of(struct bench *bench, const char *name, const char *wanted)
+{
+    const uint64_t start = uv_now(&bench->loop);
+    struct seen seen = ask(bench, NEXTHOP_HOST, name);
+    assert_addresses(&seen, wanted);
+    return uv_now(&bench->loop) - start;
+}
+
+static void bench_two(struct bench *bench, struct script *one, struct script *two)
+{
+    bench_script(bench, one);
+    script_open(two, &bench->loop, 44);
+    const char *const servers[] = {one->server, two->server};
+    const struct resolver_options options = {.servers = servers, .server_count = 2};
+    resolver_configure(bench->resolver, &options);
+}
+
+static void bench_two_close(struct bench *bench, struct script *one, struct script *two)
+{
+    uv_close((uv_handle_t *)&two->udp, NULL);
+    bench_script_close(bench, one);
+}
+
+static void a_server_that_says_nothing_is_soon_asked_last(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script one, two;
+    bench_two(&bench, &one, &two);
+    one.mute = true;
+    assert_in_range(time_of(&bench, "a.test", "192.0.2.44:25=a.test"), 800, 1800);
+    assert_in_range(time_of(&bench, "b.test", "192.0.2.44:25=b.test"), 800, 1800);
+    assert_in_range(time_of(&bench, "c.test", "192.0.2.44:25=c.test"), 0, 500);
+    const unsigned asked = one.questions;
+    assert_in_range(time_of(&bench, "d.test", "192.0.2.44:25=d.test"), 0, 500);
+    assert_int_equal(one.questions, asked);
+    /* What is known stays known, whoever comes first. */
+    const unsigned answered = two.questions;
+    assert_in_range(time_of(&bench, "a.test", "192.0.2.44:25=a.test"), 0, 500);
+    assert_int_equal(two.questions, answered);
+    /* And the one that had nothing to say comes before none at all. */
+    one.mute = false;
+    two.mute = true;
+    assert_in_range(time_of(&bench, "e.test", "192.0.2.33:25=e.test"), 800, 1800);
+    bench_two_close(&bench, &one, &two);
+}
+
+static void a_single_silence_changes_nothing(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script one, two;
+    bench_two(&bench, &one, &two);
+    for (int i = 0; i < 3; i++) {
+        char slow[16], fast[16], wanted[64];
+        snprintf(slow, sizeof(slow), "s%d.test", i);
+        snprintf(fast, sizeof(fast), "f%d.test", i);
+        one.mute = true;
+        snprintf(wanted, sizeof(wanted), "192.0.2.44:25=%s", slow);
+        assert_in_range(time_of(&bench, slow, wanted), 800, 1800);
+        one.mute = false;
+        snprintf(wanted, sizeof(wanted), "192.0.2.33:25=%s", fast);
+        assert_in_range(time_of(&bench, fast, wanted), 0, 500);
+    }
+    bench_two_close(&bench, &one, &two);
+}
+
+/* The order of the servers is given anew, whatever it had come to be. */
+static void configuring_forgets_which_server_said_nothing(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct script one, two;
+    bench_two(&bench, &one, &two);
+    one.mute = true;
+    for (int i = 0; i < 2; i++) {
+        char name[16], wanted[64];
+        snprintf(name, sizeof(name), "n%d.test", i);
+        snprintf(wanted, sizeof(wanted), "192.0.2.44:25=%s", name);
+        time_of(&bench, name, wanted);
+    }
+    one.mute = false;
+    const char *const servers[] = {one.server, two.server};
+    const struct resolver_options options = {.servers = servers, .server_count = 2};
+    resolver_configure(bench.resolver, &options);
+    assert_in_range(time_of(&bench, "a.test", "192.0.2.33:25=a.test"), 0, 500);
+    bench_two_close(&bench, &one, &two);
+}
+
+/* resolv.conf */
+
+static void assert_servers(const char *text, const char *wanted)
+{
+    char path[] = "/tmp/splitmx-resolv-XXXXXX", got[2048] = "";
+    struct resolver_servers servers;
+    int fd = mkstemp(path);
+    size_t len = 0;
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+    assert_true(resolver_servers_read(path, &servers));
+    unlink(path);
+    for (size_t i = 0; i < servers.count; i++) {
+        len += (size_t)snprintf(got + len, sizeof(got) - len, "%s%s", i > 0 ? " " : "",
+                                servers.texts[i]);
+    }
+    assert_string_equal(got, wanted);
+}
+
+static void name_servers_are_read_in_order_and_nothing_else(void **state)
+{
+    (void)state;
+    assert_servers("# made by hand\nnameserver 192.0.2.1\nsearch example.com test\n"
+                   "options ndots:5 timeout:1 rotate\nnameserver 2001:db8::1\n",
+                   "192.0.2.1:53 [2001:db8::1]:53");
+    assert_servers("nameserver 127.0.0.11\noptions ndots:0\n", "127.0.0.11:53");
+    assert_servers("nameserver not-an-address\nnameserver 192.0.2.7\n", "192.0.2.7:53");
+    assert_servers("", "127.0.0.1:53");
+    assert_servers("nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n"
+                   "nameserver 192.0.2.4\nnameserver 192.0.2.5\nnameserver 192.0.2.6\n"
+                   "nameserver 192.0.2.7\nnameserver 192.0.2.8\nnameserver 192.0.2.9\n",
+                   "192.0.2.1:53 192.0.2.2:53 192.0.2.3:53 192.0.2.4:53 192.0.2.5:53 "
+                   "192.0.2.6:53 192.0.2.7:53 192.0.2.8:53");
+}
+
+static void without_a_file_the_machine_itself_is_asked(void **state)
+{
+    (void)state;
+    struct resolver_servers servers;
+    assert_true(resolver_servers_read("/nonexistent/resolv.conf", &servers));
+    assert_int_equal(servers.count, 1);
+    assert_string_equal(servers.texts[0], "127.0.0.1:53");
+}
+
+static void what_is_no_server_is_refused_and_the_old_ones_stay(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"localhost:53", "192.0.2.1", "", "[::1]"};
+    struct bench bench;
+    struct script script;
+    bench_script(&bench, &script);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const struct resolver_options options = {.servers = &bad[i], .server_count = 1};
+        assert_null(resolver_new(&bench.loop, &options));
+        resolver_configure(bench.resolver, &options);
+        time_of(&bench, "plain.test", "192.0.2.33:25=plain.test");
+    }
+    const struct resolver_options none = {.server_count = 0};
+    assert_null(resolver_new(&bench.loop, &none));
+    bench_script_close(&bench, &script);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_server_that_says_nothing_is_soon_asked_last),
+        cmocka_unit_test(a_single_silence_changes_nothing),
+        cmocka_unit_test(configuring_forgets_which_server_said_nothing),
+        cmocka_unit_test(name_servers_are_read_in_order_and_nothing_else),
+        cmocka_unit_test(without_a_file_the_machine_itself_is_asked),
+        cmocka_unit_test(what_is_no_server_is_refused_and_the_old_ones_stay),
         cmocka_unit_test(failures_are_told_apart_from_absence),
         cmocka_unit_test(a_server_that_is_not_there_fails),
         cmocka_unit_test(equal_questions_share_a_query_and_the_answer_is_kept),

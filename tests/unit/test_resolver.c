@@ -36,6 +36,12 @@ static void dnsmasq_exec(uint16_t port)
         "--host-record=m3.test,192.0.2.13",
         "--host-record=loop.test,127.0.0.1,::1",
         "--host-record=any.test,0.0.0.0",
+        "--host-record=special.test,0.1.2.3,::",
+        "--host-record=special.test,127.9.9.9,::ffff:127.0.0.1",
+        "--host-record=special.test,169.254.169.254,fe80::1",
+        "--host-record=special.test,224.0.0.1,ff02::1",
+        "--host-record=special.test,255.255.255.255,::1",
+        "--mx-host=special.test,special.test,10",
         "--host-record=self.test," OWN,
         "--host-record=liar-real.test,192.0.2.67",
         "--cname=alias.test,both.test",
@@ -228,6 +234,7 @@ static void loopback_is_refused_from_mx_and_fine_in_brackets(void **state)
 {
     check_status(state, NEXTHOP_MX, "tolocal.test", RESOLVER_NONE);
     check_status(state, NEXTHOP_MX, "loop.test", RESOLVER_NONE);
+    check_status(state, NEXTHOP_MX, "special.test", RESOLVER_NONE);
     check(state, NEXTHOP_MX, "mixed.test", "192.0.2.12:25=m2.test");
     check(state, NEXTHOP_HOST, "loop.test", "[::1]:25=loop.test 127.0.0.1:25=loop.test");
 }
