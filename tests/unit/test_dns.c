@@ -19,6 +19,38 @@ static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     *buffer = uv_buf_init((char *)script->buffer, sizeof(script->buffer));
 }
 
+/* The PTR records of 192.0.2.251 and following. */
+static const struct {
+    const char *label, *name; /* NULL: SERVFAIL */
+} pointers[] = {
+    {"251", "\4half\4test"},
+    {"252", "\010servfail\4test"},
+    {"253", NULL},
+    {"254", "\010halfnone\4test"},
+};
+
+/* 0: none of these. */
+static size_t script_pointer(const char *label, unsigned type, uint8_t *out, size_t len)
+{
+    static const uint8_t head[] = {0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0};
+    for (size_t i = 0; type == 12 && i < sizeof(pointers) / sizeof(pointers[0]); i++) {
+        if (strcmp(label, pointers[i].label) != 0) {
+            continue;
+        }
+        if (pointers[i].name == NULL) {
+            out[3] |= 2;
+            return len;
+        }
+        const size_t bytes = strlen(pointers[i].name) + 1;
+        out[7] = 1;
+        memcpy(out + len, head, sizeof(head));
+        out[len + sizeof(head)] = (uint8_t)bytes;
+        memcpy(out + len + sizeof(head) + 1, pointers[i].name, bytes);
+        return len + sizeof(head) + 1 + bytes;
+    }
+    return 0;
+}
+
 /* Appends what the label asks for to the echoed question; 0: no answer. */
 static size_t script_answer(const struct script *script, const char *label, unsigned type,
                             uint8_t *out, size_t len)
@@ -29,6 +61,10 @@ static size_t script_answer(const struct script *script, const char *label, unsi
     out[3] = 0x80;
     if (strcmp(label, "silent") == 0) {
         return 0;
+    }
+    const size_t pointer = script_pointer(label, type, out, len);
+    if (pointer != 0) {
+        return pointer;
     }
     if (strcmp(label, "servfail") == 0 || (strcmp(label, "half") == 0 && type == 28) ||
         (strcmp(label, "halfnone") == 0 && type == 28)) {
@@ -133,6 +169,37 @@ static void failures_are_told_apart_from_absence(void **state)
         struct seen seen = ask(&bench, cases[i].kind, cases[i].name);
         assert_int_equal(seen.status, cases[i].status);
     }
+    bench_script_close(&bench, &script);
+}
+
+static void a_name_that_cannot_be_looked_up_now_may_come_later(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *address, *reverse;
+        bool later;
+    } cases[] = {
+        {"192.0.2.251", "half.test", false}, /* AAAA fails, which could not confirm */
+        {"192.0.2.252", "servfail.test", true},  {"192.0.2.253", "-", true},
+        {"192.0.2.254", "halfnone.test", false}, {"192.0.2.250", "-", false},
+    };
+    struct bench bench;
+    struct script script;
+    bench_script(&bench, &script);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct seen seen = ask_name(&bench, cases[i].address);
+        assert_string_equal(seen.name, "-");
+        assert_string_equal(seen.reverse, cases[i].reverse);
+        assert_int_equal(seen.later, cases[i].later);
+    }
+    script.octet = 251;
+    resolver_configure(bench.resolver,
+                       &(struct resolver_options){.servers = (const char *const[]){script.server},
+                                                  .server_count = 1});
+    struct seen seen = ask_name(&bench, "192.0.2.251");
+    assert_string_equal(seen.name, "half.test");
+    assert_string_equal(seen.reverse, "half.test");
+    assert_false(seen.later);
     bench_script_close(&bench, &script);
 }
 
@@ -442,6 +509,7 @@ int main(void)
         cmocka_unit_test(what_is_no_server_is_refused_and_the_old_ones_stay),
         cmocka_unit_test(failures_are_told_apart_from_absence),
         cmocka_unit_test(a_server_that_is_not_there_fails),
+        cmocka_unit_test(a_name_that_cannot_be_looked_up_now_may_come_later),
         cmocka_unit_test(equal_questions_share_a_query_and_the_answer_is_kept),
         cmocka_unit_test(configuring_empties_the_cache_and_running_queries_go_on),
         cmocka_unit_test(no_callback_comes_after_cancel),

@@ -314,6 +314,7 @@ static void the_hosts_file_comes_first(void **state)
     assert_addresses(&seen, "192.0.2.71:25=m2.test");
     seen = ask_name(&bench, "192.0.2.72");
     assert_string_equal(seen.name, "named.example");
+    assert_string_equal(seen.reverse, "named.example");
     bench_close(&bench);
 }
 
@@ -329,19 +330,21 @@ static void a_name_counts_when_it_leads_back(void **state)
     struct bench bench;
     bench_dnsmasq(&bench, state, NULL, 1);
     static const struct {
-        const char *address, *name;
+        const char *address, *name, *reverse;
     } cases[] = {
-        {"192.0.2.10", "both.test"},
-        {"2001:db8::10", "both.test"},
-        {"192.0.2.66", "-"},
-        {"192.0.2.77", "-"},
-        {"192.0.2.250", "-"},
-        {"2001:db8::250", "-"},
-        {"192.0.2.67", "liar-real.test"},
+        {"192.0.2.10", "both.test", "both.test"},
+        {"2001:db8::10", "both.test", "both.test"},
+        {"192.0.2.66", "-", "liar-real.test"},
+        {"192.0.2.77", "-", "-"},
+        {"192.0.2.250", "-", "-"},
+        {"2001:db8::250", "-", "-"},
+        {"192.0.2.67", "liar-real.test", "liar-real.test"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct seen seen = ask_name(&bench, cases[i].address);
         assert_string_equal(seen.name, cases[i].name);
+        assert_string_equal(seen.reverse, cases[i].reverse);
+        assert_false(seen.later);
     }
     bench_close(&bench);
 }
@@ -356,6 +359,8 @@ static void a_unix_peer_has_no_name(void **state)
     resolver_ptr(bench.resolver, &path, on_name, &seen);
     await(&bench, &seen);
     assert_string_equal(seen.name, "-");
+    assert_string_equal(seen.reverse, "-");
+    assert_false(seen.later);
     bench_close(&bench);
 }
 
