@@ -1,5 +1,5 @@
 /*
- * context_state: what a context is, for tls/context, tls/server and tls/stream only.
+ * context_state: what a context is, for tls/context, tls/context_server and tls/stream only.
  */
 #ifndef SPLITMX_TLS_CONTEXT_STATE_H
 #define SPLITMX_TLS_CONTEXT_STATE_H
