@@ -168,15 +168,16 @@ bool net_address_is_special(const struct net_address *address)
     if (address->any.sa_family == AF_INET6) {
         const struct in6_addr *six = &address->in6.sin6_addr;
         return IN6_IS_ADDR_LOOPBACK(six) || IN6_IS_ADDR_UNSPECIFIED(six) ||
-               IN6_IS_ADDR_MULTICAST(six);
+               IN6_IS_ADDR_MULTICAST(six) || IN6_IS_ADDR_LINKLOCAL(six);
     }
     if (address->any.sa_family != AF_INET) {
         return true;
     }
     uint32_t four = ntohl(address->in4.sin_addr.s_addr);
     /* 0.0.0.0/8 is "this network" (RFC 1122), which Linux takes for the host itself; 224.0.0.0/4
-     * is multicast, 240.0.0.0/4 with the broadcast address behind it reserved. */
-    return four >> 24 == 127 || four >> 24 == 0 || four >> 28 >= 0xe;
+     * is multicast, 240.0.0.0/4 with the broadcast address behind it reserved. Link-local addresses
+     * have no business in DNS (RFC 3927 2.11), and clouds put their own services there. */
+    return four >> 24 == 127 || four >> 24 == 0 || four >> 28 >= 0xe || four >> 16 == 0xa9fe;
 }
 
 void net_address_text(const struct net_address *address, char *out, size_t cap)

@@ -44,7 +44,8 @@ bool net_address_is_wildcard(const struct net_address *address);
 /* Whether something may reach both as listeners: the same port, and one stands for the other too.
  */
 bool net_address_overlap(const struct net_address *a, const struct net_address *b);
-/* May not come from a DNS name outside brackets: loopback, unspecified, multicast. */
+/* May not come from a DNS name outside brackets: loopback, unspecified, link-local, multicast,
+ * reserved. */
 bool net_address_is_special(const struct net_address *address);
 
 /* "192.0.2.1", "2001:db8::1", "unix:/path"; at most NET_ADDRESS_TEXT bytes with the NUL. */

@@ -8,6 +8,7 @@
 #include "routing/nexthop.h"
 
 #define RESOLVER_ADDRESSES_MAX 32
+#define RESOLVER_SERVERS_MAX   8 /* name servers that are asked; more are left out */
 
 enum resolver_status {
     RESOLVER_OK,
@@ -31,7 +32,14 @@ struct resolver_answer {
 };
 
 typedef void resolver_callback(void *context, const struct resolver_answer *answer);
-/* name: forward-confirmed PTR, or NULL when there is none. */
-typedef void resolver_ptr_callback(void *context, const char *name);
+/* What an address is called; host names of letters, digits, dots and hyphens. Valid during the
+ * callback. */
+struct resolver_name {
+    const char *confirmed; /* a PTR name that leads back to the address, or NULL */
+    const char *reverse;   /* the same, else the first PTR name that there is, or NULL */
+    bool later;            /* a look-up failed for now: what is NULL may exist */
+};
+
+typedef void resolver_ptr_callback(void *context, const struct resolver_name *name);
 
 #endif

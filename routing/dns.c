@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "routing/answer.h"
 #include "routing/dns_cache.h"
 #include "routing/dns_channel.h"
 
@@ -13,7 +14,11 @@ enum {
     JOBS_MAX =
         4096, /* a flood of clients must not make memory grow with unanswered PTR questions ... */
     JOBS_PTR = 2048, /* ... nor keep next hops from being asked for */
+    SILENCES = 3,    /* in a row; a single one may be a question that takes its time */
+    TURNED_MS = 30000,
 };
+
+#define NEVER UINT64_MAX
 
 /* A question at the servers, and who waits for it. */
 struct job {
@@ -22,6 +27,7 @@ struct job {
     struct ring waits;
     struct dns *dns;
     struct dns_channel *channel;
+    unsigned generation; /* of the servers */
     uint64_t deadline;
     unsigned failures; /* of the channel when the job began */
     enum dns_type type;
@@ -31,14 +37,48 @@ struct job {
 struct dns {
     uv_loop_t *loop;
     struct dns_channel *channel;
+    char servers[RESOLVER_SERVERS_MAX][NET_ADDRESS_TEXT];
+    size_t server_count;
+    size_t server_first; /* which of them is asked first now */
+    unsigned silences;   /* of that one, in a row */
+    uint64_t turn_at;    /* when another is to be; it takes a turn of the loop */
+    size_t turn_to;
+    unsigned generation; /* grows with each configuration */
     struct dns_cache *cache;
     uint64_t seed;
-    uv_timer_t timer; /* runs to the first job's deadline */
+    uv_timer_t timer; /* runs to the first job's deadline, or to turn_at */
     struct ring jobs;
     struct ring late; /* past their deadline, c-ares not done with them */
     size_t job_count; /* in both */
     struct ring buckets[BUCKETS];
 };
+
+/* False: one is no server. */
+static bool servers_set(struct dns *dns, const char *const *servers, size_t count)
+{
+    dns->server_count = 0;
+    for (size_t i = 0; i < count && i < RESOLVER_SERVERS_MAX; i++) {
+        size_t bytes = strlen(servers[i]) + 1;
+        if (bytes > sizeof(dns->servers[0])) {
+            return false;
+        }
+        memcpy(dns->servers[dns->server_count++], servers[i], bytes);
+    }
+    dns->server_first = 0;
+    dns->silences = 0;
+    dns->turn_at = NEVER;
+    return true;
+}
+
+/* With the servers in the order that holds now. NULL when c-ares cannot start. */
+static struct dns_channel *channel_of(const struct dns *dns)
+{
+    const char *order[RESOLVER_SERVERS_MAX];
+    for (size_t i = 0; i < dns->server_count; i++) {
+        order[i] = dns->servers[(dns->server_first + i) % dns->server_count];
+    }
+    return dns_channel_new(dns->loop, order, dns->server_count);
+}
 
 struct dns *dns_new(uv_loop_t *loop, const char *const *servers, size_t count, uint64_t seed)
 {
@@ -54,8 +94,8 @@ struct dns *dns_new(uv_loop_t *loop, const char *const *servers, size_t count, u
         ring_init(&dns->buckets[i]);
     }
     dns->cache = dns_cache_new(CACHE_ENTRIES, CACHE_BYTES, seed);
-    if (dns->cache != NULL) {
-        dns->channel = dns_channel_new(loop, servers, count);
+    if (dns->cache != NULL && servers_set(dns, servers, count)) {
+        dns->channel = channel_of(dns);
     }
     if (dns->channel == NULL) {
         dns_cache_free(dns->cache);
@@ -101,8 +141,10 @@ bool dns_configure(struct dns *dns, const char *const *servers, size_t count)
     if (channel == NULL) {
         return false;
     }
+    servers_set(dns, servers, count); /* addresses, and so not too long */
     dns_channel_retire(dns->channel);
     dns->channel = channel;
+    dns->generation++;
     dns_cache_clear(dns->cache);
     return true;
 }
@@ -121,13 +163,47 @@ static void on_timer(uv_timer_t *timer);
 
 static void timer_set(struct dns *dns)
 {
-    if (ring_empty(&dns->jobs)) {
+    uint64_t now = uv_now(dns->loop);
+    uint64_t due = dns->turn_at;
+    if (!ring_empty(&dns->jobs)) {
+        uint64_t deadline = RING_OF(dns->jobs.next, struct job, link)->deadline;
+        due = deadline < due ? deadline : due;
+    }
+    if (due == NEVER) {
         uv_timer_stop(&dns->timer);
+    } else {
+        uv_timer_start(&dns->timer, on_timer, due > now ? due - now : 0, 0);
+    }
+}
+
+/* Another server comes first. Without memory all stays as it is. */
+static void servers_turn(struct dns *dns, uint64_t now)
+{
+    size_t before = dns->server_first;
+    dns->server_first = dns->turn_to;
+    struct dns_channel *channel = channel_of(dns);
+    if (channel != NULL) {
+        dns_channel_retire(dns->channel);
+        dns->channel = channel;
+    } else {
+        dns->server_first = before;
+    }
+    dns->silences = 0;
+    dns->turn_to = 0; /* the order that was given holds again after a while */
+    dns->turn_at = dns->server_first != 0 ? now + TURNED_MS : NEVER;
+}
+
+/* How many servers were waited for in vain before the answer came. */
+static void servers_judge(struct dns *dns, const struct job *job, int timeouts)
+{
+    if (job->channel != dns->channel || dns->server_count < 2) {
         return;
     }
-    uint64_t now = uv_now(dns->loop);
-    uint64_t deadline = RING_OF(dns->jobs.next, struct job, link)->deadline;
-    uv_timer_start(&dns->timer, on_timer, deadline > now ? deadline - now : 0, 0);
+    dns->silences = timeouts > 0 ? dns->silences + 1 : 0;
+    if (dns->silences == SILENCES) {
+        dns->turn_to = (dns->server_first + 1) % dns->server_count;
+        dns->turn_at = uv_now(dns->loop);
+    }
 }
 
 /* Keeps the answer and tells all who wait for the job. */
@@ -136,7 +212,7 @@ static void job_tell(struct job *job, const struct dns_answer *answer)
     struct dns *dns = job->dns;
     /* What servers say that are configured no more is for those who asked them, not for the cache.
      */
-    if (job->channel == dns->channel) {
+    if (job->generation == dns->generation) {
         dns_cache_put(dns->cache, job->name, job->type, answer, uv_now(dns->loop));
     }
     while (!ring_empty(&job->waits)) {
@@ -163,6 +239,9 @@ static void on_timer(uv_timer_t *timer)
         const struct dns_answer *answer = dns_answer_failure(DNS_FAIL, "DNS time-out");
         job_tell(job, answer);
         dns_answer_unref(answer);
+    }
+    if (dns->turn_at <= now) {
+        servers_turn(dns, now);
     }
     timer_set(dns);
 }
@@ -215,7 +294,6 @@ static const struct dns_answer *answer_read(const struct job *job, int status,
 
 static void on_answer(void *context, int status, int timeouts, unsigned char *bytes, int len)
 {
-    (void)timeouts;
     struct job *job = context;
     struct dns *dns = job->dns;
     dns_channel_finished(job->channel);
@@ -227,6 +305,7 @@ static void on_answer(void *context, int status, int timeouts, unsigned char *by
             ring_unlink(job->waits.next);
         }
     } else {
+        servers_judge(dns, job, timeouts);
         timer_set(dns);
         const struct dns_answer *answer = answer_read(job, status, bytes, len);
         job_tell(job, answer);
@@ -241,7 +320,8 @@ static struct job *job_find(const struct dns *dns, const struct ring *bucket, co
 {
     for (struct ring *link = bucket->next; link != bucket; link = link->next) {
         struct job *job = RING_OF(link, struct job, bucket);
-        if (job->type == type && job->channel == dns->channel && strcmp(job->name, name) == 0) {
+        if (job->type == type && job->generation == dns->generation &&
+            strcmp(job->name, name) == 0) {
             return job;
         }
     }
@@ -261,6 +341,7 @@ static struct job *job_new(struct dns *dns, struct ring *bucket, const char *nam
     }
     job->dns = dns;
     job->channel = dns->channel;
+    job->generation = dns->generation;
     job->failures = dns_channel_failures(dns->channel).count;
     job->deadline = uv_now(dns->loop) + DNS_DEADLINE_MS;
     job->type = type;

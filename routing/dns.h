@@ -1,6 +1,10 @@
 /*
  * dns: questions to the DNS servers by way of the cache; equal questions under way share one query.
  *
+ * A question goes to the first server, and to the next one when that says nothing for a second.
+ * After several such silences in a row the others come first, for half a minute: c-ares does not
+ * remember, and every question would wait.
+ *
  * Runs on its loop's thread.
  */
 #ifndef SPLITMX_ROUTING_DNS_H
@@ -27,7 +31,8 @@ struct dns_wait {
     void *owner;
 };
 
-/* NULL when c-ares cannot start or memory is short. */
+/* servers: as dns_channel_new has them; copied. NULL when c-ares cannot start or memory is short.
+ */
 struct dns *dns_new(uv_loop_t *loop, const char *const *servers, size_t count, uint64_t seed);
 /* Nobody who waits is called; frees itself once the loop has closed its handles. */
 void dns_close(struct dns *dns);

@@ -6,15 +6,17 @@
 
 #include "config/net_address.h"
 #include "config/text.h"
+#include "routing/answer.h"
 #include "routing/ring.h"
 
 enum {
-    TRY_MS = 2000, /* the second try waits twice as long */
-    TRIES = 2,
+    /* A round of tries waits twice as long as the one before: a server that says nothing costs a
+     * second when there is another, and a lonely slow one has seven. */
+    TRY_MS = 1000,
+    TRIES = 3,
     EDNS_BYTES = 1232, /* fits an IPv6 path without fragments */
     CLASS_IN = 1,
     NXDOMAIN = 3, /* an answer, no failure */
-    SERVERS_MAX = 8,
 };
 
 /* A socket of c-ares' that the loop watches. */
@@ -197,7 +199,7 @@ struct dns_failures dns_channel_failures(const struct dns_channel *channel)
 /* The servers as c-ares reads them, comma between. False when one is no address with a port. */
 static bool servers_text(const char *const *servers, size_t count, struct text *out)
 {
-    for (size_t i = 0; i < count && i < SERVERS_MAX; i++) {
+    for (size_t i = 0; i < count && i < RESOLVER_SERVERS_MAX; i++) {
         struct span host;
         uint16_t port;
         struct net_address address;
@@ -223,7 +225,7 @@ static bool channel_start(struct dns_channel *channel, const char *const *server
         .arecvfrom = on_receive,
         .asendv = on_send,
     };
-    char lookups[] = "b", nowhere[] = "/dev/null", list[SERVERS_MAX * NET_ADDRESS_TEXT];
+    char lookups[] = "b", nowhere[] = "/dev/null", list[RESOLVER_SERVERS_MAX * NET_ADDRESS_TEXT];
     struct text text = TEXT(list);
     struct ares_options options = {
         .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_EDNS,
@@ -231,27 +233,24 @@ static bool channel_start(struct dns_channel *channel, const char *const *server
         .tries = TRIES,
         .lookups = lookups,
         .ednspsz = EDNS_BYTES,
+        .resolvconf_path = nowhere, /* no file is read here: this is an event loop's thread */
         .sock_state_cb = on_socket,
         .sock_state_cb_data = channel,
     };
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
-               ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB;
-    if (count > 0) {
-        options.resolvconf_path = nowhere;
-        mask |= ARES_OPT_RESOLVCONF;
-    }
+               ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF;
 #ifdef ARES_OPT_QUERY_CACHE
     /* One cache is enough, and a reload must be able to empty it. */
     mask |= ARES_OPT_QUERY_CACHE;
     options.qcache_max_ttl = 0;
 #endif
-    if (!servers_text(servers, count, &text)) {
+    if (count == 0 || !servers_text(servers, count, &text)) {
         return false;
     }
     if (ares_init_options(&channel->ares, &options, mask) != ARES_SUCCESS) {
         return false;
     }
-    if (count > 0 && ares_set_servers_ports_csv(channel->ares, list) != ARES_SUCCESS) {
+    if (ares_set_servers_ports_csv(channel->ares, list) != ARES_SUCCESS) {
         ares_destroy(channel->ares);
         return false;
     }

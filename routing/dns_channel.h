@@ -17,7 +17,8 @@
 
 struct dns_channel;
 
-/* servers: "address:port"; count 0: those of resolv.conf. NULL when c-ares cannot start. */
+/* servers: "address:port", at least one; what is beyond RESOLVER_SERVERS_MAX is left out. NULL when
+ * one is none, or c-ares cannot start. */
 struct dns_channel *dns_channel_new(uv_loop_t *loop, const char *const *servers, size_t count);
 
 /* The callback may come from inside; it must call dns_channel_finished first. */

@@ -59,8 +59,8 @@ struct resolver_query {
     resolver_ptr_callback *ptr_callback;
     struct resolver_answer answer;
     struct resolver_address *addresses;
-    struct net_address client; /* whose name is looked for */
-    const char *client_name;   /* in name or hosts, or NULL */
+    struct net_address client;        /* whose name is looked for */
+    struct resolver_name client_name; /* in name or hosts */
 };
 
 /* The end of a query */
@@ -90,7 +90,7 @@ static void query_deliver(struct resolver_query *query)
 {
     query->delivering = true;
     if (query->ptr_callback != NULL) {
-        query->ptr_callback(query->context, query->client_name);
+        query->ptr_callback(query->context, &query->client_name);
     } else {
         query->callback(query->context, &query->answer);
     }
@@ -123,8 +123,10 @@ static void query_ready(struct resolver_query *query)
     uv_timer_start(&resolver->turn, on_turn, 0, 0);
 }
 
+/* Without what was asked for. */
 static void query_end(struct resolver_query *query, enum resolver_status status, const char *why)
 {
+    query->client_name.later = status == RESOLVER_FAIL;
     query->answer = (struct resolver_answer){.status = status, .why = why};
     query_ready(query);
 }
@@ -308,6 +310,10 @@ static void after_ptr(struct resolver_query *query)
     const struct dns_answer *ptr = query->first.answer;
     struct exchange_host hosts[PTR_NAMES_MAX] = {0};
     size_t count = 0;
+    if (ptr->status == DNS_FAIL) {
+        query_end(query, RESOLVER_FAIL, ptr->why);
+        return;
+    }
     for (size_t i = 0; i < ptr->count && count < PTR_NAMES_MAX; i++) {
         const char *name = ptr->records[i].name;
         if (ptr_name_valid(name)) {
@@ -332,12 +338,18 @@ static bool answer_holds(const struct dns_answer *answer, enum dns_type type,
 
 static void after_confirm(struct resolver_query *query)
 {
-    for (size_t i = 0; i < query->host_count && query->client_name == NULL; i++) {
-        if (answer_holds(query->v4[i].answer, DNS_A, &query->client) ||
-            answer_holds(query->v6[i].answer, DNS_AAAA, &query->client)) {
-            query->client_name = query->hosts[i].name;
+    struct resolver_name *name = &query->client_name;
+    name->reverse = query->host_count > 0 ? query->hosts[0].name : NULL;
+    for (size_t i = 0; i < query->host_count && name->confirmed == NULL; i++) {
+        const struct dns_answer *v4 = query->v4[i].answer, *v6 = query->v6[i].answer;
+        if (answer_holds(v4, DNS_A, &query->client) || answer_holds(v6, DNS_AAAA, &query->client)) {
+            name->confirmed = name->reverse = query->hosts[i].name;
         }
+        /* Only the client's own family can confirm. */
+        const struct dns_answer *own = query->client.any.sa_family == AF_INET ? v4 : v6;
+        name->later |= own->status == DNS_FAIL;
     }
+    name->later &= name->confirmed == NULL;
     query_ready(query);
 }
 
@@ -480,7 +492,7 @@ struct resolver_query *resolver_ptr(struct resolver *resolver, const struct net_
     const char *known = hosts_name(resolver->hosts, address);
     if (known != NULL && ptr_name_valid(known)) {
         memcpy(query->name, known, strlen(known) + 1);
-        query->client_name = query->name;
+        query->client_name = (struct resolver_name){query->name, query->name, false};
         query_ready(query);
     } else if (dns_reverse_name(address, query->name, sizeof(query->name))) {
         question_first(query, STAGE_PTR, query->name, DNS_PTR);

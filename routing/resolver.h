@@ -20,8 +20,19 @@ struct resolver_hosts *resolver_hosts_read(const char *path);
 struct resolver_hosts *resolver_hosts_ref(struct resolver_hosts *hosts);
 void resolver_hosts_unref(struct resolver_hosts *hosts);
 
+/*
+ * The name servers of a resolv.conf(5), as "address:port"; without any, or without the file, the
+ * machine's own. Its search list and options do not matter here. Blocks on the file: off the loop.
+ * False when it cannot be read, or memory is short.
+ */
+struct resolver_servers {
+    size_t count;
+    char texts[RESOLVER_SERVERS_MAX][NET_ADDRESS_TEXT];
+};
+bool resolver_servers_read(const char *path, struct resolver_servers *out);
+
 struct resolver_options {
-    /* "address:port"; count 0: the system's (resolv.conf, read at creation). */
+    /* "address:port", in the order in which they are asked, at least one; copied. */
     const char *const *servers;
     size_t server_count;
     struct resolver_hosts *hosts; /* may be NULL; a reference is taken */
@@ -35,7 +46,7 @@ struct resolver_options {
 struct resolver;
 struct resolver_query;
 
-/* NULL when c-ares cannot start. */
+/* NULL when c-ares cannot start with these servers. */
 struct resolver *resolver_new(uv_loop_t *loop, const struct resolver_options *options);
 /* Ends all queries without calling back; frees itself once the loop has closed its handles. */
 void resolver_close(struct resolver *resolver);

@@ -1,6 +1,6 @@
 /*
- * context_state: what a context is, for tls/context, tls/inspect, tls/server_context and tls/stream
- * only.
+ * context_state: what a context is, for tls/context, tls/context_server,
+ * tls/inspect and tls/stream only.
  */
 #ifndef SPLITMX_TLS_CONTEXT_STATE_H
 #define SPLITMX_TLS_CONTEXT_STATE_H

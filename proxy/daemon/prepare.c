@@ -6,7 +6,8 @@
 #include "proxy/daemon/survey.h"
 #include "routing/own.h"
 
-#define HOSTS_FILE "/etc/hosts"
+#define HOSTS_FILE   "/etc/hosts"
+#define SERVERS_FILE "/etc/resolv.conf"
 
 static void decide(const struct policy *policy, struct span path, struct address *address,
                    struct decision *decision)
@@ -63,15 +64,23 @@ static bool collect_own(struct prepared *prepared, struct diag_list *diags)
     return good;
 }
 
-static bool collect_servers(struct prepared *prepared)
+/* What the configuration says, or else the machine's. */
+static bool collect_servers(struct prepared *prepared, struct diag_list *diags)
 {
-    const struct config_texts *servers = &prepared->config->dns_servers;
-    prepared->dns_servers = calloc(servers->count + 1, sizeof *prepared->dns_servers);
-    if (prepared->dns_servers == NULL) {
+    const struct config_texts *said = &prepared->config->dns_servers;
+    struct resolver_servers *system = &prepared->system_servers;
+    if (said->count == 0 && !resolver_servers_read(SERVERS_FILE, system)) {
+        diag_machine(diags, SERVERS_FILE " cannot be read; name servers can be said by `dns:`");
         return false;
     }
-    for (size_t i = 0; i < servers->count; i++) {
-        prepared->dns_servers[i] = servers->items[i].text;
+    prepared->dns_server_count = said->count != 0 ? said->count : system->count;
+    prepared->dns_servers = calloc(prepared->dns_server_count, sizeof *prepared->dns_servers);
+    if (prepared->dns_servers == NULL) {
+        diag_machine(diags, "out of memory");
+        return false;
+    }
+    for (size_t i = 0; i < prepared->dns_server_count; i++) {
+        prepared->dns_servers[i] = said->count != 0 ? said->items[i].text : system->texts[i];
     }
     return true;
 }
@@ -80,7 +89,7 @@ struct resolver_options prepared_resolver(const struct prepared *prepared)
 {
     return (struct resolver_options){
         .servers = prepared->dns_servers,
-        .server_count = prepared->config->dns_servers.count,
+        .server_count = prepared->dns_server_count,
         .hosts = prepared->hosts,
         .own = prepared->own,
         .own_count = prepared->policy.own_count,
@@ -106,7 +115,7 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     prepared->tls = tls_contexts_renew(in_force != NULL ? in_force->tls : NULL, config, diags);
     prepared->policy.tls = prepared->tls;
     if (!collect_own(prepared, diags) || prepared->relays == NULL || prepared->tls == NULL ||
-        !collect_servers(prepared)) {
+        !collect_servers(prepared, diags)) {
         survey_routes(config, prepared->relays, diags);
         goto fail;
     }

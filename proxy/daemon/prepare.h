@@ -22,6 +22,8 @@ struct prepared {
     struct net_address *own;
     struct resolver_hosts *hosts;
     const char **dns_servers; /* as the resolver wants them */
+    size_t dns_server_count;
+    struct resolver_servers system_servers; /* where the configuration has none */
     /*
      * Letting go of a table unlinks files, which no event loop may wait for: where this is set, the
      * last unref, on whatever thread, calls it, and prepared_free is left to a thread that may

@@ -54,7 +54,7 @@ struct resolution {
     struct net *net;
     struct resolver_query *query;
     void (*on_addresses)(void *, const struct resolver_answer *);
-    void (*on_name)(void *, const char *name);
+    resolver_ptr_callback *on_name;
     void *context;
 };
 
@@ -66,7 +66,7 @@ static void on_addresses(void *context, const struct resolver_answer *answer)
     free(resolution);
 }
 
-static void on_name(void *context, const char *name)
+static void on_name(void *context, const struct resolver_name *name)
 {
     struct resolution *resolution = context;
     net_enter(resolution->net);
@@ -94,7 +94,7 @@ static struct resolution *net_resolve(struct world *world, const struct nexthop 
 }
 
 static struct resolution *net_resolve_ptr(struct world *world, const struct net_address *address,
-                                          void (*callback)(void *, const char *name), void *context)
+                                          resolver_ptr_callback *callback, void *context)
 {
     struct net *net = (struct net *)(void *)world;
     struct resolution *resolution = calloc(1, sizeof *resolution);

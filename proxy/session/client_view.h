@@ -10,14 +10,15 @@
 struct client_view {
     struct span helo;
     const char *name;           /* forward-confirmed PTR, or NULL */
+    const char *reverse_name;   /* PTR, confirmed or not, or NULL */
+    bool names_later;           /* the look-up failed for now, or is not over */
     struct net_address address; /* the client's */
     struct net_address local;   /* that it reached, ours or a proxy's in front of us */
     char ip[NET_ADDRESS_TEXT];
     const char *protocol; /* "SMTP", "ESMTP", "ESMTPS" (RFC 3848) */
     char tls[64];         /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; "" in clear text */
     const char *session_id;
-    unsigned version;  /* rises when any of this changes: what an upstream was told is told anew */
-    bool name_awaited; /* its look-up took too long: it may have a name */
+    unsigned version; /* rises when any of this changes: what an upstream was told is told anew */
 };
 
 #endif

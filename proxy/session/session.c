@@ -22,6 +22,7 @@ void session_free(struct deferred *deferred)
     struct session *s = DEFERRED_OWNER(session, deferred);
     free(s->helo);
     free(s->name);
+    free(s->reverse_name);
     free(s->rcpt_path);
     free(s);
 }
@@ -373,15 +374,22 @@ void session_on_conn(void *owner, enum conn_event event)
     }
 }
 
-void session_on_name(void *owner, const char *name)
+/* Without memory it has no name for now. */
+static char *dup_name(struct session *s, const char *name)
+{
+    char *own = name != NULL ? span_dup(span_of(name)) : NULL;
+    s->view.names_later |= name != NULL && own == NULL;
+    return own;
+}
+
+void session_on_name(void *owner, const struct resolver_name *name)
 {
     struct session *s = owner;
     s->lookup = NULL;
+    s->view.names_later = name->later;
+    s->view.name = s->name = dup_name(s, name->confirmed);
+    s->view.reverse_name = s->reverse_name = dup_name(s, name->reverse);
     s->view.version++;
-    if (name != NULL) {
-        s->name = span_dup(span_of(name));
-        s->view.name = s->name;
-    }
     if (s->state == SERVER_NAME) {
         session_ask_held(s);
         session_pump(s);
@@ -399,9 +407,9 @@ void session_on_due(void *owner)
 {
     struct session *s = owner;
     if (s->state == SERVER_NAME) {
+        static const struct resolver_name late = {.later = true};
         s->world->ops->resolve_cancel(s->world, s->lookup);
-        s->view.name_awaited = true;
-        session_on_name(s, NULL);
+        session_on_name(s, &late);
         return;
     }
     char text[80];

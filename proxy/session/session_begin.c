@@ -69,6 +69,7 @@ static void session_meet(struct session *s, const struct net_address *client,
         session_greet(s, early);
     }
     if (s->conn != NULL) {
+        s->view.names_later = true;
         s->lookup = world->ops->resolve_ptr(world, client, session_on_name, s);
     }
 }

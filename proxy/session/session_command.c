@@ -28,6 +28,18 @@ static bool offers_starttls(const struct session *s)
     return !is_secure(s) && (s->tls == LISTEN_TLS_MAY || s->tls == LISTEN_TLS_ENCRYPT);
 }
 
+/* Said again it is no news; another name is (RFC 5321 4.1.4). */
+static void know_helo(struct session *s, char *helo, const char *protocol)
+{
+    bool known =
+        s->helo != NULL && strcmp(s->helo, helo) == 0 && strcmp(s->view.protocol, protocol) == 0;
+    free(s->helo);
+    s->helo = helo;
+    s->view.helo = span_of(helo);
+    s->view.protocol = protocol;
+    s->view.version += !known;
+}
+
 static void do_ehlo(struct session *s, struct span argument, bool extended)
 {
     const struct config *config = s->world->policy->config;
@@ -41,13 +53,7 @@ static void do_ehlo(struct session *s, struct span argument, bool extended)
         session_say(s, 452, "4.3.1", "Out of memory");
         return;
     }
-    const char *protocol = !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP";
-    s->view.version +=
-        !span_equal(s->view.helo, argument) || strcmp(s->view.protocol, protocol) != 0;
-    free(s->helo);
-    s->helo = helo;
-    s->view.helo = span_of(helo);
-    s->view.protocol = protocol;
+    know_helo(s, helo, !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP");
     session_drop_transaction(s);
     reply_set(&reply, 250, "", config->hostname.text);
     if (extended) {

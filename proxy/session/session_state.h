@@ -20,7 +20,7 @@ struct session {
     struct client_view view;    /* what others may know of the client */
     char id[20];
     char *helo;
-    char *name;
+    char *name, *reverse_name;
     struct resolution *lookup; /* of the name, under way */
     struct line_reader lines;
     char *rcpt_path; /* of the RCPT that SERVER_NAME holds back */
@@ -59,10 +59,10 @@ void session_start_tls(struct session *s);
 void session_is_secure(struct session *s);
 void session_is_insecure(struct session *s);
 
-/* session.c: events of the connection; the client's name has been looked up (NULL: it has none);
- * a state's time is over. */
+/* session.c: events of the connection; the client's name has been looked up; a state's time is
+ * over. */
 void session_on_conn(void *owner, enum conn_event event);
-void session_on_name(void *owner, const char *name);
+void session_on_name(void *owner, const struct resolver_name *name);
 void session_on_due(void *owner);
 /* Frees it, once the stack has unwound. */
 void session_free(struct deferred *deferred);

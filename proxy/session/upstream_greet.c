@@ -83,7 +83,8 @@ static bool upstream_write_xclient(struct upstream *up)
     const struct client_view *client = up->client;
     struct xclient_values values = {
         .name = client->name,
-        .names_later = client->name_awaited,
+        .reverse_name = client->reverse_name,
+        .names_later = client->names_later,
         .client = &client->address,
         .destination = &client->local,
         .helo = client->helo,

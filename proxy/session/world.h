@@ -105,7 +105,7 @@ struct world_ops {
                                   void (*callback)(void *, const struct resolver_answer *),
                                   void *context);
     struct resolution *(*resolve_ptr)(struct world *world, const struct net_address *address,
-                                      void (*callback)(void *, const char *name), void *context);
+                                      resolver_ptr_callback *callback, void *context);
     void (*resolve_cancel)(struct world *world, struct resolution *resolution);
 
     /* From any thread: has world_woken run in the world's own, soon. */

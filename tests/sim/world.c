@@ -27,7 +27,7 @@ struct resolution {
     struct sim *sim;
     const struct nexthop *hop; /* NULL: of a client's name */
     void (*on_answer)(void *, const struct resolver_answer *);
-    void (*on_name)(void *, const char *);
+    resolver_ptr_callback *on_name;
     void *context; /* NULL: cancelled */
     unsigned chance;
 };
@@ -65,8 +65,8 @@ static void resolution_run(struct sim *sim, void *object, int kind)
     if (resolution->hop != NULL) {
         resolution_answer(resolution);
     } else {
-        resolution->on_name(resolution->context,
-                            resolution->chance % 2 != 0 ? "client.example" : NULL);
+        const char *name = resolution->chance % 2 != 0 ? "client.example" : NULL;
+        resolution->on_name(resolution->context, &(struct resolver_name){name, name, false});
     }
     free(resolution);
     sim->looked_up--;
@@ -98,8 +98,7 @@ static struct resolution *world_resolve(struct world *world, const struct nextho
 }
 
 static struct resolution *world_resolve_ptr(struct world *world, const struct net_address *address,
-                                            void (*callback)(void *, const char *name),
-                                            void *context)
+                                            resolver_ptr_callback *callback, void *context)
 {
     struct sim *sim = sim_of(world);
     uint64_t delay = sim_below(sim, sim->ptr_slow ? 9000 : 20);

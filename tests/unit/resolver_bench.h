@@ -27,6 +27,8 @@ struct seen {
     struct resolver_address addresses[RESOLVER_ADDRESSES_MAX];
     char why[128];
     char name[256]; /* PTR; "-" for none */
+    char reverse[256];
+    bool later;
 };
 
 static inline int udp_socket(uint16_t *port)
@@ -112,11 +114,14 @@ static inline void on_answer(void *context, const struct resolver_answer *answer
     }
 }
 
-static inline void on_name(void *context, const char *name)
+static inline void on_name(void *context, const struct resolver_name *name)
 {
     struct seen *seen = context;
+    const char *confirmed = name->confirmed, *reverse = name->reverse;
     seen->calls++;
-    snprintf(seen->name, sizeof(seen->name), "%s", name != NULL ? name : "-");
+    snprintf(seen->name, sizeof(seen->name), "%s", confirmed != NULL ? confirmed : "-");
+    snprintf(seen->reverse, sizeof(seen->reverse), "%s", reverse != NULL ? reverse : "-");
+    seen->later = name->later;
 }
 
 static inline struct nexthop hop_of(enum nexthop_kind kind, const char *host)

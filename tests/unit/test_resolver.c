@@ -36,6 +36,12 @@ static void dnsmasq_exec(uint16_t port)
         "--host-record=m3.test,192.0.2.13",
         "--host-record=loop.test,127.0.0.1,::1",
         "--host-record=any.test,0.0.0.0",
+        "--host-record=special.test,0.1.2.3,::",
+        "--host-record=special.test,127.9.9.9,::ffff:127.0.0.1",
+        "--host-record=special.test,169.254.169.254,fe80::1",
+        "--host-record=special.test,224.0.0.1,ff02::1",
+        "--host-record=special.test,255.255.255.255,::1",
+        "--mx-host=special.test,special.test,10",
         "--host-record=self.test," OWN,
         "--host-record=liar-real.test,192.0.2.67",
         "--cname=alias.test,both.test",
@@ -228,6 +234,7 @@ static void loopback_is_refused_from_mx_and_fine_in_brackets(void **state)
 {
     check_status(state, NEXTHOP_MX, "tolocal.test", RESOLVER_NONE);
     check_status(state, NEXTHOP_MX, "loop.test", RESOLVER_NONE);
+    check_status(state, NEXTHOP_MX, "special.test", RESOLVER_NONE);
     check(state, NEXTHOP_MX, "mixed.test", "192.0.2.12:25=m2.test");
     check(state, NEXTHOP_HOST, "loop.test", "[::1]:25=loop.test 127.0.0.1:25=loop.test");
 }
@@ -307,6 +314,7 @@ static void the_hosts_file_comes_first(void **state)
     assert_addresses(&seen, "192.0.2.71:25=m2.test");
     seen = ask_name(&bench, "192.0.2.72");
     assert_string_equal(seen.name, "named.example");
+    assert_string_equal(seen.reverse, "named.example");
     bench_close(&bench);
 }
 
@@ -322,19 +330,21 @@ static void a_name_counts_when_it_leads_back(void **state)
     struct bench bench;
     bench_dnsmasq(&bench, state, NULL, 1);
     static const struct {
-        const char *address, *name;
+        const char *address, *name, *reverse;
     } cases[] = {
-        {"192.0.2.10", "both.test"},
-        {"2001:db8::10", "both.test"},
-        {"192.0.2.66", "-"},
-        {"192.0.2.77", "-"},
-        {"192.0.2.250", "-"},
-        {"2001:db8::250", "-"},
-        {"192.0.2.67", "liar-real.test"},
+        {"192.0.2.10", "both.test", "both.test"},
+        {"2001:db8::10", "both.test", "both.test"},
+        {"192.0.2.66", "-", "liar-real.test"},
+        {"192.0.2.77", "-", "-"},
+        {"192.0.2.250", "-", "-"},
+        {"2001:db8::250", "-", "-"},
+        {"192.0.2.67", "liar-real.test", "liar-real.test"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct seen seen = ask_name(&bench, cases[i].address);
         assert_string_equal(seen.name, cases[i].name);
+        assert_string_equal(seen.reverse, cases[i].reverse);
+        assert_false(seen.later);
     }
     bench_close(&bench);
 }
@@ -349,6 +359,8 @@ static void a_unix_peer_has_no_name(void **state)
     resolver_ptr(bench.resolver, &path, on_name, &seen);
     await(&bench, &seen);
     assert_string_equal(seen.name, "-");
+    assert_string_equal(seen.reverse, "-");
+    assert_false(seen.later);
     bench_close(&bench);
 }
 
