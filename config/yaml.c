@@ -1,8 +1,11 @@
 #include "config/yaml.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <yaml.h>
 
 #include "config/yaml_problem.h"
@@ -61,6 +64,21 @@ static int read_bytes(void *data, unsigned char *buffer, size_t size, size_t *go
     return 1;
 }
 
+/* What is read may be read again, at a reload; and a pipe would hold us until somebody writes. */
+static void open_file(struct yaml_reader *reader, const char *path)
+{
+    struct stat status;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &status) == 0) {
+        errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+        reader->file = S_ISREG(status.st_mode) ? fdopen(fd, "rb") : NULL;
+    }
+    reader->open_errno = errno;
+    if (!reader->file && fd >= 0) {
+        close(fd);
+    }
+}
+
 struct yaml_reader *yaml_open(const char *path, struct diag_list *diags)
 {
     struct yaml_reader *reader = calloc(1, sizeof(*reader));
@@ -74,10 +92,7 @@ struct yaml_reader *yaml_open(const char *path, struct diag_list *diags)
         free(reader);
         return NULL;
     }
-    reader->file = fopen(path, "rbe");
-    if (!reader->file) {
-        reader->open_errno = errno;
-    }
+    open_file(reader, path);
     yaml_parser_set_input(&reader->parser, read_bytes, reader);
     return reader;
 }
@@ -493,7 +508,8 @@ static bool take_root(struct yaml_reader *reader, struct yaml_event *out)
                    (type == YAML_SCALAR_EVENT && scalar_is_nothing(&reader->raw));
     if (nothing) {
         reader->root = ROOT_MADE_UP;
-        *out = (struct yaml_event){.kind = YAML_MAP, .value = SPAN(""), .place = place};
+        *out = (struct yaml_event){
+            .kind = YAML_MAP, .value = SPAN(""), .made_up = true, .place = place};
         return true;
     }
     if (type == YAML_STREAM_START_EVENT || type == YAML_DOCUMENT_START_EVENT) {
@@ -510,7 +526,8 @@ static bool take_root(struct yaml_reader *reader, struct yaml_event *out)
 static struct yaml_event open_error(struct yaml_reader *reader)
 {
     diag_error(reader->diags, place_of_file(reader), "cannot be opened: %s",
-               strerror(reader->open_errno));
+               reader->open_errno == EINVAL ? "it is no regular file"
+                                            : strerror(reader->open_errno));
     return end_with(reader, YAML_BAD, place_of_file(reader));
 }
 

@@ -6,7 +6,7 @@
  * one mapping of at most YAML_KEYS_CHECKED keys (longer mappings are the routes, whose duplicates
  * the table build finds), depth over YAML_DEPTH, scalars over YAML_SCALAR bytes, invalid UTF-8, NUL
  * in scalars. It streams: memory does not grow with the file. An empty file reads as a mapping
- * without keys.
+ * without keys. Only regular files are read.
  *
  * What is refused is told and reading goes on, so that all errors are found: a refused key
  * (duplicate, not a scalar) is passed over with its value, a refused value comes with `refused`
@@ -38,6 +38,7 @@ struct yaml_event {
     enum yaml_kind kind;
     struct span value;       /* scalars: valid until the next call; NUL-terminated behind its end */
     bool plain;              /* scalar without quotes (null, numbers and booleans are plain) */
+    bool made_up;            /* the mapping of a file in which nothing stands */
     bool refused;            /* told in the diagnostics already (alias, tag); the value is empty */
     struct diag_place place; /* file belongs to the reader */
 };

@@ -1,5 +1,6 @@
 #include "routing/import.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "config/text.h"
@@ -31,6 +32,12 @@ static bool check_address_key(struct import_reader *reader, const struct import_
     case ADDRESS_UTF8:
         diag_error(reader->diags, route->place, "`%.*s` is no address", SPAN_ARGS(key));
         return false;
+    }
+    if (span_starts_fold(key, SPAN("*@"))) {
+        diag_warning(reader->diags, route->place,
+                     "`%.*s` is a mailbox called `*`; everyone at a domain is written as the "
+                     "domain alone: `%.*s`",
+                     SPAN_ARGS(key), SPAN_ARGS(span_skip(key, 2)));
     }
     if (address_parse(key, false, true, &address) == ADDRESS_ROUTING) {
         diag_warning(reader->diags, route->place,
@@ -250,6 +257,9 @@ static bool convert(void *context, const struct import_route *route)
 static void write_header(FILE *out, const char *path)
 {
     fputs("# Made by `splitmx import` from ", out);
+    if (strcmp(path, IMPORT_STDIN) == 0) {
+        path = "standard input";
+    }
     for (const char *p = path; *p; p++) {
         fputc((unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p, out);
     }
@@ -274,7 +284,7 @@ static bool convert_all(const char *path, FILE *out, struct diag_list *diags)
 
 /* The map is read once, for it may be a pipe, and nothing is written of one that is not fit to
  * load: so what will be written is held until then. The keys are held anyway. */
-bool import_to_yaml(const char *path, FILE *out, struct diag_list *diags)
+bool import_to_yaml(const char *path, FILE *out, const char *name, struct diag_list *diags)
 {
     char *yaml = NULL;
     size_t size = 0;
@@ -287,7 +297,8 @@ bool import_to_yaml(const char *path, FILE *out, struct diag_list *diags)
     }
     bool written = fine && fwrite(yaml, 1, size, out) == size && fflush(out) == 0;
     if (fine && !written) {
-        diag_machine(diags, "the output cannot be written");
+        diag_machine(diags, "%s: cannot be written: %s", name, strerror(errno));
+        clearerr(out); /* it is told */
     }
     free(yaml);
     return written;

@@ -13,6 +13,7 @@
 #include "routing/nexthop.h"
 
 #define IMPORT_VALUE_MAX 8192 /* no destination is longer */
+#define IMPORT_STDIN     "-"
 
 /* One route as written; spans are valid during the call. */
 struct import_route {
@@ -33,12 +34,14 @@ typedef bool import_sink(void *context, const struct import_route *route);
 /* Whether the file's name says YAML: *.yaml, *.yml, *.json. */
 bool import_is_yaml(const char *path);
 
-/* *.yaml, *.yml, *.json: YAML; anything else a Postfix transport map (texthash). Errors go to
- * diags; reading goes on after an error where that is possible, so that all are told. */
+/* *.yaml, *.yml, *.json: YAML; anything else a Postfix transport map (texthash); IMPORT_STDIN: a map
+ * from standard input. Errors go to diags; reading goes on after an error where that is possible, so
+ * that all are told. A file in which nothing is said is an error: it is a half-written one far more
+ * often than it is meant, and would refuse everybody. YAML can say that it is meant (`{}`). */
 void import_read(const char *path, import_sink *sink, void *context, struct diag_list *diags);
 
-/* `splitmx import`: writes the map as routes YAML that says the same. False when diags has errors.
- */
-bool import_to_yaml(const char *path, FILE *out, struct diag_list *diags);
+/* `splitmx import`: writes the map as routes YAML that says the same. `name` is what messages call
+ * the output. False when diags has errors. */
+bool import_to_yaml(const char *path, FILE *out, const char *name, struct diag_list *diags);
 
 #endif

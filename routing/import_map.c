@@ -3,6 +3,8 @@
 #include "config/text.h"
 #include "routing/import_check.h"
 
+#define BYTE_ORDER_MARK SPAN("\xef\xbb\xbf")
+
 #define SEGMENTS_MAX 32 /* physical lines of one logical line whose places are known */
 
 /* A physical line's share of the logical one. */
@@ -20,6 +22,7 @@ struct map_reader {
     struct text text; /* over logical */
     struct segment segments[SEGMENTS_MAX];
     size_t segment_count; /* 0: no logical line has begun */
+    bool says_something;  /* not only blanks and comments */
     bool spoilt;          /* the logical line has an error already */
     bool failed;          /* no more is to be read */
 };
@@ -57,6 +60,9 @@ static enum physical read_physical(struct map_reader *reader, struct span *out)
         len--;
     }
     *out = span_make(reader->physical, len);
+    if (reader->line == 1 && span_starts_fold(*out, BYTE_ORDER_MARK)) {
+        *out = span_skip(*out, BYTE_ORDER_MARK.len); /* an editor's, and no part of the key */
+    }
     return too_long ? PHYSICAL_LONG : PHYSICAL_LINE;
 }
 
@@ -120,6 +126,7 @@ static void give_logical(struct map_reader *reader)
 
 static void begin_logical(struct map_reader *reader, struct span line)
 {
+    reader->says_something = true;
     reader->text = TEXT(reader->logical);
     reader->segments[0] = (struct segment){0, reader->line};
     reader->segment_count = 1;
@@ -191,6 +198,10 @@ static void read_all(struct map_reader *reader)
         case PHYSICAL_END:
             if (ferror(reader->file)) {
                 diag_error(reader->import->diags, file, "cannot be read: %s", strerror(errno));
+            } else if (!reader->says_something) {
+                diag_error(reader->import->diags, file,
+                           "no route is in this file, as if it were half-written; a map without "
+                           "routes is left out of `routes:`");
             } else {
                 give_logical(reader);
             }
@@ -201,7 +212,9 @@ static void read_all(struct map_reader *reader)
 
 void import_read_map(struct import_reader *import)
 {
-    struct map_reader reader = {.import = import, .file = fopen(import->path, "re")};
+    const bool standard = strcmp(import->path, IMPORT_STDIN) == 0;
+    struct map_reader reader = {.import = import,
+                                .file = standard ? stdin : fopen(import->path, "re")};
     if (!reader.file) {
         diag_error(import->diags, (struct diag_place){.file = import->path}, "cannot be opened: %s",
                    strerror(errno));
@@ -209,5 +222,7 @@ void import_read_map(struct import_reader *import)
     }
     reader.text = TEXT(reader.logical);
     read_all(&reader);
-    fclose(reader.file);
+    if (!standard) {
+        fclose(reader.file);
+    }
 }

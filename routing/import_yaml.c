@@ -154,6 +154,11 @@ void import_read_yaml(struct import_reader *import)
         return;
     }
     struct yaml_event event = yaml_next(reader.yaml);
+    if (event.kind == YAML_MAP && event.made_up) {
+        diag_error(import->diags, (struct diag_place){.file = import->path},
+                   "no route is in this file, as if it were half-written; where none is meant, "
+                   "write `{}`");
+    }
     if (event.kind == YAML_MAP) {
         event = yaml_next(reader.yaml);
     }

@@ -191,9 +191,9 @@ static void warn_postmaster(const struct table *table, const struct config *conf
     }
 }
 
-/* A map adds no domains and `*` spells none: then every recipient is refused, which nobody wants.
- */
-static void warn_no_domains(const struct table *table, const struct config *config,
+/* A map adds no domains, `*` spells none, and `{}` is taken at its word: then every recipient is
+ * refused, which nobody wants. */
+static void warn_nobody(const struct table *table, const struct config *config,
                             struct diag_list *diags)
 {
     MDB_stat stats = {.ms_entries = 1};
@@ -208,6 +208,9 @@ static void warn_no_domains(const struct table *table, const struct config *conf
                      config->domains_given ? ""
                                            : " (a transport map adds none, nor does `*`; keys of "
                                              "YAML routes add theirs)");
+    } else if (table->header.routes == 0) {
+        diag_warning(diags, (struct diag_place){.file = config->path},
+                     "there is no route: every recipient is refused");
     }
 }
 
@@ -220,7 +223,7 @@ static struct table *finish(struct table *table, const struct config *config,
         table_free(table);
         return NULL;
     }
-    warn_no_domains(table, config, diags);
+    warn_nobody(table, config, diags);
     warn_postmaster(table, config, relays, diags);
     return table;
 }
@@ -320,12 +323,14 @@ static void warn_damaged(const char *folder, uint64_t number, struct diag_list *
 struct table *table_load(const struct config *config, const struct relay_set *relays,
                          const char *directory, uint64_t held, struct diag_list *diags)
 {
-    enum table_state state;
+    enum table_state state = TABLE_NONE;
     if (!directory) {
         return load_private(config, relays, diags);
     }
     uint64_t newest = generation_newest(directory);
-    struct table *table = open_newest(config, directory, newest, &state);
+    /* What is in force has lost its file: an older one is not gone back to, nor is its number. */
+    struct table *table = newest < held ? NULL : open_newest(config, directory, newest, &state);
+    newest = newest < held ? held : newest;
     if (state == TABLE_DAMAGED) {
         warn_damaged(directory, newest, diags);
     }

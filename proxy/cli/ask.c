@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "config/diag.h"
 #include "config/yaml.h"
@@ -65,7 +66,9 @@ static char *find_in_yaml(const char *config_path, bool *broken, struct diag_lis
 /* In a file that is no YAML as a whole: the line that says it. */
 static char *find_in_lines(const char *config_path)
 {
-    FILE *file = fopen(config_path, "re");
+    struct stat status;
+    const bool regular = stat(config_path, &status) == 0 && S_ISREG(status.st_mode);
+    FILE *file = regular ? fopen(config_path, "re") : NULL;
     char line[YAML_SCALAR + 64], *found = NULL;
 
     while (file && !found && fgets(line, sizeof(line), file)) {

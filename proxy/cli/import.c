@@ -1,6 +1,7 @@
 #include "routing/import.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,71 +13,124 @@ static const struct command command = {
     .name = "import",
     .usage = " MAP [-o FILE]",
     .help =
-        "Writes a Postfix transport map (texthash format) as routes in YAML that say the same.\n",
+        "Writes a Postfix transport map (texthash format) as routes in YAML that say the same.\n"
+        "MAP may be - for standard input.\n",
     .options = OPTION_OUTPUT,
     .operand = "the MAP",
     .least = 1,
     .most = 1,
 };
 
-/* A file made by mkstemp is for its owner alone: give it the mode of the one that it replaces, or
- * that of any new file. */
-static bool set_mode(int fd, const char *path)
+static int failed(const char *path, const char *what)
 {
-    struct stat status;
-    const mode_t mask = umask(0);
-
-    umask(mask);
-    const mode_t mode = stat(path, &status) == 0 ? status.st_mode & 0777 : (mode_t)(0666 & ~mask);
-    return fchmod(fd, mode) == 0;
-}
-
-static int failed(const char *path)
-{
-    fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    fprintf(stderr, "%s: %s%s\n", path, what, strerror(errno));
     return CLI_FAILED;
 }
 
-/* The file is there whole or not at all. */
-static int import_to_file(const char *map, const char *path, struct diag_list *diags)
+/* A file made by mkstemp is the caller's alone. `old`, where there is one, is to be replaced: its
+ * mode is kept, and whose it is. */
+static bool take_after(int fd, const struct stat *old, const char *path)
+{
+    const mode_t mask = umask(0);
+    struct stat new;
+
+    umask(mask);
+    if (!old) {
+        return fchmod(fd, (mode_t)(0666 & ~mask)) == 0 || (failed(path, ""), false);
+    }
+    /* The owner first: a change of it may take bits of the mode away. */
+    const bool same =
+        fstat(fd, &new) == 0 && new.st_uid == old->st_uid && new.st_gid == old->st_gid;
+    if (!same && fchown(fd, old->st_uid, old->st_gid) != 0) {
+        failed(path, "left as it was, for its owner and group could not be kept: ");
+        return false;
+    }
+    return fchmod(fd, old->st_mode & 07777) == 0 || (failed(path, ""), false);
+}
+
+static bool write_out(const char *map, FILE *out, const char *path, struct diag_list *diags)
+{
+    if (!import_to_yaml(map, out, path, diags)) {
+        return false;
+    }
+    /* A pipe or a device has nothing to be synced. */
+    return fsync(fileno(out)) == 0 || errno == EINVAL || errno == EROFS ||
+           (failed(path, "cannot be written: "), false);
+}
+
+/* The file is there whole or not at all. `path` is where it is, no symbolic link; `old` describes
+ * it, NULL where there is none yet. */
+static int replace(const char *map, const char *path, const struct stat *old,
+                   struct diag_list *diags)
 {
     char *temporary = NULL;
     FILE *out = NULL;
-    int result = CLI_FAILED;
+    int fd = -1, result = CLI_FAILED;
 
     if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {
-        return failed(path);
+        return failed(path, "");
     }
-    const int fd = mkstemp(temporary);
+    fd = mkstemp(temporary);
     out = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (!out) {
-        failed(temporary);
-        if (fd >= 0) {
-            close(fd);
-            unlink(temporary);
-        }
-        free(temporary);
-        return CLI_FAILED;
+        failed(temporary, "");
+    } else if (write_out(map, out, path, diags) && take_after(fd, old, path)) {
+        result = rename(temporary, path) == 0 ? CLI_OK : failed(path, "");
     }
-    const bool fine = import_to_yaml(map, out, diags);
-    const bool written = fflush(out) == 0 && !ferror(out) && set_mode(fd, path) && fsync(fd) == 0;
-    if (fine && !written) {
-        failed(temporary);
+    if (out) {
+        fclose(out);
+    } else if (fd >= 0) {
+        close(fd);
     }
-    fclose(out);
-    if (fine && written) {
-        result = rename(temporary, path) == 0 ? CLI_OK : failed(path);
-    }
-    if (result != CLI_OK) {
+    if (fd >= 0 && result != CLI_OK) {
         unlink(temporary);
     }
     free(temporary);
     return result;
 }
 
+/* A device or a pipe stays what it is. */
+static int write_through(const char *map, const char *path, struct diag_list *diags)
+{
+    const int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
+
+    if (!out) {
+        failed(path, "cannot be opened: ");
+        if (fd >= 0) {
+            close(fd);
+        }
+        return CLI_FAILED;
+    }
+    const bool written = write_out(map, out, path, diags);
+    fclose(out);
+    return written ? CLI_OK : CLI_FAILED;
+}
+
+static int import_to_file(const char *map, const char *path, struct diag_list *diags)
+{
+    struct stat status;
+    int result;
+
+    if (stat(path, &status) != 0) {
+        if (errno == ENOENT && lstat(path, &status) == 0) {
+            fprintf(stderr, "%s: a symbolic link to what is not there\n", path);
+            return CLI_FAILED;
+        }
+        return errno == ENOENT ? replace(map, path, NULL, diags) : failed(path, "");
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return write_through(map, path, diags);
+    }
+    char *target = realpath(path, NULL); /* what a symbolic link leads to; the link stays */
+    result = target ? replace(map, target, &status, diags) : failed(path, "");
+    free(target);
+    return result;
+}
+
 static int import_to_stdout(const char *map, struct diag_list *diags)
 {
-    return import_to_yaml(map, stdout, diags) ? CLI_OK : CLI_FAILED;
+    return import_to_yaml(map, stdout, "standard output", diags) ? CLI_OK : CLI_FAILED;
 }
 
 int cli_import(int argc, char **argv)

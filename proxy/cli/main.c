@@ -1,6 +1,7 @@
 /* splitmx: the program; finds the command. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -70,6 +71,12 @@ static void open_standard(void)
     }
 }
 
+/* A file that may grow no more is told like a full disk (EFBIG), not by the end of the process. */
+static void ignore_file_size(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
@@ -96,6 +103,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     open_standard();
+    ignore_file_size();
     const int status = run(argc, argv);
     const bool flushed = fflush(stdout) == 0;
     if (flushed && !ferror(stdout)) {

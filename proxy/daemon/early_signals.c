@@ -22,6 +22,9 @@ void early_signals_begin(void)
 {
     change_mask(SIG_BLOCK, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
+    /* What others use to have their log opened anew; ours is no file of our own. */
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
     signal(SIGTERM, on_stop);
     signal(SIGINT, on_stop);
     /* Who started us may have left them blocked. */

@@ -1,6 +1,6 @@
 #include "proxy/daemon/survey.h"
 
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "routing/import.h"
 #include "routing/intern.h"
@@ -45,7 +45,12 @@ void survey_routes(const struct config *config, const struct relay_set *relays,
     for (size_t i = 0; i < config->routes.count; i++) {
         const struct config_text *file = &config->routes.items[i];
         /* The default stands for a key that may be there, misspelt. */
-        if (file->line > 0 || access(file->text, F_OK) == 0) {
+        struct stat status;
+        const bool found = stat(file->text, &status) == 0;
+        if (found && !S_ISREG(status.st_mode)) { /* a pipe would hold us until somebody writes */
+            diag_error(diags, config_place(config, file),
+                       "routes %s cannot be read: it is no regular file", file->text);
+        } else if (found || file->line > 0) {
             import_read(file->text, on_route, &survey, diags);
         }
     }

@@ -77,18 +77,32 @@ enum line_status line_take(struct line_reader *reader, struct span input, struct
     return LINE_OK;
 }
 
+static bool is_http_version(struct span word)
+{
+    const struct span digit = span_skip(word, 5);
+    return span_starts_fold(word, SPAN("HTTP/")) && digit.len > 0 && digit.ptr[0] >= '0' &&
+           digit.ptr[0] <= '9';
+}
+
 /*
  * A browser can be made to send a request here whose body holds SMTP commands; its first line or
  * its header fields give it away before the body comes. No SMTP command is called like a method of
- * HTTP, nor holds a colon in its first word; "MAIL" and "RCPT" written together with what follows
+ * HTTP, ends with HTTP's version or begins with it, nor holds a colon in its first word; "MAIL" and "RCPT" written together with what follows
  * (RCPTTO:<…>) are a mail client's mistake.
  */
-static bool is_http(struct span word)
+static bool is_http(struct span word, struct span argument)
 {
     static const char *const methods[] = {"GET",     "POST",   "PUT",   "HEAD",  "OPTIONS",
                                           "CONNECT", "DELETE", "TRACE", "PATCH", "PRI"};
     const size_t colon = span_find(word, ':');
+    size_t last = argument.len; /* where the last word begins */
 
+    while (last > 0 && !is_blank(argument.ptr[last - 1])) {
+        last--;
+    }
+    if (is_http_version(word) || is_http_version(span_skip(argument, last))) {
+        return true;
+    }
     if (colon > 0 && colon < word.len) {
         return !span_starts_fold(span_skip(word, colon + 1), SPAN("<"));
     }
@@ -119,7 +133,7 @@ struct command command_parse(struct span line)
             return command;
         }
     }
-    if (is_http(word)) {
+    if (is_http(word, command.argument)) {
         command.verb = VERB_HTTP;
     }
     return command;

@@ -155,7 +155,9 @@ static void everything_else_is_unknown(void **state)
     verb(SPAN("QUITX"), VERB_UNKNOWN, "");
     verb(SPAN("\xff\xfe"), VERB_UNKNOWN, "");
     verb(SPAN(":"), VERB_UNKNOWN, "");
-    verb(SPAN("GETX / HTTP/1.1"), VERB_UNKNOWN, "/ HTTP/1.1");
+    verb(SPAN("GETX / HTTPS"), VERB_UNKNOWN, "/ HTTPS");
+    verb(SPAN("GETX / HTTP/"), VERB_UNKNOWN, "/ HTTP/");
+    verb(SPAN("NOOP / HTTP/1.1"), VERB_NOOP, "/ HTTP/1.1");
     verb(SPAN("RCPTTO:<a@b>"), VERB_UNKNOWN, "");
 }
 
@@ -175,6 +177,10 @@ static void http_is_recognised(void **state)
         "GET http://a/ HTTP/1.1",
         "GET x  http/1.1",
         "PRI * HTTP/2.0",
+        "PROPFIND / HTTP/1.1",
+        "GETX\t/\tHTTP/1.1 ",
+        "HTTP/1.1 200 OK",
+        "http/2",
         "Host: a",
         "User-Agent: x",
         "Content-Type:",

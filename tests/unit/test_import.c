@@ -56,7 +56,8 @@ static void test_maps_are_read_as_texthash(void **state)
            "");
     expect("map", "\"a b\"@example.com discard:\n", "1:1 \"a b\"@example.com > 1:19 discard:\n",
            "");
-    expect("map", "", "", "");
+    expect("map", "\xef\xbb\xbf" "a.example local\n", "1:1 a.example > 1:11 local\n", "");
+    expect("map", "\xef\xbb\xbf# c\na.example local\n", "2:1 a.example > 2:11 local\n", "");
 }
 
 static void test_errors_in_maps_are_placed_and_reading_goes_on(void **state)
@@ -116,7 +117,29 @@ static void test_yaml_routes_are_read(void **state)
            "");
     expect("r.json", "{\"a.example\": \"smtp:[h.example]\"}\n",
            "1:2 a.example > 1:16 smtp:[h.example]\n", "");
-    expect("r.yml", "", "", "");
+    expect("r.yml", "{}\n", "", "");
+}
+
+/* A script that rewrites a file in place is met halfway some day. */
+static void test_a_file_that_says_nothing_is_an_error(void **state)
+{
+    (void)state;
+    expect("map", "", "", "map: no route is in this file");
+    expect("map", "# all of them\n\n  # away\n", "", "map: no route is in this file");
+    expect("map", "\xef\xbb\xbf", "", "map: no route is in this file");
+    expect("r.yaml", "", "", "r.yaml: no route is in this file");
+    expect("r.yaml", "# all of them away\n", "", "r.yaml: no route is in this file");
+    expect("r.yaml", "---\n", "", "r.yaml: no route is in this file");
+    expect("r.json", "null\n", "", "where none is meant, write `{}`");
+}
+
+static void test_a_star_is_no_mailbox(void **state)
+{
+    (void)state;
+    expect("r.yaml", "\"*@a.example\": local\n", "1:1 *@a.example > 1:16 local\n",
+           "r.yaml:1:1: warning: `*@a.example` is a mailbox called `*`");
+    expect("map", "*@a.example local\n", "1:1 *@a.example > 1:13 local\n",
+           "written as the domain alone: `a.example`");
 }
 
 static void test_errors_in_yaml_are_placed_and_reading_goes_on(void **state)
@@ -251,7 +274,7 @@ static void test_a_converted_map_decides_as_the_map(void **state)
     snprintf(yaml_path, sizeof(yaml_path), "%s/out.yaml", f->folder);
     FILE *out = fopen(yaml_path, "w+");
     assert_non_null(out);
-    assert_true(import_to_yaml(f->paths[0], out, f->diags));
+    assert_true(import_to_yaml(f->paths[0], out, "out", f->diags));
     rewind(out);
     assert_non_null(fgets(before, sizeof(before), out));
     assert_int_equal(strncmp(before, "# Made by `splitmx import` from /", 33), 0);
@@ -282,7 +305,7 @@ static void test_nothing_is_written_of_a_bad_map(void **state)
     (void)state;
     assert_non_null(out);
     fixture_routes(f, "map", "a.example local\nb.example lmtp:x\n");
-    assert_false(import_to_yaml(f->paths[0], out, f->diags));
+    assert_false(import_to_yaml(f->paths[0], out, "out", f->diags));
     assert_int_equal(fclose(out), 0);
     assert_int_equal(size, 0);
     free(written);
@@ -297,6 +320,8 @@ int main(void)
         cmocka_unit_test(test_binary_and_overlong_lines_are_refused),
         cmocka_unit_test(test_yaml_routes_are_read),
         cmocka_unit_test(test_errors_in_yaml_are_placed_and_reading_goes_on),
+        cmocka_unit_test(test_a_file_that_says_nothing_is_an_error),
+        cmocka_unit_test(test_a_star_is_no_mailbox),
         cmocka_unit_test(test_a_second_document_is_an_error),
         cmocka_unit_test(test_a_destination_that_needs_quotes_is_told_so),
         cmocka_unit_test(test_a_reply_code_in_front_of_the_words_is_warned_of),

@@ -285,6 +285,41 @@ static void test_what_crashed_builds_left_is_removed(void **state)
     fixture_free(f);
 }
 
+/* Numbers tell generations apart in logs and in `status`. */
+static void test_numbers_rise_whatever_has_gone_from_the_folder(void **state)
+{
+    struct fixture *f = fixture_new();
+    char path[FIXTURE_PATH];
+    (void)state;
+    fixture_routes(f, "r.yaml", "a.example: local\n");
+    struct table *first = fixture_must_load(f);
+    snprintf(path, sizeof(path), "%s/routes-1.lmdb", f->folder);
+    assert_int_equal(unlink(path), 0);
+    f->held = 5; /* no other file tells of it */
+    struct table *table = fixture_must_load(f);
+    assert_int_equal(table_generation(table), 6);
+    table_unref(first);
+    table_unref(table);
+    f->held = 9; /* and what is there is of the same sources, but older */
+    table = fixture_must_load(f);
+    assert_int_equal(table_generation(table), 10);
+    assert_int_equal(fixture_count(f, "routes-"), 1);
+    table_unref(table);
+    fixture_free(f);
+}
+
+static void test_a_table_without_routes_is_a_warning(void **state)
+{
+    struct fixture *f = fixture_new();
+    (void)state;
+    fixture_routes(f, "r.yaml", "{}\n");
+    fixture_domain(f, "a.example");
+    table_unref(fixture_must_load(f));
+    assert_non_null(strstr(fixture_said(f), "splitmx.yaml: warning: there is no route: every "
+                                            "recipient is refused"));
+    fixture_free(f);
+}
+
 /* At the start nobody holds what an earlier process had in force. */
 static void test_a_superseded_generation_of_an_earlier_process_is_removed(void **state)
 {
@@ -769,6 +804,8 @@ int main(void)
         cmocka_unit_test(test_changed_sources_make_the_next_generation),
         cmocka_unit_test(test_an_old_generation_serves_until_it_is_let_go),
         cmocka_unit_test(test_what_crashed_builds_left_is_removed),
+        cmocka_unit_test(test_numbers_rise_whatever_has_gone_from_the_folder),
+        cmocka_unit_test(test_a_table_without_routes_is_a_warning),
         cmocka_unit_test(test_a_superseded_generation_of_an_earlier_process_is_removed),
         cmocka_unit_test(test_a_damaged_table_is_built_again),
         cmocka_unit_test(test_a_table_of_another_time_is_read_and_kept),

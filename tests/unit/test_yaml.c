@@ -293,7 +293,7 @@ static void a_file_that_cannot_be_read_is_told(void **state)
     diag_format(diag_at(diags, 0), line, sizeof(line));
     assert_string_equal(line, "absent.yaml: cannot be opened: No such file or directory");
     diag_format(diag_at(diags, 1), line, sizeof(line));
-    assert_string_equal(line, "/: cannot be read: Is a directory");
+    assert_string_equal(line, "/: cannot be opened: Is a directory");
     diag_list_free(diags);
 }
 
