@@ -292,6 +292,7 @@ static void upstream_read(struct upstream *up)
             return;
         }
         if (up->state == CLIENT_TLS) { /* the handshake has not begun */
+            up->tls_at_fault = true;   /* as if it had, and met these words */
             upstream_end_with(up, UPSTREAM_UNAVAILABLE, CONN_RESET,
                               "spoke between STARTTLS and the handshake");
             return;

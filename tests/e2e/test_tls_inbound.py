@@ -5,6 +5,7 @@ import signal
 import ssl
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,13 @@ def assert_serves(secured):
         assert client.cmd("NOOP") == 250
 
 
+def stop(daemon):
+    """SIGSTOP, which each thread obeys in its own time."""
+    daemon.signal(signal.SIGSTOP)
+    tasks = Path(f"/proc/{daemon.process.pid}/task")
+    poll(lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()), "all threads to stop")
+
+
 # What is said in clear counts for nothing in TLS, nor the other way round
 
 
@@ -44,7 +52,7 @@ def test_nothing_behind_starttls_is_ever_obeyed(secured, behind, how):
             client.send(behind + "A" * 8)  # enough to be seen to be no record
         else:
             if how == "while it does not run":
-                secured.daemon.signal(signal.SIGSTOP)
+                stop(secured.daemon)
             client.send("STARTTLS\r\n")
             client.send(behind + "A" * 8)
             secured.daemon.signal(signal.SIGCONT)
@@ -347,16 +355,18 @@ def test_commands_pile_up_behind_one_that_waits(secured, context, version):
     go = threading.Event()
     secured.local.on("rcpt", wait(go), times=1)
     count = 30_000
-    with secured.secure_client(context=context(version)) as client:
-        client.mail()
-        sender = threading.Thread(target=client.send, args=(f"RCPT TO:<{LOCAL}>\r\n" + "NOOP\r\n" * count + "VRFY x\r\n",))
-        sender.start()
-        secured.local.await_command("RCPT")
-        go.set()
-        assert client.reply() == "250 2.1.5"
-        assert all(client.reply().code == 250 for _ in range(count))
-        assert client.reply() == 252
-        sender.join()
+    cutter = secured.cutter(context=context(version)).handshake()
+    cutter.put(cutter.seal("EHLO client.test\r\nMAIL FROM:<a@client.test>\r\n"))
+    assert [cutter.reply()[:3] for _ in range(2)] == ["250", "250"]
+    wire = cutter.seal(f"RCPT TO:<{LOCAL}>\r\n" + "NOOP\r\n" * count + "VRFY x\r\n")
+    sender = threading.Thread(target=cutter.put, args=(wire,))
+    sender.start()
+    secured.local.await_command("RCPT")
+    go.set()
+    answers = cutter.read_until(b"252 ").split(b"\r\n")
+    sender.join()
+    assert answers[0].startswith(b"250 2.1.5 ") and answers[-2].startswith(b"252 ")
+    assert answers[1:-2] == [b"250 2.0.0 Ok"] * count
 
 
 @pytest.mark.parametrize("mode", ["may", "implicit"])

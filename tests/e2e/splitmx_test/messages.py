@@ -33,7 +33,8 @@ def message(body=AWKWARD, subject="test", size=None):
         return head + body
     line = b"0123456789abcdef" * 4 + b"0123456789\r\n"  # 76 octets
     filler = line * ((size - len(head)) // len(line) + 1)
-    return (head + filler)[:size - 2] + b"\r\n"
+    text = (head + filler)[:size - 2]
+    return (text[:-1] + b"." if text.endswith(b"\r") else text) + b"\r\n"  # a line end cut in two would be a bare CR
 
 
 def split_trace(data):

@@ -143,6 +143,13 @@ class Cutter:
                     return b"".join(lines[:count]).decode()
             self._read()
 
+    def read_until(self, marker):
+        """All words up to the line that holds the marker."""
+        while not (marker in self._plain and self._plain.endswith(b"\n")):
+            self._read()
+        words, self._plain = self._plain, b""
+        return words
+
     def await_end(self):
         """Reads until the server ends the connection; the words until then."""
         with contextlib.suppress(Gone, ssl.SSLError):
