@@ -95,7 +95,7 @@ def test_all_that_is_listed_is_told_before_mail_and_in_order(start, dns):
     assert connection.commands[0] == b"EHLO mx.splitmx.test" and connection.commands[2] == b"EHLO the.client.test"
     assert connection.told() == {
         "NAME": "client.example.net", "ADDR": NAMED, "PORT": str(port), "PROTO": "ESMTP", "HELO": "the.client.test",
-        "LOGIN": "[UNAVAILABLE]", "DESTADDR": "127.0.0.1", "DESTPORT": str(town.daemon.port), "REVERSE_NAME": "[UNAVAILABLE]"}
+        "LOGIN": "[UNAVAILABLE]", "DESTADDR": "127.0.0.1", "DESTPORT": str(town.daemon.port), "REVERSE_NAME": "client.example.net"}
     assert connection.commands[1].split(b" ")[-1] == b"ADDR=127.0.0.77"
 
 
