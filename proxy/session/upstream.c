@@ -391,8 +391,7 @@ void upstream_adopt(struct upstream *up, struct policy *policy, upstream_handler
     up->reused = true;
 }
 
-/* Nothing may have arrived before we speak: it would be taken for the answer. */
-static bool upstream_is_silent(struct upstream *up)
+bool upstream_is_silent(struct upstream *up)
 {
     return up->conn->ops->peek(up->conn).len == 0 && !up->conn->ops->pending(up->conn);
 }

@@ -34,6 +34,11 @@ void upstream_greet(struct upstream *up, const char *verb)
     struct text text = TEXT(line);
     bool as_client = up->client != NULL && (up->introduced || up->key.identity == IDENTITY_PROXY);
     struct span name = as_client ? up->client->helo : span_of(up->policy->config->hostname.text);
+    if (up->key.identity == IDENTITY_PROXY && !upstream_is_silent(up)) {
+        upstream_end_with(up, UPSTREAM_NO_IDENTITY, CONN_RESET,
+                          "took the PROXY header for a command");
+        return;
+    }
     if (!upstream_may_speak(up)) {
         return; /* every answer would be taken for the next one's */
     }

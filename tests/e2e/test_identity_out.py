@@ -336,9 +336,13 @@ def test_a_greeting_that_refuses_is_about_the_client(start, greeting, said):
     assert town.ask() == 250, "nor is the endpoint thought to be down"
 
 
-def test_a_server_that_takes_the_header_for_a_command(start):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_server_that_takes_the_header_for_a_command(start, at_once):
     town = start("proxy")
-    town.local.rules.clear()  # greets without waiting, and knows no PROXY
+    if at_once:
+        town.local.on("greeting", raw(b"220 local.test ESMTP\r\n502 5.5.2 Error: command not recognized\r\n"))
+    else:
+        town.local.rules.clear()  # greets without waiting, and knows no PROXY
     assert town.ask() == "451 4.3.5"
     assert not any(line.startswith((b"MAIL", b"RCPT")) for line in town.local.commands())
     assert town.other.connections == []

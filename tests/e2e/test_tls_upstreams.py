@@ -445,10 +445,11 @@ def test_a_connection_that_is_lost_otherwise(town, stage, answer, how):
 def test_an_upstream_in_tls_that_stops_reading_is_given_its_time(town):
     there = town("encrypt", timeouts={"data": "1s"})
     there.king.on("body", stall(), at=20)
+    wire = stuff(message(size=24 * 1024 * 1024)) + b".\r\n"
     with there.daemon.client(timeout=30) as client:
         client.begin(KING, LOCAL)
         began = time.monotonic()
-        client.send(stuff(message(size=24 * 1024 * 1024)) + b".\r\n")
+        client.send(wire)
         assert client.reply() == "451 4.4.2"
         assert time.monotonic() - began < 15
     there.local.await_incomplete()
