@@ -44,6 +44,7 @@ static void do_ehlo(struct session *s, struct span argument, bool extended)
     free(s->helo);
     s->helo = helo;
     s->view.helo = span_of(helo);
+    s->view.version++; /* upstreams that were told the last name are this client's no more */
     s->view.protocol = !extended ? "SMTP" : is_secure(s) ? "ESMTPS" : "ESMTP";
     session_drop_transaction(s);
     reply_set(&reply, 250, "", config->hostname.text);
