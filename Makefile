@@ -40,7 +40,8 @@ proxy/net     := conn conn_tls listener net
 proxy/daemon  := control control_ask daemon descriptors early_signals log notify pid_file prepare \
                  privileges readable reload sockets state_lock status survey worker
 proxy/cli     := ask check explain healthcheck import options quote reload route run status
-tests/sim     := buffer client fate main message net oracle server setup sim world
+tests/sim     := buffer client client_begin copies envelope fate handshake identity main message net \
+                 oracle reach script server service_greet setup sim upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts import log net_address nexthop pacing privileges \
                  proxy_header quota received record relay reply resolver route seal server shared \

@@ -393,6 +393,7 @@ void session_on_due(void *owner)
     struct session *s = owner;
     if (s->state == SERVER_NAME) {
         s->world->ops->resolve_cancel(s->world, s->lookup);
+        s->view.name_awaited = true; /* it may have one: upstreams are not to refuse it for good */
         session_on_name(s, NULL);
         return;
     }

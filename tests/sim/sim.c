@@ -174,16 +174,16 @@ static void sim_begin(struct sim *sim)
     sim->world.now = SIM_START;
     sim->messages = sim_alloc(MESSAGES, sizeof *sim->messages);
     sim->clients = sim_alloc(SESSIONS, sizeof *sim->clients);
-    uint64_t span = 1 + sim_below(sim, 60000);
+    sim->identities = sim_alloc(SESSIONS, sizeof *sim->identities);
     while (sim->client_count < SESSIONS) {
-        sim->clients[sim->client_count] = client_new(sim, sim->client_count, sim_below(sim, span));
+        sim->clients[sim->client_count] = client_new(sim, sim->client_count, sim_below(sim, sim->span));
         sim->client_count++;
     }
     for (uint64_t reloads = sim_below(sim, 4); reloads > 0; reloads--) {
-        sim_at(sim, sim_below(sim, span), on_reload, NULL, 0);
+        sim_at(sim, sim_below(sim, sim->span), on_reload, NULL, 0);
     }
     if (sim_chance(sim, 8)) {
-        sim_at(sim, sim_below(sim, 2 * span), on_drain, NULL, 0);
+        sim_at(sim, sim_below(sim, 2 * sim->span), on_drain, NULL, 0);
     }
 }
 
@@ -244,11 +244,13 @@ static void sim_check(struct sim *sim)
 static void sim_check_released(struct sim *sim)
 {
     for (unsigned i = 0; i < sim->relay_count; i++) {
-        const struct net_address *address = &sim->servers[i].address;
-        if (shared_counted(sim->shared.endpoints, address) != 0 ||
-            shared_counted(sim->shared.spare, address) != 0 ||
-            shared_counted(sim->shared.wanted, address) != 0) {
-            sim_fail(sim, "a place at upstream %u was not given back", i);
+        for (unsigned j = 0; j < SIM_ENDPOINTS; j++) {
+            const struct net_address *address = &sim->servers[i][j].address;
+            if (shared_counted(sim->shared.endpoints, address) != 0 ||
+                shared_counted(sim->shared.spare, address) != 0 ||
+                shared_counted(sim->shared.wanted, address) != 0) {
+                sim_fail(sim, "a place at upstream %u was not given back", i);
+            }
         }
     }
     if (sim->links_open != 0 || sim->looked_up != 0 || sim->policies != 0) {
@@ -277,6 +279,7 @@ static void sim_end(struct sim *sim)
         message_free(sim->messages[i]);
     }
     free(sim->clients);
+    free(sim->identities);
     free(sim->messages);
     free(sim->queue.heap);
     shared_release(&sim->shared);
