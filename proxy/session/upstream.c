@@ -210,6 +210,7 @@ static void upstream_step(struct upstream *up, enum client_event event)
     }
     switch (step.action) {
     case CLIENT_DO_NOTHING:
+        up->reused = false; /* MAIL was answered well: what comes now is no sign of staleness */
         break;
     case CLIENT_DO_INTRODUCE:
         upstream_introduce(up);
@@ -240,6 +241,7 @@ static void upstream_step(struct upstream *up, enum client_event event)
         upstream_tell(up, (struct upstream_event){.kind = UPSTREAM_READY});
         break;
     case CLIENT_DO_RCPT:
+        up->reused = false;
         send_rcpt(up, up->recipient);
         break;
     case CLIENT_DO_KEEP:
