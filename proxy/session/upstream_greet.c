@@ -52,6 +52,7 @@ void upstream_start_tls(struct upstream *up)
     /* What came behind the 220 was not said by the peer that we are about to know (CVE-2021-38371).
      */
     if (up->conn->ops->peek(up->conn).len != 0 || up->conn->ops->pending(up->conn)) {
+        up->tls_at_fault = true;
         upstream_end_with(up, UPSTREAM_UNAVAILABLE, CONN_RESET,
                           "spoke between STARTTLS and the handshake");
         return;
