@@ -193,7 +193,9 @@ static void leg_answered(struct leg *leg, const struct upstream_event *event)
         leg->last = asked;
         leg->count++;
     }
-    leg_tell(leg, LEG_ANSWERED, &reply);
+    leg->context->on_event(
+        leg->context->owner, leg,
+        &(struct leg_event){.kind = LEG_ANSWERED, .reply = &reply, .of_rcpt = true});
 }
 
 static void leg_replayed(struct leg *leg, const struct upstream_event *event)

@@ -43,6 +43,7 @@ struct leg_event {
     enum leg_event_kind kind;
     const struct reply *reply;
     bool unavailable; /* ANSWERED: nobody there was asked; its relay is unavailable (section 6) */
+    bool of_rcpt;     /* ANSWERED: its relay said so to this very RCPT, not to what led there */
 };
 
 struct leg;
