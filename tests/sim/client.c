@@ -83,6 +83,11 @@ static void choose_name(struct client *c, unsigned number)
     text_printf(&text, "%s%u%s", fronts[number], c->number, backs[number]);
 }
 
+static bool may_start_tls(const struct client *c)
+{
+    return !c->secure && (c->listen == LISTEN_TLS_MAY || c->listen == LISTEN_TLS_ENCRYPT);
+}
+
 static bool send_op(struct client *c, struct op *op)
 {
     char line[300];
@@ -106,7 +111,7 @@ static bool send_op(struct client *c, struct op *op)
         break;
     case OP_STARTTLS:
         text_puts(&text, "STARTTLS");
-        text_puts(&text, c->trouble == TROUBLE_PIPELINES ? "\r\nNOOP" : "");
+        text_puts(&text, c->trouble == TROUBLE_PIPELINES && may_start_tls(c) ? "\r\nNOOP" : "");
         break;
     case OP_MAIL:
         op->message->hello = c->hello;
@@ -218,11 +223,6 @@ static void expect(struct client *c, struct span reply, struct span expected)
         sim_fail(c->sim, "client %u: answered `%.*s` instead of `%.*s`", c->number,
                  SPAN_ARGS(reply), SPAN_ARGS(expected));
     }
-}
-
-static bool may_start_tls(const struct client *c)
-{
-    return !c->secure && (c->listen == LISTEN_TLS_MAY || c->listen == LISTEN_TLS_ENCRYPT);
 }
 
 static void expect_starttls(struct client *c, struct span reply)
@@ -375,7 +375,7 @@ static void on_reset(void *self)
 {
     struct client *c = self;
     /* Nobody is told anything before the PROXY header, or in a handshake. */
-    bool silent = (c->header != HEADER_NONE && !c->heard) || c->shaking ||
+    bool silent = ((c->header != HEADER_NONE || c->secure) && !c->heard) || c->shaking ||
                   (c->answered != 0 && c->ops[c->answered].kind == OP_SHAKE);
     bool late = c->trouble == TROUBLE_NO_HEADER || c->trouble == TROUBLE_BAD_HEADER ||
                 c->trouble == TROUBLE_SILENT;

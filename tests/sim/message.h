@@ -48,7 +48,11 @@ struct rcpt {
 /* A leg as it has to be. */
 struct message_leg {
     bool made, open;
-    bool asked;  /* its upstream was */
+    bool asked;  /* something has come of opening it */
+    bool broken; /* its connection ended with a 421 to a recipient */
+    bool absent; /* it was not opened, as its relay is unavailable */
+    bool final;  /* and that is the answer to those who ask it again */
+    bool busy;   /* or that its relay is too busy */
     bool slowed; /* not opened, as its relay wants less */
     bool let_go; /* no recipient was accepted, and another leg was wanted, with `split: defer` */
     unsigned accepted; /* recipients */
@@ -107,6 +111,7 @@ void message_free(struct message *message);
 
 /* ---- what upstreams say ---- */
 
+#define SAYS_BUSY       "421 4.3.2 too busy"
 #define SAYS_NO_SERVICE "554 5.3.2 no service here"
 
 bool fate_is_yes(enum fate fate);
@@ -152,10 +157,16 @@ enum reach message_reach(const struct message *message, const struct rcpt *rcpt,
 /* The proxy's answer that it cannot be. */
 bool message_says_absent(const struct message *message, unsigned relay, enum way way,
                          struct span reply);
+/* At DATA: of a leg that has to be opened again. */
+bool message_says_gone(const struct message *message, unsigned leg, struct span reply);
+/* A server that is too busy, and was spoken to in a client's name, has said so to that client. */
+bool message_says_busy(const struct message *message, unsigned relay, enum way way, uint64_t since,
+                       struct span reply);
 /* Whether it took so long that there was no time for another. */
 bool message_is_late(const struct message *message);
 /* Answers of the proxy that every place at an upstream is taken, and that say an upstream was lost:
  * right where few are allowed, or some are. */
+bool message_names(const struct message *message, unsigned relay, struct span reply);
 bool is_crowded(const struct message *message, struct span reply);
 bool is_loss(const struct message *message, struct span reply);
 

@@ -59,6 +59,11 @@ void message_expect_data(struct message *message, struct span reply)
         return;
     }
     for (unsigned i = 0; i < count; i++) {
+        if (message_says_gone(message, turn[i], reply)) {
+            return;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
         enum fate fate = message->legs[turn[i]].data;
         if (fate_is_yes(fate)) {
             continue;

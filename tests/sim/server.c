@@ -210,6 +210,7 @@ static void service_rcpt(struct service *s, struct span line)
     s->message = message;
     s->leg = leg;
     s->answering = &rcpt->answered[way];
+    message->identity->unknown += way == WAY_HOME && rcpt->fate[way] == FATE_NO;
     if (fate_is_yes(rcpt->fate[way])) {
         if (s->rcpts[number]) {
             sim_fail(s->sim, "message %u: recipient %u given twice", message->id, number);
