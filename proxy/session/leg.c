@@ -334,8 +334,9 @@ static void leg_lost(struct leg *leg, const struct upstream_event *event)
 
 static void leg_answer(struct leg *leg, const struct upstream_event *event)
 {
+    bool slowed = leg_slow_down(leg, event->reply);
     /* A pooled connection whose first answer is 421 was stale (section 6). */
-    bool stale = event->last && event->reused && event->reply->code == 421;
+    bool stale = event->last && event->reused && event->reply->code == 421 && !slowed;
     if (event->last) {
         leg->upstream = NULL;
     }
@@ -400,7 +401,6 @@ void leg_on_upstream(void *owner, const struct upstream_event *event)
         leg_fail_with(leg, 451, "4.3.0", event->why);
         break;
     case UPSTREAM_ANSWER:
-        leg_slow_down(leg, event->reply);
         leg_answer(leg, event);
         break;
     case UPSTREAM_ROOM:

@@ -245,17 +245,32 @@ static void leg_order_hops(struct leg *leg)
     }
 }
 
+/* A relay that has asked for less: whether the transaction may begin there, or, its connection lost,
+ * begin again. */
+static bool leg_keeps_pace(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    unsigned most = leg->relay->max_connections;
+    if (!leg->relay->paced) {
+        return true;
+    }
+    if (leg->pace != NULL) {
+        return pace_allowed(leg->pace, most, world->now) != 0;
+    }
+    struct pace *pace = pacing_of(world->shared->pacing, span_of(leg->relay->name));
+    if (!pace_begin(pace, most, world->now)) {
+        return false;
+    }
+    leg->pace = pace;
+    return true;
+}
+
 /* From the relay's first next hop; also for the second opening, "at the same relay". */
 void leg_open(struct leg *leg)
 {
-    struct shared *shared = world_of(leg)->shared;
-    if (leg->relay->paced && leg->pace == NULL) {
-        struct pace *pace = pacing_of(shared->pacing, span_of(leg->relay->name));
-        if (!pace_begin(pace, leg->relay->max_connections, world_of(leg)->now)) {
-            leg_fail_with(leg, 451, "4.7.28", "asked us to send less for a while");
-            return;
-        }
-        leg->pace = pace;
+    if (!leg_keeps_pace(leg)) {
+        leg_fail_with(leg, 451, "4.7.28", "asked us to send less for a while");
+        return;
     }
     leg->hop_next = 0;
     leg->address_count = leg->address_next = 0;
@@ -292,22 +307,20 @@ void leg_available(struct leg *leg)
     }
 }
 
-static bool is_rate(const struct reply *reply)
+bool leg_slow_down(struct leg *leg, const struct reply *reply)
 {
-    return reply->code == 421 && strcmp(reply->enhanced, "4.7.28") == 0;
-}
-
-void leg_slow_down(struct leg *leg, const struct reply *reply)
-{
-    if (leg->pace != NULL && is_rate(reply) && pace_slow(leg->pace, world_of(leg)->now)) {
+    if (leg->pace == NULL || reply->code != 421 || strcmp(reply->enhanced, "4.7.28") != 0) {
+        return false;
+    }
+    if (pace_slow(leg->pace, world_of(leg)->now)) {
         summary_slowed(world_of(leg), leg->context->policy, leg->relay, reply);
     }
+    return true;
 }
 
 void leg_unavailable(struct leg *leg, const struct upstream_event *event)
 {
-    if (leg->pace != NULL && is_rate(event->reply)) {
-        leg_slow_down(leg, event->reply);
+    if (leg_slow_down(leg, event->reply)) {
         leg_fail_with(leg, 451, "4.7.28", event->why);
         return;
     }

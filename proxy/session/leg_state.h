@@ -81,8 +81,8 @@ void leg_no_place(struct leg *leg);
 /* What came of connecting to the address at hand (design: section 6). */
 void leg_available(struct leg *leg);
 void leg_unavailable(struct leg *leg, const struct upstream_event *event);
-/* The receiver asks to be sent less: 421 4.7.28 (design: section 7). */
-void leg_slow_down(struct leg *leg, const struct reply *reply);
+/* Whether the receiver asks to be sent less: 421 4.7.28 (design: section 7). */
+bool leg_slow_down(struct leg *leg, const struct reply *reply);
 
 /* leg.c: a connection is ready. */
 void leg_go_on(struct leg *leg);
