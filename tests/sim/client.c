@@ -376,7 +376,8 @@ static void on_reset(void *self)
     struct client *c = self;
     /* Nobody is told anything before the PROXY header, or in a handshake. */
     bool silent = ((c->header != HEADER_NONE || c->secure) && !c->heard) || c->shaking ||
-                  (c->answered != 0 && c->ops[c->answered].kind == OP_SHAKE);
+                  (c->answered != 0 && (c->ops[c->answered].kind == OP_STARTTLS ||
+                                        c->ops[c->answered].kind == OP_SHAKE));
     bool late = c->trouble == TROUBLE_NO_HEADER || c->trouble == TROUBLE_BAD_HEADER ||
                 c->trouble == TROUBLE_SILENT;
     if (!(c->doomed && late) && !(c->sim->draining && silent)) {

@@ -89,8 +89,11 @@ static struct span refusal_of(const struct message *message, unsigned relay, enu
     } else if (by_xclient && unwelcome != NULL) {
         return line_passes(way, unwelcome, out);
     }
-    snprintf(out, REPLY_LINE, "%s %s: ", code != NULL ? code : "", own->name);
-    return code != NULL ? span_of(out) : SPAN("");
+    if (code == NULL) {
+        return SPAN("");
+    }
+    snprintf(out, REPLY_LINE, "%s %s: ", code, own->name);
+    return span_of(out);
 }
 
 /* The answer of a relay that can be reached. */
@@ -128,8 +131,10 @@ static void note_answer(struct message *message, unsigned number, enum way way)
     leg->open = here && fate_is_yes(mail);
     leg->broken = leg->broken || (leg->open && (rcpt->fate[way] == FATE_CLOSING ||
                                                 rcpt->fate[way] == FATE_SLOWER));
+    leg->hushed = leg->hushed || (leg->open && own->relay.paced && rcpt->fate[way] == FATE_SLOWER);
     if (here && (mail == FATE_SLOWER || (leg->open && rcpt->fate[way] == FATE_SLOWER))) {
         own->slowed_heard = message->sim->world.now;
+        own->quiet_until = own->slowed_said + PACING_QUIET;
     }
     if (leg->open && fate_is_yes(rcpt->fate[way])) {
         rcpt->accepted = true;
@@ -164,12 +169,10 @@ static bool is_slowed(const struct message *message, const struct rcpt *rcpt, un
                       struct message_leg *leg, struct span reply, bool *must)
 {
     const struct sim_relay *own = &message->sim->relays[relay];
-    char line[REPLY_LINE];
-    snprintf(line, sizeof line, "451 4.7.28 %s: asked us to send less for a while\r\n", own->name);
     bool quiet = own->slowed_heard != 0 && rcpt->sent_at > own->slowed_heard &&
-                 message->sim->world.now < own->slowed_said + PACING_QUIET;
-    bool is = own->relay.paced && own->slowed_said != 0 && span_equal(reply, span_of(line));
-    *must = leg->slowed || (own->relay.paced && quiet && leg->accepted == 0 && !leg->asked);
+                 message->sim->world.now < own->quiet_until;
+    bool is = message_says_slowed(message, relay, reply);
+    *must = leg->slowed || leg->hushed || (own->relay.paced && quiet && leg->accepted == 0 && !leg->asked);
     leg->slowed = leg->slowed || is;
     leg->open = leg->open && !is;
     return is;
@@ -238,8 +241,8 @@ static bool goes(struct message *message, unsigned number, enum way way, struct 
         return slowed;
     }
     bool busy = message_says_busy(message, relay, way, leg->busy ? 0 : rcpt->sent_at, reply);
-    if (busy || (message_names(message, relay, reply) &&
-                 (is_crowded(message, reply) || is_loss(message, reply)))) {
+    if (busy || ((is_crowded(message, reply) || is_loss(message, reply)) &&
+                 message_names(message, relay, reply))) {
         leg->busy = leg->busy || busy;
         leg->open = false;
         leg->asked = true;

@@ -102,7 +102,7 @@ static void make_rcpt(struct message *message, bool nobody)
     unsigned chance = (unsigned)sim_below(sim, 100);
     rcpt->kind = chance < 2   ? RCPT_ERROR
                  : chance < 4 ? RCPT_RETRY
-                 : chance < 8 ? RCPT_DISCARD
+                 : chance < 6 ? RCPT_DISCARD
                               : RCPT_RELAY;
     rcpt->relay = (unsigned)sim_below(sim, sim->relay_count);
     rcpt->domain = (unsigned)sim_below(sim, SIM_DOMAINS);
@@ -148,7 +148,7 @@ struct message *message_new(struct sim *sim, unsigned id, struct identity *ident
     message->says_size = sim_chance(sim, 50) && message->size != 0;
     message->says_8bit = sim_chance(sim, 50);
     message->ending = any_ending(sim);
-    uint64_t count = 1 + sim_below(sim, sim_chance(sim, 20) ? MESSAGE_RCPTS : 5);
+    uint64_t count = 1 + sim_below(sim, sim_chance(sim, 20) ? MESSAGE_RCPTS : 6);
     bool guesses = sim_chance(sim, 1); /* addresses */
     while (message->rcpt_count < (guesses ? MESSAGE_RCPTS : count)) {
         make_rcpt(message, guesses);

@@ -53,7 +53,8 @@ struct message_leg {
     bool absent; /* it was not opened, as its relay is unavailable */
     bool final;  /* and that is the answer to those who ask it again */
     bool busy;   /* or that its relay is too busy */
-    bool slowed; /* not opened, as its relay wants less */
+    bool slowed; /* not opened, or not again, as its relay wants less */
+    bool hushed; /* it was told so itself */
     bool let_go; /* no recipient was accepted, and another leg was wanted, with `split: defer` */
     unsigned accepted; /* recipients */
     enum fate data, end;
@@ -94,6 +95,7 @@ struct message {
     unsigned rcpt_count;
     enum fate mail[SIM_RELAYS];
     bool mail_answered[SIM_RELAYS]; /* by its upstream */
+    bool slowed[SIM_RELAYS];        /* an upstream has said 421 4.7.28 to it */
     struct message_leg legs[SIM_LEGS];
     unsigned order[SIM_LEGS], leg_count; /* in the order of their first recipients */
     unsigned accepted;                   /* recipients, discarded ones among them */
@@ -157,6 +159,8 @@ enum reach message_reach(const struct message *message, const struct rcpt *rcpt,
 /* The proxy's answer that it cannot be. */
 bool message_says_absent(const struct message *message, unsigned relay, enum way way,
                          struct span reply);
+/* The proxy's answer that it wants less, which it had said. */
+bool message_says_slowed(const struct message *message, unsigned relay, struct span reply);
 /* At DATA: of a leg that has to be opened again. */
 bool message_says_gone(const struct message *message, unsigned leg, struct span reply);
 /* A server that is too busy, and was spoken to in a client's name, has said so to that client. */

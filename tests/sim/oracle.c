@@ -78,6 +78,9 @@ void message_expect_data(struct message *message, struct span reply)
             return;
         }
     }
+    for (unsigned i = 0; i < count; i++) {
+        refused = refused || message->legs[turn[i]].hushed;
+    }
     if (refused || !begins(reply, "354 ")) {
         message_expect(message, "DATA", reply, refused ? SPAN("a refusal") : SPAN("354"));
     }

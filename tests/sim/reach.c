@@ -13,8 +13,11 @@ static bool begins(struct span reply, const char *front)
 bool is_crowded(const struct message *message, struct span reply)
 {
     char line[REPLY_LINE];
+    if (!message->sim->crowded) {
+        return false;
+    }
     snprintf(line, sizeof line, "%.*s", SPAN_ARGS(reply));
-    return message->sim->crowded && strstr(line, "all connections are in use") != NULL &&
+    return strstr(line, "all connections are in use") != NULL &&
            (begins(reply, "451 4.3.2 ") || begins(reply, "452 4.5.3 ") ||
             begins(reply, "451 4.3.0 "));
 }
@@ -65,12 +68,23 @@ bool message_says_busy(const struct message *message, unsigned relay, enum way w
     const struct sim_relay *own = &message->sim->relays[relay];
     for (unsigned i = 0; i < own->endpoints; i++) {
         const struct server *server = &message->sim->servers[relay][i];
-        if (server->proxy && server->outage == OUTAGE_BUSY && server_may_be_down(server, since) &&
+        if (server->flaky && server->proxy && server->outage == OUTAGE_BUSY && server_may_be_down(server, since) &&
             span_equal(reply, line_passes(way, SAYS_BUSY, expected))) {
             return true;
         }
     }
     return false;
+}
+
+bool message_says_slowed(const struct message *message, unsigned relay, struct span reply)
+{
+    const struct sim_relay *own = &message->sim->relays[relay];
+    char line[REPLY_LINE];
+    if (!own->relay.paced || own->slowed_said == 0) {
+        return false;
+    }
+    snprintf(line, sizeof line, "451 4.7.28 %s: asked us to send less for a while\r\n", own->name);
+    return span_equal(reply, span_of(line));
 }
 
 bool message_says_gone(const struct message *message, unsigned number, struct span reply)
@@ -80,6 +94,10 @@ bool message_says_gone(const struct message *message, unsigned number, struct sp
     bool perhaps = false;
     for (unsigned i = 0; i < message->sim->relays[relay].endpoints; i++) {
         perhaps = perhaps || server_may_be_down(&message->sim->servers[relay][i], 0);
+    }
+    if ((leg->slowed || leg->broken || message->sim->config.faults != 0) &&
+        message_says_slowed(message, relay, reply)) {
+        return true;
     }
     return perhaps && leg->broken &&
            (message_says_absent(message, relay, leg_way(number), reply) ||

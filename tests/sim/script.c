@@ -92,7 +92,7 @@ static void choose_listener(struct client *c)
 void client_write_script(struct client *c)
 {
     struct sim *sim = c->sim;
-    uint64_t count = sim_chance(sim, 60) ? 2 : sim_below(sim, 5);
+    uint64_t count = sim_chance(sim, 60) ? 3 : sim_below(sim, 5);
     bool extended = sim_chance(sim, 90);
     choose_listener(c);
     c->lockstep = !extended || sim_chance(sim, 30);

@@ -65,6 +65,7 @@ static void service_says(struct service *s, enum stage stage, unsigned number, e
 {
     char reply[2 * REPLY_LINE];
     s->reply_closes = fate == FATE_CLOSING || fate == FATE_SLOWER;
+    s->message->slowed[s->server->relay] |= fate == FATE_SLOWER;
     service_answer(s, message_says(s->message, stage, number, fate, reply));
 }
 
@@ -171,6 +172,10 @@ static void service_mail(struct service *s, struct span line)
                      SPAN_ARGS(line), SPAN_ARGS(said));
         }
         service_check_client(s, message);
+        if (s->sim->relays[s->server->relay].relay.paced && message->slowed[s->server->relay] &&
+            s->sim->config.faults == 0) {
+            sim_fail(s->sim, "message %u: again to who has asked for less", message->id);
+        }
         s->answering = &message->mail_answered[s->server->relay];
     }
     s->mail_refused = message != NULL && !fate_is_yes(message->mail[s->server->relay]);
@@ -276,7 +281,8 @@ static void service_take_field(struct service *s)
             s->in_body = true;
             return;
         }
-        buffer_move(&s->field, inbox, 1);
+        size_t line = span_find(buffer_span(inbox), '\n');
+        buffer_move(&s->field, inbox, line < inbox->len ? line + 1 : line);
     }
 }
 

@@ -29,6 +29,7 @@ struct service {
     unsigned xclient;
     struct told told;
     bool introduced; /* by XCLIENT, to the end */
+    const struct message *checked; /* whose client it was found to know */
 
     bool mail, mail_refused;
     struct message *message;

@@ -229,6 +229,10 @@ void service_check_client(struct service *s, const struct message *message)
     const struct identity *identity = message->identity;
     const char *name = message->hello.name;
     bool good = false;
+    if (s->checked == message) {
+        return;
+    }
+    s->checked = message;
     switch (relay->identity) {
     case IDENTITY_UNSET:
     case IDENTITY_NONE:

@@ -77,7 +77,7 @@ static void build_settings(struct sim *sim)
     if (config == NULL) {
         abort();
     }
-    config->log_level = sim_chance(sim, 50) || sim->config.trace ? LOG_INFO : LOG_ERROR;
+    config->log_level = sim_chance(sim, 25) || sim->config.trace ? LOG_INFO : LOG_ERROR;
     config->log_format = sim_chance(sim, 50) ? LOG_TEXT : LOG_JSON;
     config->split = sim_chance(sim, 5) ? SPLIT_DEFER : SPLIT_TOGETHER;
     if (sim_chance(sim, 20)) {
@@ -103,7 +103,7 @@ void sim_build(struct sim *sim)
     sim->ptr_slow = sim_chance(sim, 10);
     sim->delay = (unsigned)(sim_chance(sim, 20) ? 200 : sim_below(sim, 20));
     sim->span = 1 + sim_below(sim, sim_chance(sim, 5) ? 1500000 : 60000);
-    sim->relay_count = 2 + (unsigned)sim_below(sim, SIM_RELAYS - 1);
+    sim->relay_count = sim_chance(sim, 15) ? 2 : 3 + (unsigned)sim_below(sim, SIM_RELAYS - 2);
     build_settings(sim);
     upstreams_build(sim);
 }

@@ -110,6 +110,7 @@ struct sim_relay {
     bool null_mx;  /* for it takes no mail */
     bool looped;   /* its next hop is our own listener */
     uint64_t slowed_said, slowed_heard; /* when it last said 421 4.7.28, and a client then knew */
+    uint64_t quiet_until;               /* the end of the 10 minutes, as far as clients know */
 };
 
 struct sim {
@@ -137,7 +138,7 @@ struct sim {
     unsigned links_made, links_open;
     struct client **clients;
     struct identity *identities; /* of each */
-    unsigned client_count, clients_done;
+    unsigned client_count, clients_done; /* those before have all ended */
     struct message **messages;
     unsigned message_count;
     unsigned looked_up; /* look-ups under way */

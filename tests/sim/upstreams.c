@@ -23,7 +23,7 @@ static void build_tls(struct sim *sim, struct server *server, enum config_relay_
     server->starttls = !server->helo_only && (tls == RELAY_TLS_NONE || sim_chance(sim, 93));
     server->starttls_code = sim_chance(sim, 6) ? codes[sim_below(sim, 4)] : 220;
     server->shakes =
-        sim_chance(sim, 15) ? (enum shakes)sim_below(sim, SHAKES_WITH_MORE + 1) : SHAKES_WELL;
+        sim_chance(sim, 10) ? (enum shakes)sim_below(sim, SHAKES_WITH_MORE + 1) : SHAKES_WELL;
 }
 
 static void build_identity(struct sim *sim, struct server *server, enum config_identity identity)
@@ -37,7 +37,7 @@ static void build_identity(struct sim *sim, struct server *server, enum config_i
             server->xclient &= ~ATTRIBUTE_ADDR;
         }
     }
-    server->xclient_refused = sim_chance(sim, 4);
+    server->xclient_refused = sim_chance(sim, 3);
     server->welcome = sim_chance(sim, 15)
                           ? (enum welcome)(1 + sim_below(sim, WELCOME_NOT_421))
                           : WELCOME_ALL;
