@@ -77,7 +77,8 @@ static void choose_name(struct client *c, unsigned number)
     static const char *const backs[] = {
         ".example", ".client.example", "]",
         ".a-name-that-does-not-want-to-end.and-so-it-goes-on-and-on-until-it-is-too-long."
-        "for-a-line.which-is-what-it-was-made-for.so-that-there-have-to-be-two.example",
+        "for-a-line.which-is-what-it-was-made-for.so-that-there-have-to-be-two.even-where-the-other."
+        "values-are-short.example",
         ".example"};
     struct text text = TEXT(c->hello.name);
     text_printf(&text, "%s%u%s", fronts[number], c->number, backs[number]);
@@ -108,6 +109,9 @@ static bool send_op(struct client *c, struct op *op)
         c->hello.extended = op->kind == OP_EHLO;
         c->hello.secure = c->secure;
         text_printf(&text, "%s %s", op->kind == OP_EHLO ? "EHLO" : "HELO", c->hello.name);
+        break;
+    case OP_TOO_SOON:
+        text_puts(&text, "MAIL FROM:<>");
         break;
     case OP_STARTTLS:
         text_puts(&text, "STARTTLS");
@@ -259,6 +263,9 @@ static void expect_op(struct client *c, struct op *op, struct span reply)
     switch (op->kind) {
     case OP_HEADER:
     case OP_SHAKE:
+        break;
+    case OP_TOO_SOON:
+        expect(c, reply, SPAN("503 5.5.1 Say EHLO first\r\n"));
         break;
     case OP_STARTTLS:
         expect_starttls(c, reply);

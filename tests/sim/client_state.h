@@ -18,6 +18,7 @@ enum op_kind {
     OP_EHLO,
     OP_HELO,
     OP_STARTTLS,
+    OP_TOO_SOON, /* MAIL before EHLO */
     OP_MAIL,
     OP_RCPT,
     OP_DATA,

@@ -15,10 +15,11 @@ void identity_make(struct sim *sim, unsigned number, struct identity *identity)
     snprintf(identity->local_ip, sizeof identity->local_ip, "%s",
              six ? "2001:db8:ffff::25" : "192.0.2.25");
     identity->port = 40000 + number;
+    identity->guesses = sim_chance(sim, 1);
     snprintf(identity->name, sizeof identity->name, "host%u.%s", number,
              sim_chance(sim, 20) ? "a-network-that-takes-great-pride-in-the-names-of-its-machines."
                                    "and-has-many-departments-with-subdomains-of-their-own."
-                                   "one-of-which-is-about-names.example"
+                                   "one-of-which-is-about-names.and-nothing-else.as-far-as-anybody-knows.example"
                                  : "client.example");
 }
 

@@ -17,6 +17,7 @@ struct identity {
     bool six;
     char name[256]; /* that its address has */
     enum name_state name_state;
+    bool guesses;             /* addresses */
     unsigned unknown;         /* recipients of its that their relay did not know */
     unsigned asked_elsewhere; /* of them, those that another relay was asked for */
     uint64_t asked_since;

@@ -149,7 +149,7 @@ struct message *message_new(struct sim *sim, unsigned id, struct identity *ident
     message->says_8bit = sim_chance(sim, 50);
     message->ending = any_ending(sim);
     uint64_t count = 1 + sim_below(sim, sim_chance(sim, 20) ? MESSAGE_RCPTS : 6);
-    bool guesses = sim_chance(sim, 1); /* addresses */
+    bool guesses = identity->guesses;
     while (message->rcpt_count < (guesses ? MESSAGE_RCPTS : count)) {
         make_rcpt(message, guesses);
     }

@@ -102,6 +102,7 @@ static void sim_write(struct conn *conn, struct span bytes)
     if (link->actor_open && link->actor != NULL) {
         link->actor->on_written(link->self, bytes);
     }
+    link->spoken = true;
     link_put(link, bytes);
 }
 
@@ -112,7 +113,10 @@ static void sim_start_tls(struct conn *conn, const struct tls_context *context, 
     if (link->tls != LINK_CLEAR) {
         sim_fail(link->sim, "link %u: a second handshake", link->id);
     }
-    /* What has arrived is the handshake's. */
+    /* What has arrived is the handshake's: behind STARTTLS that must have been found to be nothing. */
+    if (link->spoken && link->held.len != 0) {
+        sim_fail(link->sim, "link %u: a handshake begins with what was said in clear", link->id);
+    }
     buffer_move(&link->shake, &link->held, link->held.len);
     handshake_begin(link, context, name, &said);
     link_put(link, buffer_span(&said));
@@ -441,6 +445,9 @@ struct link *link_to_server(struct sim *sim, struct server *server)
     struct link *link = link_new(sim);
     link->server = server;
     sim_note(sim, "connects", link->id, server != NULL ? server->relay : UINT64_MAX);
+    if (server != NULL) {
+        server_is_called(server);
+    }
     if (server == NULL || (server_is_down(server) && server->outage == OUTAGE_REFUSED)) {
         link_at(link, link_delay(link), LINK_REFUSED);
     } else if (!server_is_down(server) || server->outage != OUTAGE_UNREACHED) {

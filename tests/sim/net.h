@@ -55,6 +55,7 @@ struct link {
                      reset; NULL: nobody wants to know */
     bool reset;   /* after its end was told: no event tells the proxy */
     struct server *server; /* of an outgoing link that will be established */
+    bool spoken; /* the proxy has */
     enum link_tls tls;
     bool is_tls_server; /* the proxy */
     bool verifies;      /* the proxy does */

@@ -95,11 +95,11 @@ bool message_says_gone(const struct message *message, unsigned number, struct sp
     for (unsigned i = 0; i < message->sim->relays[relay].endpoints; i++) {
         perhaps = perhaps || server_may_be_down(&message->sim->servers[relay][i], 0);
     }
-    if ((leg->slowed || leg->broken || message->sim->config.faults != 0) &&
-        message_says_slowed(message, relay, reply)) {
+    bool broken = leg->broken || message->sim->config.faults != 0;
+    if ((leg->slowed || broken) && message_says_slowed(message, relay, reply)) {
         return true;
     }
-    return perhaps && leg->broken &&
+    return perhaps && broken &&
            (message_says_absent(message, relay, leg_way(number), reply) ||
             message_says_absent(message, relay, WAY_HOME, reply) ||
             message_says_busy(message, relay, leg_way(number), 0, reply));

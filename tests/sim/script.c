@@ -61,6 +61,9 @@ static void add_starttls(struct client *c, bool extended)
     }
     add_op(c, OP_STARTTLS, NULL, 0)->wait = true;
     add_op(c, OP_SHAKE, NULL, 0)->wait = true;
+    if (sim_chance(sim, 10)) {
+        add_op(c, OP_TOO_SOON, NULL, 0)->wait = true;
+    }
     add_hello(c, extended);
 }
 

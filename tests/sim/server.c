@@ -157,10 +157,11 @@ static void service_mail(struct service *s, struct span line)
     struct span path = span_skip(line, sizeof "MAIL FROM:<" - 1);
     path = span_first(path, span_find(path, '>'));
     struct message *message = message_of_sender(s->sim, path);
-    if (s->mail || s->hello[0] == '\0' || s->is_probe) {
-        sim_fail(s->sim, "link %u: MAIL inside a transaction, without EHLO, or in a probe",
-                 s->link->id);
+    if (s->mail || s->hello[0] == '\0' || s->is_probe || (s->server->proxy && s->used)) {
+        sim_fail(s->sim, "link %u: MAIL inside a transaction, without EHLO, in a probe, or for the "
+                 "second time behind one PROXY header", s->link->id);
     }
+    service_check_protection(s);
     if (message == NULL && path.len != 0) {
         sim_fail(s->sim, "link %u: unknown sender %.*s", s->link->id, SPAN_ARGS(path));
     }

@@ -62,6 +62,8 @@ bool service_prelude(struct service *s);
 bool service_greets(struct service *s, struct span line);
 /* Whether it may be given mail of this message, and knows whose it is. */
 void service_check_client(struct service *s, const struct message *message);
+/* With `tls: may` it is, unless its TLS fails. */
+void service_check_protection(struct service *s);
 /* The proxy is writing this. */
 void service_check_clear(struct service *s, struct span bytes);
 

@@ -253,6 +253,16 @@ void service_check_client(struct service *s, const struct message *message)
     }
 }
 
+void service_check_protection(struct service *s)
+{
+    const struct server *server = s->server;
+    bool able = server->starttls && server->starttls_code == 220 &&
+                (server->shakes == SHAKES_WELL || server->shakes == SHAKES_AS_ANOTHER);
+    if (relay_of(s)->tls == RELAY_TLS_MAY && able && !s->secure && s->sim->config.faults == 0) {
+        sim_fail(s->sim, "link %u: mail in clear, though TLS works", s->link->id);
+    }
+}
+
 void service_check_clear(struct service *s, struct span bytes)
 {
     static const char *const harmless[] = {"PROXY ", "EHLO ", "HELO ", "STARTTLS\r\n", "QUIT\r\n"};

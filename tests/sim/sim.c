@@ -239,10 +239,22 @@ static void sim_check(struct sim *sim)
     }
 }
 
+/* Whether no transaction is counted any more: a pace that has just been slowed lets one begin when
+ * its silence is over. */
+static bool pace_is_free(struct sim *sim, const char *relay)
+{
+    struct pace *pace = pacing_of(sim->shared.pacing, span_of(relay));
+    pace_slow(pace, sim->world.now);
+    return pace_begin(pace, 2, sim->world.now + PACING_QUIET);
+}
+
 /* After world_release: places are given back, links closed, snapshots gone. */
 static void sim_check_released(struct sim *sim)
 {
     for (unsigned i = 0; i < sim->relay_count; i++) {
+        if (!pace_is_free(sim, sim->relays[i].name)) {
+            sim_fail(sim, "a transaction is still counted at relay %u", i);
+        }
         for (unsigned j = 0; j < SIM_ENDPOINTS; j++) {
             const struct net_address *address = &sim->servers[i][j].address;
             if (shared_counted(sim->shared.endpoints, address) != 0 ||

@@ -97,6 +97,8 @@ struct server {
     bool flaky;            /* is down for a while */
     enum outage outage;
     uint64_t down_from, down_to;
+    unsigned refused, called; /* while it is down: in all, and when that has to be known */
+    uint64_t known_by;
 };
 
 struct sim_relay {

@@ -16,14 +16,18 @@ struct net_address sim_address(const char *text, uint16_t port)
 
 /* ---- servers ---- */
 
+static enum shakes any_shakes(struct sim *sim)
+{
+    return sim_chance(sim, 10) ? (enum shakes)sim_below(sim, SHAKES_WITH_MORE + 1) : SHAKES_WELL;
+}
+
 static void build_tls(struct sim *sim, struct server *server, enum config_relay_tls tls)
 {
     static const unsigned codes[] = {421, 454, 554, 554};
     server->other_in_clear = !server->helo_only && sim_chance(sim, 20);
     server->starttls = !server->helo_only && (tls == RELAY_TLS_NONE || sim_chance(sim, 93));
     server->starttls_code = sim_chance(sim, 6) ? codes[sim_below(sim, 4)] : 220;
-    server->shakes =
-        sim_chance(sim, 10) ? (enum shakes)sim_below(sim, SHAKES_WITH_MORE + 1) : SHAKES_WELL;
+    server->shakes = any_shakes(sim);
 }
 
 static void build_identity(struct sim *sim, struct server *server, enum config_identity identity)
@@ -74,6 +78,7 @@ static void build_server(struct sim *sim, unsigned relay, const struct relay *po
         snprintf(text, sizeof text, "%.*s%u", (int)strlen(family) - 2, family, 1 + relay + 10 * i);
         server->address = sim_address(text, 25);
         build_outage(sim, server);
+        server->shakes = sim_chance(sim, 80) ? first.shakes : any_shakes(sim);
     }
 }
 
@@ -81,6 +86,25 @@ bool server_is_down(const struct server *server)
 {
     uint64_t now = server->sim->world.now;
     return server->flaky && now >= server->down_from && now < server->down_to;
+}
+
+void server_is_called(struct server *server)
+{
+    uint64_t now = server->sim->world.now;
+    if (!server_is_down(server) || server->outage != OUTAGE_REFUSED ||
+        server->sim->config.faults != 0) {
+        return;
+    }
+    if (++server->refused == 3) {
+        server->known_by = now + 30000; /* when what was begun before the outage has ended too */
+    }
+    if (server->refused < 3 || now < server->known_by) {
+        return;
+    }
+    if (++server->called > 2 + (now - server->known_by) / 5000) {
+        sim_fail(server->sim, "relay %u is called again and again, though it is down",
+                 server->relay);
+    }
 }
 
 bool server_may_be_down(const struct server *server, uint64_t since)
@@ -160,7 +184,7 @@ static void build_policy(struct sim *sim, struct relay *relay)
     relay->tls = tls[sim_below(sim, 6)];
     relay->identity = identity[sim_below(sim, 5)];
     relay->tls_name = sim_chance(sim, 20) ? name : NULL;
-    relay->max_connections = sim->crowded ? 1 + (unsigned)sim_below(sim, 3) : RELAY_MAX_CONNECTIONS;
+    relay->max_connections = sim->crowded ? 1 + (unsigned)sim_below(sim, 3) : 1000;
     relay->recipients_max = sim_chance(sim, 10) ? 1 + (unsigned)sim_below(sim, 3) : 0;
     relay->one_domain = sim_chance(sim, 15);
     relay->paced = sim_chance(sim, 8);

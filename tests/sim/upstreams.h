@@ -15,6 +15,8 @@ struct server *sim_server_at(struct sim *sim, const struct net_address *address)
 
 /* Whether new connections come to nothing now. */
 bool server_is_down(const struct server *server);
+/* A connection to it begins: who is down is left alone but for probes, once that is known. */
+void server_is_called(struct server *server);
 /* Whether the proxy may have thought so at some time from `since` to now: while it is down, and
  * until a probe under way and two good ones must have ended. */
 bool server_may_be_down(const struct server *server, uint64_t since);

@@ -13,6 +13,9 @@ static struct sim *sim_of(struct world *world)
 static struct conn *world_connect(struct world *world, const struct net_address *address)
 {
     struct sim *sim = sim_of(world);
+    if (world->draining && world->sessions == NULL) {
+        sim_fail(sim, "a connection for nobody, while draining");
+    }
     return &link_to_server(sim, sim_server_at(sim, address))->conn;
 }
 
