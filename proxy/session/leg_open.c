@@ -141,7 +141,8 @@ static void leg_connect(struct leg *leg)
         return;
     }
     struct health_endpoint endpoint = leg_endpoint(leg);
-    if (!leg->in_clear) { /* then this is the same attempt still, perhaps one for the probe's sake */
+    if (!leg->in_clear) { /* then this is the same attempt still, perhaps one for the probe's sake
+                           */
         leg->verdict = health_ask(world_of(leg)->shared->health, &endpoint, world_of(leg)->now);
     }
     if (leg->verdict == HEALTH_SKIP) {
@@ -247,8 +248,8 @@ static void leg_order_hops(struct leg *leg)
     }
 }
 
-/* A relay that has asked for less: whether the transaction may begin there, or, its connection lost,
- * begin again. */
+/* A relay that has asked for less: whether the transaction may begin there, or, its connection
+ * lost, begin again. */
 static bool leg_keeps_pace(struct leg *leg)
 {
     struct world *world = world_of(leg);

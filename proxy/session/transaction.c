@@ -166,8 +166,8 @@ static void leg_answered(struct transaction *tx, struct leg *leg, const struct l
     struct reply reply = *event->reply;
     if (plain && event->unavailable && decision->fallback != NULL) {
         recipient_elsewhere(tx, decision->fallback, LEG_IS_FALLBACK, &reply);
-    } else if (plain && event->of_rcpt && is_unknown(&reply) && decision->unknown_recipient != NULL &&
-               may_ask_elsewhere(tx)) {
+    } else if (plain && event->of_rcpt && is_unknown(&reply) &&
+               decision->unknown_recipient != NULL && may_ask_elsewhere(tx)) {
         recipient_elsewhere(tx, decision->unknown_recipient, LEG_IS_UNKNOWN, &reply);
     } else {
         if (leg_kind(leg) == LEG_IS_UNKNOWN && event->unavailable) {

@@ -77,7 +77,8 @@ static void choose_name(struct client *c, unsigned number)
     static const char *const backs[] = {
         ".example", ".client.example", "]",
         ".a-name-that-does-not-want-to-end.and-so-it-goes-on-and-on-until-it-is-too-long."
-        "for-a-line.which-is-what-it-was-made-for.so-that-there-have-to-be-two.even-where-the-other."
+        "for-a-line.which-is-what-it-was-made-for.so-that-there-have-to-be-two.even-where-the-"
+        "other."
         "values-are-short.example",
         ".example"};
     struct text text = TEXT(c->hello.name);
@@ -119,6 +120,7 @@ static bool send_op(struct client *c, struct op *op)
         break;
     case OP_MAIL:
         op->message->hello = c->hello;
+        op->message->contexts = c->sim->contexts;
         op->message->must_encrypt = c->listen == LISTEN_TLS_ENCRYPT && !c->secure;
         text_put(&text, message_mail_line(op->message, true, true, path));
         break;
@@ -249,8 +251,7 @@ static void expect_hello(struct client *c, struct span reply, bool extended)
     struct text text = TEXT(line);
     text_printf(&text, "250%c" SIM_HOST "\r\n", extended ? '-' : ' ');
     if (extended) {
-        text_printf(&text,
-                    "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250%s\r\n",
+        text_printf(&text, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250%s\r\n",
                     (unsigned long long)c->sim->settings->limits.message_size,
                     may_start_tls(c) ? "-ENHANCEDSTATUSCODES\r\n250 STARTTLS"
                                      : " ENHANCEDSTATUSCODES");
@@ -361,7 +362,8 @@ static void on_bytes(void *self)
 {
     struct client *c = self;
     size_t length;
-    while (!client_shake(c) && !c->gone && (length = reply_length(buffer_span(&c->link->inbox))) != 0) {
+    while (!client_shake(c) && !c->gone &&
+           (length = reply_length(buffer_span(&c->link->inbox))) != 0) {
         client_answered(c, span_first(buffer_span(&c->link->inbox), length));
         buffer_drop(&c->link->inbox, length);
     }

@@ -129,8 +129,9 @@ static void note_answer(struct message *message, unsigned number, enum way way)
     bool here = refusal_of(message, relay, way, refusal).len == 0;
     enum fate mail = message->mail[relay];
     leg->open = here && fate_is_yes(mail);
-    leg->broken = leg->broken || (leg->open && (rcpt->fate[way] == FATE_CLOSING ||
-                                                rcpt->fate[way] == FATE_SLOWER));
+    leg->broken =
+        leg->broken ||
+        (leg->open && (rcpt->fate[way] == FATE_CLOSING || rcpt->fate[way] == FATE_SLOWER));
     leg->hushed = leg->hushed || (leg->open && own->relay.paced && rcpt->fate[way] == FATE_SLOWER);
     if (here && (mail == FATE_SLOWER || (leg->open && rcpt->fate[way] == FATE_SLOWER))) {
         own->slowed_heard = message->sim->world.now;
@@ -172,7 +173,8 @@ static bool is_slowed(const struct message *message, const struct rcpt *rcpt, un
     bool quiet = own->slowed_heard != 0 && rcpt->sent_at > own->slowed_heard &&
                  message->sim->world.now < own->quiet_until;
     bool is = message_says_slowed(message, relay, reply);
-    *must = leg->slowed || leg->hushed || (own->relay.paced && quiet && leg->accepted == 0 && !leg->asked);
+    *must = leg->slowed || leg->hushed ||
+            (own->relay.paced && quiet && leg->accepted == 0 && !leg->asked);
     leg->slowed = leg->slowed || is;
     leg->open = leg->open && !is;
     return is;
@@ -221,7 +223,7 @@ static bool goes_when_absent(struct message *message, unsigned number, enum way 
     }
     leg->final = true;
     return message_says_absent(message, relay, way, reply) &&
-           (!detours || message_is_late(message));
+           (!detours || message_is_late(message, rcpt, relay));
 }
 
 /* Whether the reply is right for a recipient that goes this way. */
@@ -251,7 +253,8 @@ static bool goes(struct message *message, unsigned number, enum way way, struct 
     if (leg->busy) {
         return false;
     }
-    if (message_is_late(message) && message_says_absent(message, relay, WAY_UNKNOWN, reply)) {
+    if (message_is_late(message, rcpt, relay) &&
+        message_says_absent(message, relay, WAY_UNKNOWN, reply)) {
         leg->open = false;
         leg->absent = leg->final = leg->asked = true;
         return true;
@@ -267,10 +270,10 @@ static void expect_relayed(struct message *message, unsigned number, struct span
     const struct rcpt *rcpt = &message->rcpts[number];
     if (!goes(message, number, WAY_HOME, reply)) {
         static const char *const reaches[] = {"up", "down", "perhaps up"};
-        sim_fail(message->sim, "message %u: RCPT %u to relay %u, which is %s, answered `%.*s` (`%.*s`)",
-                 message->id, number, rcpt->relay,
-                 reaches[message_reach(message, rcpt, rcpt->relay)], SPAN_ARGS(reply),
-                 SPAN_ARGS(answer_of(message, number, WAY_HOME, expected)));
+        sim_fail(
+            message->sim, "message %u: RCPT %u to relay %u, which is %s, answered `%.*s` (`%.*s`)",
+            message->id, number, rcpt->relay, reaches[message_reach(message, rcpt, rcpt->relay)],
+            SPAN_ARGS(reply), SPAN_ARGS(answer_of(message, number, WAY_HOME, expected)));
     }
 }
 

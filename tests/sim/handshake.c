@@ -8,15 +8,17 @@
 
 struct tls_context {
     bool verifies;
+    unsigned number; /* of its policy */
 };
 
 struct tls_contexts {
     struct tls_context server, plain, verifying;
 };
 
-struct tls_contexts *handshake_contexts_new(void)
+struct tls_contexts *handshake_contexts_new(struct sim *sim)
 {
     struct tls_contexts *contexts = sim_alloc(1, sizeof *contexts);
+    contexts->plain.number = contexts->verifying.number = ++sim->contexts;
     contexts->verifying.verifies = true;
     return contexts;
 }
@@ -58,6 +60,7 @@ void handshake_begin(struct link *link, const struct tls_context *context, const
     link->tls = LINK_SHAKING;
     link->is_tls_server = name == NULL;
     link->verifies = context->verifies;
+    link->contexts = context->number;
     if (name != NULL) {
         struct text text = TEXT(link->name);
         text_puts(&text, name);

@@ -14,10 +14,11 @@
 
 #define SIM_TLS "TLSv1.3 SIM_CIPHER" /* what a protected connection tells of itself */
 
-#define HANDSHAKE_HELLO    "\x16hello"
-#define HANDSHAKE_WRONG    "\x16wrong\n"
-#define HANDSHAKE_FINISHED "\x16"                                                                  \
-                           "finished\n"
+#define HANDSHAKE_HELLO "\x16hello"
+#define HANDSHAKE_WRONG "\x16wrong\n"
+#define HANDSHAKE_FINISHED                                                                         \
+    "\x16"                                                                                         \
+    "finished\n"
 #define HANDSHAKE_ALERT                                                                            \
     "\x15"                                                                                         \
     "alert\n"
@@ -33,8 +34,8 @@ enum handshake_status handshake_take(struct link *link, struct buffer *said);
  */
 bool handshake_line(struct link *link, struct text *line);
 
-/* The contexts of a policy; one of before a reload differs from one of after. */
-struct tls_contexts *handshake_contexts_new(void);
+/* The contexts of a policy, which are counted. */
+struct tls_contexts *handshake_contexts_new(struct sim *sim);
 void handshake_contexts_free(struct tls_contexts *contexts);
 
 #endif

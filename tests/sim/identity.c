@@ -2,9 +2,8 @@
 
 #include <stdio.h>
 
-static const char *const names[ATTRIBUTES] = {"LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME",
-                                              "PORT",  "PROTO",    "HELO",     "NAME",
-                                              "ADDR"};
+static const char *const names[ATTRIBUTES] = {
+    "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME", "PORT", "PROTO", "HELO", "NAME", "ADDR"};
 
 void identity_make(struct sim *sim, unsigned number, struct identity *identity)
 {
@@ -17,10 +16,11 @@ void identity_make(struct sim *sim, unsigned number, struct identity *identity)
     identity->port = 40000 + number;
     identity->guesses = sim_chance(sim, 1);
     snprintf(identity->name, sizeof identity->name, "host%u.%s", number,
-             sim_chance(sim, 20) ? "a-network-that-takes-great-pride-in-the-names-of-its-machines."
-                                   "and-has-many-departments-with-subdomains-of-their-own."
-                                   "one-of-which-is-about-names.and-nothing-else.as-far-as-anybody-knows.example"
-                                 : "client.example");
+             sim_chance(sim, 20)
+                 ? "a-network-that-takes-great-pride-in-the-names-of-its-machines."
+                   "and-has-many-departments-with-subdomains-of-their-own."
+                   "one-of-which-is-about-names.and-nothing-else.as-far-as-anybody-knows.example"
+                 : "client.example");
 }
 
 struct identity *identity_of_ip(struct sim *sim, struct span ip)

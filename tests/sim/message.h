@@ -83,9 +83,10 @@ struct message {
     struct identity *identity; /* of its client */
     struct hello hello;        /* when it said MAIL */
     uint64_t asked_at;         /* when the recipient at hand was asked for, at the latest */
+    unsigned contexts;         /* that were in force then */
     bool must_encrypt;         /* its client is to be told so */
-    bool marked;  /* it carries our own mark of a detour */
-    bool circles; /* and more hops than are allowed */
+    bool marked;               /* it carries our own mark of a detour */
+    bool circles;              /* and more hops than are allowed */
     bool null_sender, says_size, says_8bit;
     enum ending ending;
     size_t size;        /* unstuffed */
@@ -94,8 +95,7 @@ struct message {
     struct rcpt rcpts[MESSAGE_RCPTS];
     unsigned rcpt_count;
     enum fate mail[SIM_RELAYS];
-    bool mail_answered[SIM_RELAYS]; /* by its upstream */
-    bool slowed[SIM_RELAYS];        /* an upstream has said 421 4.7.28 to it */
+    bool slowed[SIM_RELAYS]; /* an upstream has said 421 4.7.28 to it */
     struct message_leg legs[SIM_LEGS];
     unsigned order[SIM_LEGS], leg_count; /* in the order of their first recipients */
     unsigned accepted;                   /* recipients, discarded ones among them */
@@ -167,7 +167,7 @@ bool message_says_gone(const struct message *message, unsigned leg, struct span 
 bool message_says_busy(const struct message *message, unsigned relay, enum way way, uint64_t since,
                        struct span reply);
 /* Whether it took so long that there was no time for another. */
-bool message_is_late(const struct message *message);
+bool message_is_late(const struct message *message, const struct rcpt *rcpt, unsigned relay);
 /* Answers of the proxy that every place at an upstream is taken, and that say an upstream was lost:
  * right where few are allowed, or some are. */
 bool message_names(const struct message *message, unsigned relay, struct span reply);

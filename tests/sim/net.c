@@ -113,7 +113,8 @@ static void sim_start_tls(struct conn *conn, const struct tls_context *context, 
     if (link->tls != LINK_CLEAR) {
         sim_fail(link->sim, "link %u: a second handshake", link->id);
     }
-    /* What has arrived is the handshake's: behind STARTTLS that must have been found to be nothing. */
+    /* What has arrived is the handshake's: behind STARTTLS that must have been found to be nothing.
+     */
     if (link->spoken && link->held.len != 0) {
         sim_fail(link->sim, "link %u: a handshake begins with what was said in clear", link->id);
     }

@@ -55,11 +55,12 @@ struct link {
                      reset; NULL: nobody wants to know */
     bool reset;   /* after its end was told: no event tells the proxy */
     struct server *server; /* of an outgoing link that will be established */
-    bool spoken; /* the proxy has */
+    bool spoken;           /* the proxy has */
     enum link_tls tls;
-    bool is_tls_server; /* the proxy */
-    bool verifies;      /* the proxy does */
-    char name[256];     /* that the proxy wants to reach */
+    bool is_tls_server;  /* the proxy */
+    bool verifies;       /* the proxy does */
+    unsigned contexts;   /* of which policy */
+    char name[256];      /* that the proxy wants to reach */
     struct buffer shake; /* of the handshake, arrived and not taken */
 };
 

@@ -1,5 +1,5 @@
-/* What has to come of a message from DATA on, by the design's sections 2, 5 and 6, whatever the code
- * under test does. */
+/* What has to come of a message from DATA on, by the design's sections 2, 5 and 6, whatever the
+ * code under test does. */
 #include <stdio.h>
 
 #include "config/config.h"
@@ -70,11 +70,10 @@ void message_expect_data(struct message *message, struct span reply)
         }
         /* Any of them may have been the first to refuse. */
         refused = true;
-        if (span_equal(reply,
-                       count == 1
-                           ? message_passes(message, STAGE_DATA, leg_way(turn[i]), turn[i], fate,
-                                            expected)
-                           : message_passes_joint(message, STAGE_DATA, turn[i], fate, expected))) {
+        if (span_equal(reply, count == 1 ? message_passes(message, STAGE_DATA, leg_way(turn[i]),
+                                                          turn[i], fate, expected)
+                                         : message_passes_joint(message, STAGE_DATA, turn[i], fate,
+                                                                expected))) {
             return;
         }
     }

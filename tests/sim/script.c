@@ -83,9 +83,8 @@ static enum trouble any_trouble(struct client *c)
 /* What kind of listener it came to. */
 static void choose_listener(struct client *c)
 {
-    static const enum config_listen_tls kinds[] = {LISTEN_TLS_NONE, LISTEN_TLS_MAY,
-                                                   LISTEN_TLS_MAY, LISTEN_TLS_ENCRYPT,
-                                                   LISTEN_TLS_IMPLICIT};
+    static const enum config_listen_tls kinds[] = {LISTEN_TLS_NONE, LISTEN_TLS_MAY, LISTEN_TLS_MAY,
+                                                   LISTEN_TLS_ENCRYPT, LISTEN_TLS_IMPLICIT};
     struct sim *sim = c->sim;
     c->listen = kinds[sim_below(sim, 5)];
     c->header = sim_chance(sim, 25) ? (enum header)(1 + sim_below(sim, HEADER_LOCAL)) : HEADER_NONE;

@@ -158,26 +158,29 @@ static void service_mail(struct service *s, struct span line)
     path = span_first(path, span_find(path, '>'));
     struct message *message = message_of_sender(s->sim, path);
     if (s->mail || s->hello[0] == '\0' || s->is_probe || (s->server->proxy && s->used)) {
-        sim_fail(s->sim, "link %u: MAIL inside a transaction, without EHLO, in a probe, or for the "
-                 "second time behind one PROXY header", s->link->id);
+        sim_fail(s->sim,
+                 "link %u: MAIL inside a transaction, without EHLO, in a probe, or for the "
+                 "second time behind one PROXY header",
+                 s->link->id);
     }
     service_check_protection(s);
     if (message == NULL && path.len != 0) {
         sim_fail(s->sim, "link %u: unknown sender %.*s", s->link->id, SPAN_ARGS(path));
     }
     if (message != NULL) {
-        struct span said =
-            message_mail_line(message, s->size, s->eight_bit, expected);
+        struct span said = message_mail_line(message, s->size, s->eight_bit, expected);
         if (!span_equal(said, line)) {
             sim_fail(s->sim, "message %u: upstream got `%.*s` instead of `%.*s`", message->id,
                      SPAN_ARGS(line), SPAN_ARGS(said));
         }
         service_check_client(s, message);
+        if (s->secure && s->link->contexts < message->contexts) {
+            sim_fail(s->sim, "message %u: under TLS of before the reload", message->id);
+        }
         if (s->sim->relays[s->server->relay].relay.paced && message->slowed[s->server->relay] &&
             s->sim->config.faults == 0) {
             sim_fail(s->sim, "message %u: again to who has asked for less", message->id);
         }
-        s->answering = &message->mail_answered[s->server->relay];
     }
     s->mail_refused = message != NULL && !fate_is_yes(message->mail[s->server->relay]);
     s->mail = !s->mail_refused;

@@ -24,11 +24,11 @@ struct service {
     bool shaking; /* in a TLS handshake */
     bool met;     /* its hello was answered */
     bool secure;
-    char hello[300]; /* EHLO's name; "" before, and where it has to be said anew */
+    char hello[300];                  /* EHLO's name; "" before, and where it has to be said anew */
     bool pipelining, size, eight_bit; /* as then offered */
     unsigned xclient;
     struct told told;
-    bool introduced; /* by XCLIENT, to the end */
+    bool introduced;               /* by XCLIENT, to the end */
     const struct message *checked; /* whose client it was found to know */
 
     bool mail, mail_refused;
@@ -45,7 +45,7 @@ struct service {
     char reply[2 * REPLY_LINE];
     bool reply_closes, reply_shakes;
     struct message_leg *settling; /* the leg whose end-of-data the reply is about */
-    bool *answering; /* set when the reply goes */
+    bool *answering;              /* set when the reply goes */
 };
 
 void service_answer(struct service *s, struct span reply);

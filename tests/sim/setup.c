@@ -29,7 +29,7 @@ struct policy *sim_policy_new(struct sim *sim)
     struct sim_policy *own = sim_alloc(1, sizeof *own);
     own->sim = sim;
     own->policy.config = sim->settings;
-    own->contexts = handshake_contexts_new();
+    own->contexts = handshake_contexts_new(sim);
     own->policy.tls = own->contexts;
     own->policy.own = &sim->own;
     own->policy.own_count = 1;

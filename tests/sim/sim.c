@@ -176,7 +176,8 @@ static void sim_begin(struct sim *sim)
     sim->clients = sim_alloc(SESSIONS, sizeof *sim->clients);
     sim->identities = sim_alloc(SESSIONS, sizeof *sim->identities);
     while (sim->client_count < SESSIONS) {
-        sim->clients[sim->client_count] = client_new(sim, sim->client_count, sim_below(sim, sim->span));
+        sim->clients[sim->client_count] =
+            client_new(sim, sim->client_count, sim_below(sim, sim->span));
         sim->client_count++;
     }
     for (uint64_t reloads = sim_below(sim, 4); reloads > 0; reloads--) {

@@ -88,11 +88,11 @@ struct server {
     bool starttls;
     unsigned starttls_code;
     enum shakes shakes;
-    bool proxy;           /* connections begin with a PROXY header */
-    unsigned xclient;     /* the attributes that it takes: bits in the order of identity.c */
-    bool xclient_refused; /* 550, to everybody */
-    enum welcome welcome; /* of every third client */
-    unsigned slow;        /* most milliseconds before an answer */
+    bool proxy;            /* connections begin with a PROXY header */
+    unsigned xclient;      /* the attributes that it takes: bits in the order of identity.c */
+    bool xclient_refused;  /* 550, to everybody */
+    enum welcome welcome;  /* of every third client */
+    unsigned slow;         /* most milliseconds before an answer */
     uint64_t idle_timeout; /* milliseconds; then 421 and close */
     bool flaky;            /* is down for a while */
     enum outage outage;
@@ -106,11 +106,11 @@ struct sim_relay {
     struct nexthop hops[1 + SIM_ENDPOINTS];
     char name[16];
     unsigned endpoints;
-    bool equal;    /* its endpoints have the same priority */
-    bool down;     /* nobody listens at any of its hops */
-    bool no_names; /* its next hop does not resolve */
-    bool null_mx;  /* for it takes no mail */
-    bool looped;   /* its next hop is our own listener */
+    bool equal;                         /* its endpoints have the same priority */
+    bool down;                          /* nobody listens at any of its hops */
+    bool no_names;                      /* its next hop does not resolve */
+    bool null_mx;                       /* for it takes no mail */
+    bool looped;                        /* its next hop is our own listener */
     uint64_t slowed_said, slowed_heard; /* when it last said 421 4.7.28, and a client then knew */
     uint64_t quiet_until;               /* the end of the 10 minutes, as far as clients know */
 };
@@ -128,6 +128,7 @@ struct sim {
     struct sim_relay relays[SIM_RELAYS];
     unsigned relay_count;
     unsigned policies;          /* alive */
+    unsigned contexts;          /* of the policy in force: counted */
     struct net_address nowhere; /* an address where connections are refused */
     struct net_address own;     /* where we listen */
     bool draining;              /* world_drain was called */
@@ -139,7 +140,7 @@ struct sim {
     struct link *links;
     unsigned links_made, links_open;
     struct client **clients;
-    struct identity *identities; /* of each */
+    struct identity *identities;         /* of each */
     unsigned client_count, clients_done; /* those before have all ended */
     struct message **messages;
     unsigned message_count;

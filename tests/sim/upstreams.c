@@ -42,9 +42,8 @@ static void build_identity(struct sim *sim, struct server *server, enum config_i
         }
     }
     server->xclient_refused = sim_chance(sim, 3);
-    server->welcome = sim_chance(sim, 15)
-                          ? (enum welcome)(1 + sim_below(sim, WELCOME_NOT_421))
-                          : WELCOME_ALL;
+    server->welcome =
+        sim_chance(sim, 15) ? (enum welcome)(1 + sim_below(sim, WELCOME_NOT_421)) : WELCOME_ALL;
 }
 
 static void build_outage(struct sim *sim, struct server *server)
@@ -202,10 +201,7 @@ static void add_server(struct sim *sim, struct sim_relay *own, unsigned priority
 {
     char *host = sim->hosts[server->relay][server->endpoint];
     size_t size = sizeof sim->hosts[0][0];
-    add_hop(own, priority,
-            own->looped ? &sim->own
-            : own->down ? &sim->nowhere
-                        : &server->address);
+    add_hop(own, priority, own->looped ? &sim->own : own->down ? &sim->nowhere : &server->address);
     net_address_text(&server->address, host, size);
     if (sim_chance(sim, 30)) {
         struct nexthop *hop = &own->hops[own->relay.hop_count - 1];
@@ -240,8 +236,8 @@ static void build_relay(struct sim *sim, unsigned number)
 /* Another than `number` and `taken`; NULL: there is none. */
 static const struct relay *other_relay(struct sim *sim, unsigned number, const struct relay *taken)
 {
-    unsigned other = (number + 1 + (unsigned)sim_below(sim, sim->relay_count - 1)) %
-                     sim->relay_count;
+    unsigned other =
+        (number + 1 + (unsigned)sim_below(sim, sim->relay_count - 1)) % sim->relay_count;
     const struct relay *relay = &sim->relays[other].relay;
     return relay != taken ? relay : NULL;
 }
@@ -254,6 +250,7 @@ void upstreams_build(struct sim *sim)
     for (unsigned i = 0; i < sim->relay_count; i++) {
         struct relay *relay = &sim->relays[i].relay;
         relay->fallback = sim_chance(sim, 40) ? other_relay(sim, i, NULL) : NULL;
-        relay->unknown_recipient = sim_chance(sim, 40) ? other_relay(sim, i, relay->fallback) : NULL;
+        relay->unknown_recipient =
+            sim_chance(sim, 40) ? other_relay(sim, i, relay->fallback) : NULL;
     }
 }
