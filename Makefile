@@ -43,7 +43,8 @@ proxy/daemon  := control control_ask daemon descriptors early_signals log notify
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
                  doctor_relay doctor_table explain healthcheck import options quote reload route \
                  run status
-tests/sim     := buffer client fate main message net oracle server setup sim world
+tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
+                 net oracle reach script server service_greet setup sim upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts import log net_address nexthop pacing privileges \
                  proxy_header quota rate received record relay reply resolver route seal server \

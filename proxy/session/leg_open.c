@@ -141,7 +141,10 @@ static void leg_connect(struct leg *leg)
         return;
     }
     struct health_endpoint endpoint = leg_endpoint(leg);
-    leg->verdict = health_ask(world_of(leg)->shared->health, &endpoint, world_of(leg)->now);
+    if (!leg->in_clear) { /* then this is the same attempt still, perhaps one for the probe's sake
+                           */
+        leg->verdict = health_ask(world_of(leg)->shared->health, &endpoint, world_of(leg)->now);
+    }
     if (leg->verdict == HEALTH_SKIP) {
         leg_go_elsewhere(leg, "it has been down, and is looked after");
     } else if (!leg_open_new(leg)) {

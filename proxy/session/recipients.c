@@ -96,10 +96,12 @@ static bool holds_open_leg(const struct transaction *tx)
     return false;
 }
 
-/* A relay that cannot be reached must leave its fallback time enough. */
-static uint64_t half_time(const struct transaction *tx)
+/* When a relay that was not reached by then must make way for its fallback: a quarter of the time
+ * is that one's. */
+static uint64_t open_by(const struct transaction *tx, bool has_fallback)
 {
-    return tx->answer_by - tx->policy->config->timeouts.recipient / 2;
+    uint64_t time = tx->policy->config->timeouts.recipient;
+    return has_fallback ? tx->answer_by - time / 4 : tx->answer_by;
 }
 
 static void recipient_relay(struct transaction *tx, const struct relay *relay, enum leg_kind kind)
@@ -130,7 +132,7 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, e
     tx->asked->leg = leg;
     leg_recipient(leg, tx->asked,
                   &(struct leg_terms){.may_wait = alone,
-                                      .open_by = has_fallback ? half_time(tx) : tx->answer_by,
+                                      .open_by = open_by(tx, has_fallback),
                                       .deadline = tx->answer_by});
 }
 

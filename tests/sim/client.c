@@ -1,126 +1,17 @@
 #include "tests/sim/client.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "config/config.h"
 #include "config/text.h"
-#include "proxy/session/session.h"
-#include "tests/sim/message.h"
-
-enum op_kind {
-    OP_GREETING, /* nothing is sent */
-    OP_EHLO,
-    OP_HELO,
-    OP_MAIL,
-    OP_RCPT,
-    OP_DATA,
-    OP_BODY,  /* left out where DATA was refused */
-    OP_CLEAN, /* RSET, left out unless DATA was refused with the transaction still open */
-    OP_RSET,
-    OP_NOOP,
-    OP_VRFY,
-    OP_QUIT,
-};
-
-struct op {
-    enum op_kind kind;
-    bool wait; /* for all answers before it is sent */
-    bool skipped;
-    struct message *message;
-    unsigned number;
-};
-
-#define OPS_MAX 128
-
-enum client_end {
-    CLIENT_QUITS,
-    CLIENT_CLOSES,
-    CLIENT_RESETS,
-    CLIENT_HALF_CLOSES, /* behind QUIT */
-    CLIENT_FINISHES,    /* half-closes without QUIT, mostly behind an end of data */
-};
-
-struct client {
-    struct sim *sim;
-    unsigned number;
-    struct link *link;
-    struct op ops[OPS_MAX];
-    unsigned op_count, sent, answered;
-    bool lockstep;
-    enum client_end end;
-    unsigned errors;   /* 5xx answers so far */
-    bool refused_data; /* the last DATA, 554: the transaction is open still */
-    size_t body_at;    /* of the message that is being sent */
-    bool sending;      /* a piece of a message, or the next group, is due */
-    bool closed;       /* the proxy has closed its end */
-    bool dismissed;    /* the proxy has said that it closes */
-    bool gone;
-    bool done;
-};
+#include "tests/sim/client_state.h"
 
 static void client_go(struct client *c);
 static void client_run(struct sim *sim, void *object, int kind);
 
-/* ---- the script ---- */
-
-static struct op *add_op(struct client *c, enum op_kind kind, struct message *message,
-                         unsigned number)
-{
-    struct op *op = &c->ops[c->op_count++];
-    *op = (struct op){.kind = kind, .message = message, .number = number};
-    op->wait = c->lockstep || sim_chance(c->sim, 25);
-    return op;
-}
-
-static void add_oddities(struct client *c)
-{
-    static const enum op_kind odd[] = {OP_NOOP, OP_VRFY, OP_RSET};
-    if (sim_chance(c->sim, 8)) {
-        add_op(c, odd[sim_below(c->sim, 3)], NULL, 0);
-    }
-}
-
-static void add_transaction(struct client *c)
-{
-    struct sim *sim = c->sim;
-    struct message *message = message_new(sim, sim->message_count, &c->closed);
-    sim->messages[sim->message_count++] = message;
-    add_oddities(c);
-    add_op(c, OP_MAIL, message, 0);
-    for (unsigned i = 0; i < message->rcpt_count; i++) {
-        add_op(c, OP_RCPT, message, i);
-    }
-    if (message->ending == ENDING_RSET) {
-        add_op(c, OP_RSET, NULL, 0);
-        return;
-    }
-    add_op(c, OP_DATA, message, 0);
-    add_op(c, OP_BODY, message, 0)->wait = true;
-    add_op(c, OP_CLEAN, NULL, 0);
-}
-
-static void write_script(struct client *c)
-{
-    struct sim *sim = c->sim;
-    uint64_t count = sim_chance(sim, 60) ? 2 : sim_below(sim, 5);
-    bool extended = sim_chance(sim, 90);
-    c->lockstep = !extended || sim_chance(sim, 30);
-    c->end = sim_chance(sim, 70) ? CLIENT_QUITS : (enum client_end)sim_below(sim, 5);
-    add_op(c, OP_GREETING, NULL, 0);
-    add_op(c, extended ? OP_EHLO : OP_HELO, NULL, 0)->wait = true;
-    unsigned first = c->op_count;
-    for (uint64_t i = 0; i < count; i++) {
-        add_transaction(c);
-    }
-    if (c->end == CLIENT_QUITS || c->end == CLIENT_HALF_CLOSES) {
-        add_op(c, OP_QUIT, NULL, 0);
-    }
-    c->ops[first].wait = true; /* what is offered is known only with the answer to EHLO */
-}
-
 /* ---- sending ---- */
 
-static void client_leaves(struct client *c, bool reset)
+void client_leaves(struct client *c, bool reset)
 {
     sim_note(c->sim, reset ? "client resets" : "client leaves", c->number, c->answered);
     c->gone = c->done = true;
@@ -179,24 +70,62 @@ static bool send_body(struct client *c, struct message *message)
     return true;
 }
 
+/* A name of its own, of which it has several. */
+static void choose_name(struct client *c, unsigned number)
+{
+    static const char *const fronts[] = {"c", "client-", "[192.0.2.", "long", ""};
+    static const char *const backs[] = {
+        ".example", ".client.example", "]",
+        ".a-name-that-does-not-want-to-end.and-so-it-goes-on-and-on-until-it-is-too-long."
+        "for-a-line.which-is-what-it-was-made-for.so-that-there-have-to-be-two.even-where-the-"
+        "other."
+        "values-are-short.example",
+        ".example"};
+    struct text text = TEXT(c->hello.name);
+    text_printf(&text, "%s%u%s", fronts[number], c->number, backs[number]);
+}
+
+static bool may_start_tls(const struct client *c)
+{
+    return !c->secure && (c->listen == LISTEN_TLS_MAY || c->listen == LISTEN_TLS_ENCRYPT);
+}
+
 static bool send_op(struct client *c, struct op *op)
 {
     char line[300];
     char path[256];
     struct text text = TEXT(line);
     switch (op->kind) {
+    case OP_HEADER:
+        client_send_header(c);
+        return true;
+    case OP_SHAKE:
+        client_begin_shake(c);
+        return true;
     case OP_GREETING:
         return true;
     case OP_EHLO:
-        text_puts(&text, "EHLO client.example");
-        break;
     case OP_HELO:
-        text_puts(&text, "HELO client.example");
+        choose_name(c, op->number);
+        c->hello.extended = op->kind == OP_EHLO;
+        c->hello.secure = c->secure;
+        text_printf(&text, "%s %s", op->kind == OP_EHLO ? "EHLO" : "HELO", c->hello.name);
+        break;
+    case OP_TOO_SOON:
+        text_puts(&text, "MAIL FROM:<>");
+        break;
+    case OP_STARTTLS:
+        text_puts(&text, "STARTTLS");
+        text_puts(&text, c->trouble == TROUBLE_PIPELINES && may_start_tls(c) ? "\r\nNOOP" : "");
         break;
     case OP_MAIL:
+        op->message->hello = c->hello;
+        op->message->contexts = c->sim->contexts;
+        op->message->must_encrypt = c->listen == LISTEN_TLS_ENCRYPT && !c->secure;
         text_put(&text, message_mail_line(op->message, true, true, path));
         break;
     case OP_RCPT:
+        op->message->rcpts[op->number].sent_at = c->sim->world.now;
         text_puts(&text, "RCPT TO:<");
         text_put(&text, message_rcpt_path(op->message, op->number, path));
         text_putc(&text, '>');
@@ -239,7 +168,7 @@ static void client_ends(struct client *c)
 /* Sends what may be sent now. */
 static void client_go(struct client *c)
 {
-    while (!c->gone && !c->sending && !c->dismissed && c->sent < c->op_count) {
+    while (!c->gone && !c->sending && !c->dismissed && !c->doomed && c->sent < c->op_count) {
         struct op *op = &c->ops[c->sent];
         bool all_answered = c->answered == c->sent;
         if (op->kind == OP_CLEAN) { /* a message that is on its way ends its transaction */
@@ -261,11 +190,12 @@ static void client_go(struct client *c)
             return;
         }
         c->sent++;
+        c->answered += op->kind == OP_HEADER;
         if (op->wait && sim_chance(c->sim, 3)) {
             client_later(c, sim_below(c->sim, 2000));
         }
     }
-    if (!c->gone && !c->sending && !c->dismissed) {
+    if (!c->gone && !c->sending && !c->dismissed && !c->doomed) {
         client_ends(c);
     }
 }
@@ -301,16 +231,30 @@ static void expect(struct client *c, struct span reply, struct span expected)
     }
 }
 
+static void expect_starttls(struct client *c, struct span reply)
+{
+    if (c->trouble == TROUBLE_PIPELINES && may_start_tls(c)) {
+        c->doomed = true;
+        if (span_equal(reply, SPAN("554 5.5.1 Nothing may be pipelined behind STARTTLS\r\n"))) {
+            return;
+        }
+    }
+    expect(c, reply,
+           may_start_tls(c) ? SPAN("220 2.0.0 Ready to start TLS\r\n")
+           : c->secure      ? SPAN("503 5.5.1 TLS is in use already\r\n")
+                            : SPAN("502 5.5.1 Command not implemented\r\n"));
+}
+
 static void expect_hello(struct client *c, struct span reply, bool extended)
 {
     char line[300];
     struct text text = TEXT(line);
     text_printf(&text, "250%c" SIM_HOST "\r\n", extended ? '-' : ' ');
     if (extended) {
-        text_printf(&text,
-                    "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250 "
-                    "ENHANCEDSTATUSCODES\r\n",
-                    (unsigned long long)c->sim->settings->limits.message_size);
+        text_printf(&text, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250%s\r\n",
+                    (unsigned long long)c->sim->settings->limits.message_size,
+                    may_start_tls(c) ? "-ENHANCEDSTATUSCODES\r\n250 STARTTLS"
+                                     : " ENHANCEDSTATUSCODES");
     }
     expect(c, reply, text_span(&text));
 }
@@ -318,6 +262,15 @@ static void expect_hello(struct client *c, struct span reply, bool extended)
 static void expect_op(struct client *c, struct op *op, struct span reply)
 {
     switch (op->kind) {
+    case OP_HEADER:
+    case OP_SHAKE:
+        break;
+    case OP_TOO_SOON:
+        expect(c, reply, SPAN("503 5.5.1 Say EHLO first\r\n"));
+        break;
+    case OP_STARTTLS:
+        expect_starttls(c, reply);
+        break;
     case OP_GREETING:
         expect(c, reply, SPAN("220 " SIM_HOST " ESMTP splitmx\r\n"));
         break;
@@ -329,6 +282,10 @@ static void expect_op(struct client *c, struct op *op, struct span reply)
         message_expect_mail(op->message, reply);
         break;
     case OP_RCPT:
+        op->message->asked_at = op->message->rcpts[op->number].sent_at;
+        if (op->message->asked_at < c->heard_at) {
+            op->message->asked_at = c->heard_at;
+        }
         message_expect_rcpt(op->message, op->number, reply);
         break;
     case OP_DATA:
@@ -358,11 +315,15 @@ static void expect_op(struct client *c, struct op *op, struct span reply)
 static void client_answered(struct client *c, struct span reply)
 {
     sim_note_span(c->sim, "client hears", c->number, reply);
+    c->heard = true;
+    if (c->answered == c->sent && c->sent < c->op_count && c->ops[c->sent].kind == OP_GREETING) {
+        c->sent++; /* it comes while the client does nothing */
+    }
     if (c->sim->draining && !c->dismissed && span_starts_fold(reply, SPAN("421 4.3.2 "))) {
         c->dismissed = true;
         return;
     }
-    if (c->dismissed || c->answered >= c->sent) {
+    if (c->dismissed || c->doomed || c->answered >= c->sent) {
         sim_fail(c->sim, "client %u: an answer to nothing: `%.*s`", c->number, SPAN_ARGS(reply));
     }
     struct op *op = &c->ops[c->answered];
@@ -373,6 +334,7 @@ static void client_answered(struct client *c, struct span reply)
     }
     c->errors += reply.ptr[0] == '5';
     expect_op(c, op, reply);
+    c->heard_at = c->sim->world.now;
     c->answered++;
     while (c->answered < c->sent && c->ops[c->answered].skipped) {
         c->answered++;
@@ -400,7 +362,8 @@ static void on_bytes(void *self)
 {
     struct client *c = self;
     size_t length;
-    while (!c->gone && (length = reply_length(buffer_span(&c->link->inbox))) != 0) {
+    while (!client_shake(c) && !c->gone &&
+           (length = reply_length(buffer_span(&c->link->inbox))) != 0) {
         client_answered(c, span_first(buffer_span(&c->link->inbox), length));
         buffer_drop(&c->link->inbox, length);
     }
@@ -411,7 +374,7 @@ static void on_end(void *self)
 {
     struct client *c = self;
     bool through = c->link->in.fin && c->answered == c->sent;
-    if (!c->dismissed && !through) {
+    if (!c->dismissed && !c->doomed && !through) {
         sim_fail(c->sim, "client %u: closed without a word", c->number);
     }
     client_leaves(c, false);
@@ -420,7 +383,16 @@ static void on_end(void *self)
 static void on_reset(void *self)
 {
     struct client *c = self;
-    sim_fail(c->sim, "client %u: was sent RST", c->number);
+    /* Nobody is told anything before the PROXY header, or in a handshake. */
+    bool silent = ((c->header != HEADER_NONE || c->secure) && !c->heard) || c->shaking ||
+                  (c->answered != 0 && (c->ops[c->answered].kind == OP_STARTTLS ||
+                                        c->ops[c->answered].kind == OP_SHAKE));
+    bool late = c->trouble == TROUBLE_NO_HEADER || c->trouble == TROUBLE_BAD_HEADER ||
+                c->trouble == TROUBLE_SILENT;
+    if (!(c->doomed && late) && !(c->sim->draining && silent)) {
+        sim_fail(c->sim, "client %u: was sent RST", c->number);
+    }
+    c->gone = c->done = true;
 }
 
 /* 354 is checked when it is written: later the legs' own may have caught up. */
@@ -447,21 +419,15 @@ static const struct link_actor actor = {
 
 static void client_comes(struct client *c)
 {
-    struct session_peer peer = {0};
+    struct session_peer peer;
     struct sim *sim = c->sim;
-    char ip[32];
-    struct text text = TEXT(ip);
-    text_printf(&text, "203.0.113.%u", c->number);
-    if (!net_address_parse(span_of(ip), 40000, &peer.client) ||
-        !net_address_parse(SPAN("192.0.2.25"), 25, &peer.local)) {
-        abort();
-    }
+    client_peer(c, &peer);
     c->link = link_from_client(sim, &actor, c);
     c->link->closed = &c->closed;
-    c->sent = 1; /* the greeting is owed */
     sim_note(sim, "client comes", c->number, c->link->id);
     session_begin(&sim->world, &c->link->conn, &peer);
     sim_settle(sim);
+    client_go(c);
 }
 
 struct client *client_new(struct sim *sim, unsigned number, uint64_t delay)
@@ -469,7 +435,9 @@ struct client *client_new(struct sim *sim, unsigned number, uint64_t delay)
     struct client *c = sim_alloc(1, sizeof *c);
     c->sim = sim;
     c->number = number;
-    write_script(c);
+    c->identity = &sim->identities[number];
+    identity_make(sim, number, c->identity);
+    client_write_script(c);
     sim_at(sim, delay, client_run, c, 2);
     return c;
 }

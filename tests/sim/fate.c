@@ -42,6 +42,8 @@ static struct says says_of(enum stage stage, enum fate fate)
         return (struct says){552, "5.2.2", false};
     case FATE_CLOSING:
         return (struct says){421, "4.7.0", false};
+    case FATE_SLOWER:
+        return (struct says){421, "4.7.28", false};
     case FATES:
         break;
     }
@@ -49,13 +51,16 @@ static struct says says_of(enum stage stage, enum fate fate)
 }
 
 /* As the design has it, not as the code under test does. */
-static struct says says_passed(enum stage stage, enum fate fate)
+static struct says says_passed(enum stage stage, enum way way, enum fate fate)
 {
     struct says says = says_of(stage, fate);
-    if (fate == FATE_BLAME) {
+    if (way == WAY_FALLBACK && says.code / 100 == 5) {
+        says.code = 451;
+        says.enhanced = "4.4.1";
+    } else if (fate == FATE_BLAME) {
         says.code = 451;
         says.enhanced = "4.3.5";
-    } else if (fate == FATE_CLOSING) {
+    } else if (fate == FATE_CLOSING || fate == FATE_SLOWER) {
         says.code = 451;
     } else if (fate == FATE_FULL && stage == STAGE_MAIL) {
         says.code = 554;
@@ -100,24 +105,40 @@ struct span message_says(const struct message *message, enum stage stage, unsign
     return render(message, stage, number, says_of(stage, fate), out);
 }
 
-struct span message_passes(const struct message *message, enum stage stage, unsigned number,
-                           enum fate fate, char *out)
+struct span message_passes(const struct message *message, enum stage stage, enum way way,
+                           unsigned number, enum fate fate, char *out)
 {
     static const char *const plain[] = {"", "", "2.0.0", "", "4.0.0", "5.0.0"};
-    struct says says = says_passed(stage, fate);
+    struct says says = says_passed(stage, way, fate);
     if (says.enhanced[0] == '\0') {
         says.enhanced = plain[says.code / 100];
     }
     return render(message, stage, number, says, out);
 }
 
+struct span line_passes(enum way way, const char *line, char *out)
+{
+    struct text text = text_over(out, REPLY_LINE);
+    struct span rest = span_of(line);
+    if (way == WAY_FALLBACK && line[0] == '5') {
+        text_puts(&text, "451 4.4.1");
+        rest = span_skip(rest, 9);
+    } else if (span_starts_fold(rest, SPAN("421 "))) {
+        text_puts(&text, "451");
+        rest = span_skip(rest, 3);
+    }
+    text_put(&text, rest);
+    text_puts(&text, "\r\n");
+    return text_span(&text);
+}
+
 struct span message_passes_joint(const struct message *message, enum stage stage, unsigned leg,
                                  enum fate fate, char *out)
 {
     struct text text = text_over(out, REPLY_LINE);
-    struct says says = says_passed(stage, fate);
+    struct says says = says_passed(stage, leg_way(leg), fate);
     says.lines = false;
-    text_printf(&text, "451 4.3.0 %s: ", message->sim->relays[leg / SIM_DOMAINS].name);
+    text_printf(&text, "451 4.3.0 %s: ", message->sim->relays[leg_relay_number(leg)].name);
     put_line(&text, says, ' ');
     put_words(&text, message, stage, leg);
     text_puts(&text, "\r\n");
@@ -131,7 +152,7 @@ struct span message_accepts_joint(const struct message *message, const unsigned 
     text_puts(&text, "250 2.0.0 ");
     for (unsigned i = 0; i < count; i++) {
         text_printf(&text, "%s%s: ", i != 0 ? "; " : "",
-                    message->sim->relays[turn[i] / SIM_DOMAINS].name);
+                    message->sim->relays[leg_relay_number(turn[i])].name);
         put_words(&text, message, STAGE_END, turn[i]);
     }
     text_puts(&text, "\r\n");

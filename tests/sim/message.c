@@ -14,6 +14,12 @@ static enum fate any_fate(struct sim *sim, unsigned percent_yes)
     return (enum fate)(FATE_LATER + sim_below(sim, FATES - FATE_LATER));
 }
 
+/* To RCPT more than elsewhere "no such user" is said. */
+static enum fate any_rcpt_fate(struct sim *sim, bool nobody)
+{
+    return nobody || sim_chance(sim, 4) ? FATE_NO : any_fate(sim, 90);
+}
+
 static size_t any_size(struct sim *sim)
 {
     unsigned kind = (unsigned)sim_below(sim, 100);
@@ -21,6 +27,33 @@ static size_t any_size(struct sim *sim)
         return 0;
     }
     return (size_t)sim_below(sim, kind < 85 ? 1500 : kind < 98 ? 16000 : 200000);
+}
+
+/* Received fields: our own mark of a detour, what looks like it, and many. */
+static void make_fields(struct message *message)
+{
+    static const char *const harmless[] = {
+        "Received: from a by other.example (splitmx fallback)\r\n\tid 1; Thu, 1 Jan 1970\r\n",
+        "Received: from a by " SIM_HOST " (splitmx)\r\n\tid 1; Thu, 1 Jan 1970\r\n",
+        "X-Received: from a by " SIM_HOST " (splitmx fallback)\r\n",
+        "Received: from (by " SIM_HOST " (splitmx fallback)) by b.example id 1\r\n",
+    };
+    struct sim *sim = message->sim;
+    struct buffer *body = &message->body;
+    uint64_t count = sim_chance(sim, 3) ? 1 + sim_below(sim, 10) : 0;
+    unsigned fields = 0;
+    while (count-- > 0) {
+        uint64_t which = sim_below(sim, 4);
+        fields += which != 2;
+        buffer_put(body, span_of(harmless[which]));
+    }
+    if (sim_chance(sim, 3)) {
+        message->marked = true;
+        fields++;
+        buffer_put(body, SPAN("Received: from a (b [192.0.2.1])\r\n by " SIM_HOST
+                              " (splitmx fallback) with SMTP id 2;\r\n Thu, 1 Jan 1970\r\n"));
+    }
+    message->circles = fields > sim->settings->limits.received_hops;
 }
 
 /* Lines of any length, dots at their front stuffed, what looks like an end among them. */
@@ -33,6 +66,7 @@ static void make_body(struct message *message, size_t wanted)
     struct sim *sim = message->sim;
     struct buffer *body = &message->body;
     if (wanted != 0) {
+        make_fields(message);
         buffer_put(body, SPAN("Subject: a test\r\n\r\n"));
     }
     while (body->len < wanted) {
@@ -61,18 +95,33 @@ static void make_body(struct message *message, size_t wanted)
     }
 }
 
-static void make_rcpt(struct message *message)
+static void make_rcpt(struct message *message, bool nobody)
 {
     struct sim *sim = message->sim;
     struct rcpt *rcpt = &message->rcpts[message->rcpt_count++];
     unsigned chance = (unsigned)sim_below(sim, 100);
     rcpt->kind = chance < 2   ? RCPT_ERROR
                  : chance < 4 ? RCPT_RETRY
-                 : chance < 8 ? RCPT_DISCARD
+                 : chance < 6 ? RCPT_DISCARD
                               : RCPT_RELAY;
     rcpt->relay = (unsigned)sim_below(sim, sim->relay_count);
     rcpt->domain = (unsigned)sim_below(sim, SIM_DOMAINS);
-    rcpt->fate = any_fate(sim, 90);
+    for (int way = 0; way < WAYS; way++) {
+        rcpt->fate[way] = any_rcpt_fate(sim, nobody && way == WAY_HOME);
+    }
+}
+
+/* Those that the recipient may come to. */
+static void make_legs(struct message *message, const struct rcpt *rcpt)
+{
+    struct sim *sim = message->sim;
+    for (int way = 0; way < WAYS; way++) {
+        if (message_relay_of(message, rcpt, (enum way)way) < SIM_RELAYS) {
+            unsigned leg = message_leg_of(message, rcpt, (enum way)way);
+            message->legs[leg].data = any_fate(sim, 97);
+            message->legs[leg].end = any_fate(sim, 92);
+        }
+    }
 }
 
 static enum ending any_ending(struct sim *sim)
@@ -86,28 +135,30 @@ static enum ending any_ending(struct sim *sim)
                          : ENDING_END_FIN_RESET;
 }
 
-struct message *message_new(struct sim *sim, unsigned id, const bool *client_closed)
+struct message *message_new(struct sim *sim, unsigned id, struct identity *identity,
+                            const bool *client_closed)
 {
     struct message *message = sim_alloc(1, sizeof *message);
     message->sim = sim;
     message->id = id;
+    message->identity = identity;
     message->client_closed = client_closed;
     message->null_sender = sim_chance(sim, 10);
     make_body(message, any_size(sim));
     message->says_size = sim_chance(sim, 50) && message->size != 0;
     message->says_8bit = sim_chance(sim, 50);
     message->ending = any_ending(sim);
-    uint64_t count = 1 + sim_below(sim, sim_chance(sim, 20) ? MESSAGE_RCPTS : 5);
-    while (message->rcpt_count < count) {
-        make_rcpt(message);
+    uint64_t count = 1 + sim_below(sim, sim_chance(sim, 20) ? MESSAGE_RCPTS : 6);
+    bool guesses = identity->guesses;
+    while (message->rcpt_count < (guesses ? MESSAGE_RCPTS : count)) {
+        make_rcpt(message, guesses);
     }
     for (unsigned i = 0; i < SIM_RELAYS; i++) {
         /* Of a null sender's MAIL an upstream cannot tell here which message it is. */
         message->mail[i] = message->null_sender ? FATE_YES : any_fate(sim, 97);
     }
-    for (unsigned i = 0; i < SIM_LEGS; i++) {
-        message->legs[i].data = any_fate(sim, 97);
-        message->legs[i].end = any_fate(sim, 92);
+    for (unsigned i = 0; i < message->rcpt_count; i++) {
+        make_legs(message, &message->rcpts[i]);
     }
     return message;
 }
@@ -118,17 +169,28 @@ void message_free(struct message *message)
     free(message);
 }
 
-unsigned message_leg_of(const struct message *message, const struct rcpt *rcpt)
+unsigned message_relay_of(const struct message *message, const struct rcpt *rcpt, enum way way)
 {
-    bool apart = message->sim->relays[rcpt->relay].relay.one_domain;
-    return rcpt->relay * SIM_DOMAINS + (apart ? rcpt->domain : 0);
+    const struct relay *home = &message->sim->relays[rcpt->relay].relay;
+    const struct relay *to = way == WAY_HOME       ? home
+                             : way == WAY_FALLBACK ? home->fallback
+                                                   : home->unknown_recipient;
+    return to != NULL ? sim_relay_number(message->sim, to) : SIM_RELAYS;
+}
+
+unsigned message_leg_of(const struct message *message, const struct rcpt *rcpt, enum way way)
+{
+    unsigned relay = message_relay_of(message, rcpt, way);
+    bool apart = message->sim->relays[relay].relay.one_domain;
+    return (way * SIM_RELAYS + relay) * LEG_DOMAINS +
+           (apart ? rcpt->relay * SIM_DOMAINS + rcpt->domain : 0);
 }
 
 bool message_is_split(const struct message *message)
 {
     unsigned legs = 0;
-    for (unsigned i = 0; i < SIM_LEGS; i++) {
-        legs += message->legs[i].accepted != 0;
+    for (unsigned i = 0; i < message->leg_count; i++) {
+        legs += message->legs[message->order[i]].accepted != 0;
     }
     return legs > 1;
 }

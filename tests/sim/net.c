@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "tests/sim/handshake.h"
+
 enum link_event {
     LINK_OPENS,
     LINK_REFUSED,
@@ -52,6 +54,15 @@ static struct span sim_peek(struct conn *conn)
     return buffer_span(&((struct link *)(void *)conn)->held);
 }
 
+static void link_read_soon(struct link *link)
+{
+    if (!link->reading && (link->arrived.len != 0 || link->shake.len != 0 ||
+                           (link->fin_arrived && !link->in.ended))) {
+        link->reading = true;
+        link_at(link, 0, LINK_READ);
+    }
+}
+
 static void sim_consume(struct conn *conn, size_t count)
 {
     struct link *link = (struct link *)(void *)conn;
@@ -59,24 +70,12 @@ static void sim_consume(struct conn *conn, size_t count)
         sim_fail(link->sim, "link %u: consumed %zu of %zu bytes", link->id, count, link->held.len);
     }
     buffer_drop(&link->held, count);
-    if (!link->reading && (link->arrived.len != 0 || (link->fin_arrived && !link->in.ended))) {
-        link->reading = true;
-        link_at(link, 0, LINK_READ);
-    }
+    link_read_soon(link);
 }
 
-static void sim_write(struct conn *conn, struct span bytes)
+/* Towards the actor, what the proxy says or its TLS. */
+static void link_put(struct link *link, struct span bytes)
 {
-    struct link *link = (struct link *)(void *)conn;
-    if (!link->proxy_open) {
-        sim_fail(link->sim, "link %u: written to after its close", link->id);
-    }
-    if (bytes.len == 0) {
-        return;
-    }
-    if (link->actor_open && link->actor != NULL) {
-        link->actor->on_written(link->self, bytes);
-    }
     if (link->reset) {
         link_at(link, 0, LINK_FAILED);
         return;
@@ -85,6 +84,51 @@ static void sim_write(struct conn *conn, struct span bytes)
     stream_fill(&link->out);
     link->out.blocked = link->out.blocked || link->out.queued.len != 0;
     stream_go(link, &link->out, LINK_OUT);
+}
+
+static void sim_write(struct conn *conn, struct span bytes)
+{
+    struct link *link = (struct link *)(void *)conn;
+    if (!link->proxy_open) {
+        sim_fail(link->sim, "link %u: written to after its close", link->id);
+    }
+    if (link->tls == LINK_SHAKING || link->tls == LINK_INSECURE) {
+        sim_fail(link->sim, "link %u: written to during a handshake, or behind one that failed",
+                 link->id);
+    }
+    if (bytes.len == 0) {
+        return;
+    }
+    if (link->actor_open && link->actor != NULL) {
+        link->actor->on_written(link->self, bytes);
+    }
+    link->spoken = true;
+    link_put(link, bytes);
+}
+
+static void sim_start_tls(struct conn *conn, const struct tls_context *context, const char *name)
+{
+    struct link *link = (struct link *)(void *)conn;
+    struct buffer said = {0};
+    if (link->tls != LINK_CLEAR) {
+        sim_fail(link->sim, "link %u: a second handshake", link->id);
+    }
+    /* What has arrived is the handshake's: behind STARTTLS that must have been found to be nothing.
+     */
+    if (link->spoken && link->held.len != 0) {
+        sim_fail(link->sim, "link %u: a handshake begins with what was said in clear", link->id);
+    }
+    buffer_move(&link->shake, &link->held, link->held.len);
+    handshake_begin(link, context, name, &said);
+    link_put(link, buffer_span(&said));
+    buffer_release(&said);
+    link_read_soon(link);
+}
+
+static void sim_tell_tls(struct conn *conn, struct text *out)
+{
+    (void)conn;
+    text_puts(out, SIM_TLS);
 }
 
 static size_t sim_unsent(struct conn *conn)
@@ -146,6 +190,8 @@ static const struct conn_ops ops = {
     .in_flight = sim_in_flight,
     .pending = sim_pending,
     .is_reset = sim_is_reset,
+    .start_tls = sim_start_tls,
+    .tell_tls = sim_tell_tls,
     .why = sim_why,
     .close = sim_close,
 };
@@ -198,9 +244,40 @@ static void link_out(struct link *link)
     stream_go(link, out, LINK_OUT);
 }
 
+/* What is behind a handshake's last line has been said under its protection. */
+static void link_shake(struct link *link)
+{
+    struct buffer said = {0};
+    buffer_move(&link->shake, &link->arrived, link->arrived.len);
+    enum handshake_status status = handshake_take(link, &said);
+    if (said.len != 0) {
+        link_put(link, buffer_span(&said));
+    }
+    buffer_release(&said);
+    switch (status) {
+    case HANDSHAKE_MORE:
+        break;
+    case HANDSHAKE_DONE:
+        sim_note(link->sim, "secure", link->id, 0);
+        link->tls = LINK_SECURE;
+        buffer_move(&link->held, &link->shake, link->shake.len);
+        link_tell(link, CONN_SECURE);
+        break;
+    case HANDSHAKE_FAILED:
+        sim_note(link->sim, "insecure", link->id, 0);
+        link->tls = LINK_INSECURE;
+        buffer_release(&link->shake);
+        link_tell(link, CONN_INSECURE);
+        break;
+    }
+}
+
 static void link_read(struct link *link)
 {
     link->reading = false;
+    if (link->proxy_open && link->tls == LINK_SHAKING) {
+        link_shake(link);
+    }
     if (!link->proxy_open) {
         return;
     }
@@ -292,6 +369,7 @@ static void link_free(struct link *link)
     buffer_release(&link->arrived);
     buffer_release(&link->held);
     buffer_release(&link->inbox);
+    buffer_release(&link->shake);
     free(link);
 }
 
@@ -368,7 +446,14 @@ struct link *link_to_server(struct sim *sim, struct server *server)
     struct link *link = link_new(sim);
     link->server = server;
     sim_note(sim, "connects", link->id, server != NULL ? server->relay : UINT64_MAX);
-    link_at(link, link_delay(link), server != NULL ? LINK_OPENS : LINK_REFUSED);
+    if (server != NULL) {
+        server_is_called(server);
+    }
+    if (server == NULL || (server_is_down(server) && server->outage == OUTAGE_REFUSED)) {
+        link_at(link, link_delay(link), LINK_REFUSED);
+    } else if (!server_is_down(server) || server->outage != OUTAGE_UNREACHED) {
+        link_at(link, link_delay(link), LINK_OPENS);
+    }
     return link;
 }
 

@@ -11,6 +11,7 @@
 
 #include "tests/sim/buffer.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/upstreams.h"
 
 /* One direction. */
 struct stream {
@@ -30,6 +31,9 @@ struct link_actor {
     /* The proxy's side is about to write this: for the oracle. */
     void (*on_written)(void *self, struct span bytes);
 };
+
+/* The proxy's end of a handshake. */
+enum link_tls { LINK_CLEAR, LINK_SHAKING, LINK_SECURE, LINK_INSECURE };
 
 struct link {
     struct conn conn; /* first: conn_ops get it back from there */
@@ -51,12 +55,19 @@ struct link {
                      reset; NULL: nobody wants to know */
     bool reset;   /* after its end was told: no event tells the proxy */
     struct server *server; /* of an outgoing link that will be established */
+    bool spoken;           /* the proxy has */
+    enum link_tls tls;
+    bool is_tls_server;  /* the proxy */
+    bool verifies;       /* the proxy does */
+    unsigned contexts;   /* of which policy */
+    char name[256];      /* that the proxy wants to reach */
+    struct buffer shake; /* of the handshake, arrived and not taken */
 };
 
 /* A client's connection, established. The actor's end belongs to `self`. */
 struct link *link_from_client(struct sim *sim, const struct link_actor *actor, void *self);
 
-/* The proxy connects; NULL server: refused. */
+/* The proxy connects; NULL server: refused. One that is down does what it does then. */
 struct link *link_to_server(struct sim *sim, struct server *server);
 
 /* ---- the actor's end ---- */

@@ -1,33 +1,6 @@
 #include <stdlib.h>
 
-#include "config/text.h"
-#include "tests/sim/message.h"
-
-/* One connection to an upstream server. It takes one command at a time, each after a while. */
-struct service {
-    struct sim *sim;
-    struct server *server;
-    struct link *link;
-    bool closed, busy, idle_armed;
-    bool hung; /* says nothing any more */
-    bool used; /* has had a transaction: before that it is patient */
-    unsigned events;
-    uint64_t idle_since;
-    bool mail, mail_refused;
-    struct message *message;
-    unsigned leg;
-    bool rcpts[MESSAGE_RCPTS]; /* accepted */
-    unsigned accepted;
-    bool in_data;
-    struct buffer field; /* what came in front of the message */
-    bool in_body;
-    size_t body_at;
-    char last;       /* byte that the proxy wrote */
-    bool end_coming; /* the proxy has written the end */
-    char reply[2 * REPLY_LINE];
-    bool reply_closes;
-    struct message_leg *settling; /* the leg whose end-of-data the reply is about */
-};
+#include "tests/sim/service.h"
 
 enum service_event { SERVICE_ANSWERS, SERVICE_IDLES };
 
@@ -49,7 +22,7 @@ static void service_free_when_done(struct service *s)
 }
 
 /* The transaction is over, whatever became of it. */
-static void service_forget(struct service *s)
+void service_forget(struct service *s)
 {
     if (s->message != NULL && s->message->legs[s->leg].link == s->link) {
         s->message->legs[s->leg].link = NULL;
@@ -67,9 +40,19 @@ static void service_over(struct service *s)
     s->closed = true;
 }
 
+void service_leaves(struct service *s, bool reset)
+{
+    if (reset) {
+        link_reset(s->link);
+    } else {
+        link_close(s->link);
+    }
+    service_over(s);
+}
+
 /* ---- answers ---- */
 
-static void service_answer(struct service *s, struct span reply)
+void service_answer(struct service *s, struct span reply)
 {
     uint64_t delay = sim_below(s->sim, (uint64_t)s->server->slow + 1);
     struct text text = TEXT(s->reply);
@@ -81,7 +64,8 @@ static void service_answer(struct service *s, struct span reply)
 static void service_says(struct service *s, enum stage stage, unsigned number, enum fate fate)
 {
     char reply[2 * REPLY_LINE];
-    s->reply_closes = fate == FATE_CLOSING;
+    s->reply_closes = fate == FATE_CLOSING || fate == FATE_SLOWER;
+    s->message->slowed[s->server->relay] |= fate == FATE_SLOWER;
     service_answer(s, message_says(s->message, stage, number, fate, reply));
 }
 
@@ -100,11 +84,20 @@ static void service_answers(struct service *s)
         return;
     }
     s->busy = false;
-    if (!s->server->pipelining && s->link->inbox.len != 0 && !s->in_data) {
+    if (!s->pipelining && s->link->inbox.len != 0 && !s->in_data) {
         sim_fail(s->sim, "link %u: pipelined to a server that does not offer it", s->link->id);
     }
     sim_note_span(s->sim, "server says", s->link->id, span_of(s->reply));
     link_send(s->link, span_of(s->reply));
+    if (span_starts_fold(span_of(s->reply), SPAN("421 4.7.28 "))) {
+        s->sim->relays[s->server->relay].slowed_said = s->sim->world.now;
+    }
+    if (s->answering != NULL) {
+        *s->answering = true;
+        s->answering = NULL;
+    }
+    s->shaking = s->shaking || s->reply_shakes;
+    s->reply_shakes = false;
     if (s->settling != NULL) {
         s->settling->answered = true;
         s->settling = NULL;
@@ -112,8 +105,7 @@ static void service_answers(struct service *s)
         s->message->legs[s->leg].go = true;
     }
     if (s->reply_closes) {
-        link_close(s->link);
-        service_over(s);
+        service_leaves(s, false);
         return;
     }
     service_idle(s);
@@ -159,43 +151,35 @@ static void service_run(struct sim *sim, void *object, int kind)
 
 /* ---- commands ---- */
 
-static void service_ehlo(struct service *s, bool extended)
-{
-    const struct server *server = s->server;
-    char line[256];
-    struct text text = TEXT(line);
-    if (extended && server->helo_only) {
-        service_answer(s, SPAN("502 5.5.1 no such command\r\n"));
-        return;
-    }
-    text_printf(&text, "250%cup%u.example\r\n", extended ? '-' : ' ', server->relay);
-    if (extended) {
-        text_puts(&text, server->pipelining ? "250-PIPELINING\r\n" : "");
-        text_puts(&text, server->size ? "250-SIZE 99999999\r\n" : "");
-        text_puts(&text, server->eight_bit ? "250-8BITMIME\r\n" : "");
-        text_puts(&text, "250 ENHANCEDSTATUSCODES\r\n");
-    }
-    service_answer(s, text_span(&text));
-}
-
 static void service_mail(struct service *s, struct span line)
 {
     char expected[256];
     struct span path = span_skip(line, sizeof "MAIL FROM:<" - 1);
     path = span_first(path, span_find(path, '>'));
     struct message *message = message_of_sender(s->sim, path);
-    if (s->mail) {
-        sim_fail(s->sim, "link %u: MAIL inside a transaction", s->link->id);
+    if (s->mail || s->hello[0] == '\0' || s->is_probe || (s->server->proxy && s->used)) {
+        sim_fail(s->sim,
+                 "link %u: MAIL inside a transaction, without EHLO, in a probe, or for the "
+                 "second time behind one PROXY header",
+                 s->link->id);
     }
+    service_check_protection(s);
     if (message == NULL && path.len != 0) {
         sim_fail(s->sim, "link %u: unknown sender %.*s", s->link->id, SPAN_ARGS(path));
     }
     if (message != NULL) {
-        struct span said =
-            message_mail_line(message, s->server->size, s->server->eight_bit, expected);
+        struct span said = message_mail_line(message, s->size, s->eight_bit, expected);
         if (!span_equal(said, line)) {
             sim_fail(s->sim, "message %u: upstream got `%.*s` instead of `%.*s`", message->id,
                      SPAN_ARGS(line), SPAN_ARGS(said));
+        }
+        service_check_client(s, message);
+        if (s->secure && s->link->contexts < message->contexts) {
+            sim_fail(s->sim, "message %u: under TLS of before the reload", message->id);
+        }
+        if (s->sim->relays[s->server->relay].relay.paced && message->slowed[s->server->relay] &&
+            s->sim->config.faults == 0) {
+            sim_fail(s->sim, "message %u: again to who has asked for less", message->id);
         }
     }
     s->mail_refused = message != NULL && !fate_is_yes(message->mail[s->server->relay]);
@@ -225,23 +209,25 @@ static void service_rcpt(struct service *s, struct span line)
         service_answer(s, SPAN("503 5.5.1 need MAIL\r\n"));
         return;
     }
-    const struct rcpt *rcpt = &message->rcpts[number];
-    unsigned leg = message_leg_of(message, rcpt);
-    if (!s->mail || rcpt->kind != RCPT_RELAY || rcpt->relay != s->server->relay ||
-        (s->accepted != 0 && s->leg != leg)) {
-        sim_fail(s->sim, "message %u: recipient %u reached the wrong upstream or leg", message->id,
-                 number);
+    struct rcpt *rcpt = &message->rcpts[number];
+    enum way way = message_came_by(message, number, s->server->relay);
+    unsigned leg = message_leg_of(message, rcpt, way);
+    if (!s->mail || (s->accepted != 0 && s->leg != leg)) {
+        sim_fail(s->sim, "message %u: recipient %u reached the wrong leg", message->id, number);
     }
+    service_check_client(s, message);
     s->message = message;
     s->leg = leg;
-    if (fate_is_yes(rcpt->fate)) {
+    s->answering = &rcpt->answered[way];
+    message->identity->unknown += way == WAY_HOME && rcpt->fate[way] == FATE_NO;
+    if (fate_is_yes(rcpt->fate[way])) {
         if (s->rcpts[number]) {
             sim_fail(s->sim, "message %u: recipient %u given twice", message->id, number);
         }
         s->rcpts[number] = true;
         s->accepted++;
     }
-    service_says(s, STAGE_RCPT, number, rcpt->fate);
+    service_says(s, STAGE_RCPT, way * 100 + number, rcpt->fate[way]);
 }
 
 static void service_data(struct service *s)
@@ -265,11 +251,10 @@ static void service_data(struct service *s)
 static void service_command(struct service *s, struct span line)
 {
     sim_note_span(s->sim, "proxy says", s->link->id, line);
-    if (span_equal(line, SPAN("EHLO " SIM_HOST))) {
-        service_ehlo(s, true);
-    } else if (span_equal(line, SPAN("HELO " SIM_HOST))) {
-        service_ehlo(s, false);
-    } else if (span_starts_fold(line, SPAN("MAIL FROM:<"))) {
+    if (service_greets(s, line)) {
+        return;
+    }
+    if (span_starts_fold(line, SPAN("MAIL FROM:<"))) {
         service_mail(s, line);
     } else if (span_starts_fold(line, SPAN("RCPT TO:<"))) {
         service_rcpt(s, line);
@@ -296,11 +281,12 @@ static void service_take_field(struct service *s)
         struct span field = buffer_span(&s->field);
         char c = buffer_span(inbox).ptr[0];
         if (field.len > 1 && field.ptr[field.len - 1] == '\n' && c != ' ' && c != '\t') {
-            message_check_field(s->message, field);
+            message_check_field(s->message, s->leg, field);
             s->in_body = true;
             return;
         }
-        buffer_move(&s->field, inbox, 1);
+        size_t line = span_find(buffer_span(inbox), '\n');
+        buffer_move(&s->field, inbox, line < inbox->len ? line + 1 : line);
     }
 }
 
@@ -354,6 +340,9 @@ static void service_go(struct service *s)
     if (s->closed || s->busy) {
         return;
     }
+    if (service_prelude(s)) {
+        return;
+    }
     if (s->in_data) {
         service_take_field(s);
         if (s->in_body) {
@@ -366,7 +355,7 @@ static void service_go(struct service *s)
     if (end == input.len) {
         return;
     }
-    char line[512];
+    char line[600];
     struct text text = TEXT(line);
     text_put(&text, span_first(input, end - 1));
     buffer_drop(&s->link->inbox, end + 1);
@@ -391,12 +380,7 @@ static bool service_breaks(struct service *s)
         s->hung = true;
         return true;
     }
-    if (how < 3) {
-        link_reset(s->link);
-    } else {
-        link_close(s->link);
-    }
-    service_over(s);
+    service_leaves(s, how < 3);
     return true;
 }
 
@@ -433,6 +417,7 @@ static void on_reset(void *self)
 static void on_written(void *self, struct span bytes)
 {
     struct service *s = self;
+    service_check_clear(s, bytes);
     if (!s->in_data || bytes.len == 0) {
         return;
     }
@@ -453,16 +438,26 @@ static const struct link_actor actor = {
     .on_written = on_written,
 };
 
+/* Who is asked second is asked only where the first may be down. */
+static void check_order(struct service *s)
+{
+    const struct sim_relay *relay = &s->sim->relays[s->server->relay];
+    const struct server *first = s->sim->servers[s->server->relay];
+    bool sound = !first->flaky || s->sim->world.now < first->down_from;
+    if (s->server->endpoint != 0 && !relay->equal && sound && s->sim->config.faults == 0 &&
+        !server_is_hopeless(first)) {
+        sim_fail(s->sim, "link %u: to the second of two, though the first is up", s->link->id);
+    }
+}
+
 void service_accept(struct link *link, struct server *server)
 {
     struct service *s = sim_alloc(1, sizeof *s);
-    char line[64];
-    struct text text = TEXT(line);
     s->sim = link->sim;
     s->server = server;
     s->link = link;
     link->actor = &actor;
     link->self = s;
-    text_printf(&text, "220 up%u.example ESMTP\r\n", server->relay);
-    service_answer(s, text_span(&text));
+    check_order(s);
+    service_begin(s);
 }

@@ -16,11 +16,17 @@
 #include "routing/relay.h"
 #include "tests/sim/random.h"
 
-#define SIM_RELAYS  4
-#define SIM_DOMAINS 2 /* of each relay */
-#define SIM_LEGS    (SIM_RELAYS * SIM_DOMAINS)
-#define SIM_HOST    "mx.sim.example"
-#define SIM_START   1000000 /* milliseconds on the clock when a world begins */
+#define SIM_RELAYS    4
+#define SIM_ENDPOINTS 2 /* of each relay, at most */
+#define SIM_DOMAINS   2 /* of each relay */
+#define SIM_HOST      "mx.sim.example"
+#define SIM_START     1000000 /* milliseconds on the clock when a world begins */
+
+/* How a recipient comes to a relay: those that came in different ways have legs of their own. */
+enum way { WAY_HOME, WAY_FALLBACK, WAY_UNKNOWN, WAYS };
+/* A relay with one recipient domain a leg may have those of all relays. */
+#define LEG_DOMAINS (SIM_RELAYS * SIM_DOMAINS)
+#define SIM_LEGS    (WAYS * SIM_RELAYS * LEG_DOMAINS)
 
 struct sim;
 typedef void sim_handler(struct sim *sim, void *object, int kind);
@@ -54,22 +60,59 @@ struct sim_config {
     unsigned faults; /* of 10,000 pieces that reach an upstream, so many make it go away */
 };
 
-/* An upstream server, one for each relay. What is random here stays so while the world lasts. */
+/* What becomes of new connections to a server that is down. */
+enum outage { OUTAGE_REFUSED, OUTAGE_UNREACHED, OUTAGE_SILENT, OUTAGE_BUSY, OUTAGES };
+
+/* What comes of a server's handshakes. */
+enum shakes {
+    SHAKES_WELL,
+    SHAKES_AS_ANOTHER, /* its certificate is for another name */
+    SHAKES_REFUSING,
+    SHAKES_GOING,     /* it closes, or resets, in the middle */
+    SHAKES_NEVER,     /* it is silent */
+    SHAKES_WITH_MORE, /* words behind its 220, in clear text */
+};
+
+/* Whom a server that is told who the client is sends away, and how. */
+enum welcome { WELCOME_ALL, WELCOME_NOT_554, WELCOME_NOT_450, WELCOME_NOT_421 };
+
+/* An upstream server, an endpoint of its relay. What is random here stays so while the world lasts.
+ */
 struct server {
     struct sim *sim;
     struct net_address address;
+    unsigned relay, endpoint;
     bool pipelining, size, eight_bit, helo_only;
+    bool other_in_clear; /* what it offers is otherwise before TLS */
+    bool greets_no;      /* 554 */
+    bool starttls;
+    unsigned starttls_code;
+    enum shakes shakes;
+    bool proxy;            /* connections begin with a PROXY header */
+    unsigned xclient;      /* the attributes that it takes: bits in the order of identity.c */
+    bool xclient_refused;  /* 550, to everybody */
+    enum welcome welcome;  /* of every third client */
     unsigned slow;         /* most milliseconds before an answer */
     uint64_t idle_timeout; /* milliseconds; then 421 and close */
-    unsigned relay;
+    bool flaky;            /* is down for a while */
+    enum outage outage;
+    uint64_t down_from, down_to;
+    unsigned refused, called; /* while it is down: in all, and when that has to be known */
+    uint64_t known_by;
 };
 
 struct sim_relay {
-    struct relay relay;
-    struct nexthop hops[2];
+    struct relay relay; /* first */
+    struct nexthop hops[1 + SIM_ENDPOINTS];
     char name[16];
-    bool down;     /* nobody listens at any of its hops */
-    bool no_names; /* its next hop does not resolve */
+    unsigned endpoints;
+    bool equal;                         /* its endpoints have the same priority */
+    bool down;                          /* nobody listens at any of its hops */
+    bool no_names;                      /* its next hop does not resolve */
+    bool null_mx;                       /* for it takes no mail */
+    bool looped;                        /* its next hop is our own listener */
+    uint64_t slowed_said, slowed_heard; /* when it last said 421 4.7.28, and a client then knew */
+    uint64_t quiet_until;               /* the end of the 10 minutes, as far as clients know */
 };
 
 struct sim {
@@ -80,20 +123,25 @@ struct sim {
     struct sim_random random;
     struct sim_queue queue;
     struct sim_totals *totals;
-    struct server servers[SIM_RELAYS];
+    struct server servers[SIM_RELAYS][SIM_ENDPOINTS];
+    char hosts[SIM_RELAYS][SIM_ENDPOINTS][64]; /* what TLS knows them by */
     struct sim_relay relays[SIM_RELAYS];
     unsigned relay_count;
     unsigned policies;          /* alive */
+    unsigned contexts;          /* of the policy in force: counted */
     struct net_address nowhere; /* an address where connections are refused */
+    struct net_address own;     /* where we listen */
     bool draining;              /* world_drain was called */
     bool crowded;               /* max-connections is small: answers that say so are in order */
     bool ptr_slow;
+    uint64_t span;  /* milliseconds in which clients come */
     unsigned delay; /* most milliseconds that the network holds a piece */
 
     struct link *links;
     unsigned links_made, links_open;
     struct client **clients;
-    unsigned client_count, clients_done;
+    struct identity *identities;         /* of each */
+    unsigned client_count, clients_done; /* those before have all ended */
     struct message **messages;
     unsigned message_count;
     unsigned looked_up; /* look-ups under way */
@@ -122,7 +170,6 @@ void sim_fail(struct sim *sim, const char *format, ...)
 /* setup.c: what a world is made of. */
 void sim_build(struct sim *sim);
 struct policy *sim_policy_new(struct sim *sim);
-void sim_set_max_connections(struct sim *sim, unsigned count);
 
 /* world.c: what the world's interfaces do here. */
 extern const struct world_ops sim_world_ops;

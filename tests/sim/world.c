@@ -1,5 +1,6 @@
 /* The world's interfaces: connections of the simulated network, names made up, a clock that jumps.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/sim/message.h"
@@ -12,13 +13,10 @@ static struct sim *sim_of(struct world *world)
 static struct conn *world_connect(struct world *world, const struct net_address *address)
 {
     struct sim *sim = sim_of(world);
-    struct server *server = NULL;
-    for (unsigned i = 0; i < sim->relay_count; i++) {
-        if (net_address_equal(&sim->servers[i].address, address)) {
-            server = &sim->servers[i];
-        }
+    if (world->draining && world->sessions == NULL) {
+        sim_fail(sim, "a connection for nobody, while draining");
     }
-    return &link_to_server(sim, server)->conn;
+    return &link_to_server(sim, sim_server_at(sim, address))->conn;
 }
 
 /* ---- names ---- */
@@ -26,6 +24,7 @@ static struct conn *world_connect(struct world *world, const struct net_address 
 struct resolution {
     struct sim *sim;
     const struct nexthop *hop; /* NULL: of a client's name */
+    struct identity *identity; /* the client's */
     void (*on_answer)(void *, const struct resolver_answer *);
     resolver_ptr_callback *on_name;
     void *context; /* NULL: cancelled */
@@ -39,6 +38,9 @@ static void resolution_answer(struct resolution *resolution)
     struct resolver_address addresses[2] = {{.address = sim->nowhere},
                                             {.address = resolution->hop->address}};
     struct resolver_answer answer = {.status = RESOLVER_OK, .why = ""};
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(addresses[i].host, sizeof addresses[i].host, "%s", resolution->hop->host);
+    }
     unsigned first = resolution->chance % 4 != 0;
     answer.addresses = addresses + first;
     answer.count = 2 - first;
@@ -46,7 +48,8 @@ static void resolution_answer(struct resolution *resolution)
         const struct sim_relay *relay = &sim->relays[i];
         if (relay->no_names && resolution->hop >= relay->hops &&
             resolution->hop < relay->hops + relay->relay.hop_count) {
-            answer = (struct resolver_answer){.status = RESOLVER_FAIL, .why = "no answer"};
+            answer = (struct resolver_answer){
+                .status = relay->null_mx ? RESOLVER_NULL_MX : RESOLVER_FAIL, .why = "no answer"};
         }
     }
     resolution->on_answer(resolution->context, &answer);
@@ -65,7 +68,9 @@ static void resolution_run(struct sim *sim, void *object, int kind)
     if (resolution->hop != NULL) {
         resolution_answer(resolution);
     } else {
-        const char *name = resolution->chance % 2 != 0 ? "client.example" : NULL;
+        struct identity *identity = resolution->identity;
+        const char *name = resolution->chance % 2 != 0 ? identity->name : NULL;
+        identity->name_state = name != NULL ? NAME_KNOWN : NAME_NONE;
         resolution->on_name(resolution->context, &(struct resolver_name){name, name, false});
     }
     free(resolution);
@@ -103,7 +108,12 @@ static struct resolution *world_resolve_ptr(struct world *world, const struct ne
     struct sim *sim = sim_of(world);
     uint64_t delay = sim_below(sim, sim->ptr_slow ? 9000 : 20);
     struct resolution *resolution = resolution_new(sim, context, delay);
-    (void)address;
+    char ip[NET_ADDRESS_TEXT];
+    net_address_text(address, ip, sizeof ip);
+    resolution->identity = identity_of_ip(sim, span_of(ip));
+    if (resolution->identity == NULL) {
+        sim_fail(sim, "whose is %s?", ip);
+    }
     resolution->on_name = callback;
     return resolution;
 }
@@ -114,6 +124,9 @@ static void world_resolve_cancel(struct world *world, struct resolution *resolut
         sim_fail(sim_of(world), "a look-up was cancelled twice");
     }
     resolution->context = NULL;
+    if (resolution->identity != NULL) {
+        resolution->identity->name_state = NAME_TOO_LATE;
+    }
 }
 
 /* ---- the rest ---- */
