@@ -207,7 +207,7 @@ static void link_tell(struct link *link, enum conn_event event)
 /* How much of a stream arrives at once: mostly all of it, else a cut anywhere. */
 static size_t piece(struct link *link, size_t len)
 {
-    if (len < 2 || sim_chance(link->sim, 65)) {
+    if (len < 2 || sim_chance(link->sim, 78)) {
         return len;
     }
     return 1 + (size_t)sim_below(link->sim, len > 64 && sim_chance(link->sim, 50) ? 64 : len);
@@ -311,7 +311,7 @@ static void link_in(struct link *link)
     if (link->reading) {
         return;
     }
-    if (sim_chance(link->sim, 80)) {
+    if (sim_chance(link->sim, 88)) {
         link_read(link);
     } else {
         link->reading = true;

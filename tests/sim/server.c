@@ -215,6 +215,9 @@ static void service_rcpt(struct service *s, struct span line)
     if (!s->mail || (s->accepted != 0 && s->leg != leg)) {
         sim_fail(s->sim, "message %u: recipient %u reached the wrong leg", message->id, number);
     }
+    if (rcpt->answered[way] && !fate_is_yes(rcpt->fate[way]) && s->sim->config.faults == 0) {
+        sim_fail(s->sim, "message %u: recipient %u is asked for again", message->id, number);
+    }
     service_check_client(s, message);
     s->message = message;
     s->leg = leg;
