@@ -37,13 +37,13 @@ proxy/wire    := body client command header proxy_header received record reply s
 proxy/session := commit leg leg_open pool prober quota rate session session_begin session_command \
                  shared summary timers transaction upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls listener net
-proxy/daemon  := control control_ask daemon descriptors early_signals log notify pid_file prepare \
-                 privileges readable reload sockets state_lock status survey worker
+proxy/daemon  := burial control control_ask daemon descriptors early_signals load log notify pid_file prepare \
+                 privileges readable reload repair sockets state_lock status survey worker
 proxy/cli     := ask check explain healthcheck import options quote reload route run status
 tests/sim     := buffer client fate main message net oracle server setup sim world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts import log net_address nexthop pacing privileges \
-                 proxy_header quota rate received record relay reply resolver route seal server \
+                 proxy_header quota rate received record relay repair reply resolver route seal server \
                  shared sorter source span table text timers tls_context tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_proxy_header fuzz_reply
 

@@ -34,10 +34,11 @@ typedef bool import_sink(void *context, const struct import_route *route);
 /* Whether the file's name says YAML: *.yaml, *.yml, *.json. */
 bool import_is_yaml(const char *path);
 
-/* *.yaml, *.yml, *.json: YAML; anything else a Postfix transport map (texthash); IMPORT_STDIN: a map
- * from standard input. Errors go to diags; reading goes on after an error where that is possible, so
- * that all are told. A file in which nothing is said is an error: it is a half-written one far more
- * often than it is meant, and would refuse everybody. YAML can say that it is meant (`{}`). */
+/* *.yaml, *.yml, *.json: YAML; anything else a Postfix transport map (texthash); IMPORT_STDIN: a
+ * map from standard input. Errors go to diags; reading goes on after an error where that is
+ * possible, so that all are told. A file in which nothing is said is an error: it is a half-written
+ * one far more often than it is meant, and would refuse everybody. YAML can say that it is meant
+ * (`{}`). */
 void import_read(const char *path, import_sink *sink, void *context, struct diag_list *diags);
 
 /* `splitmx import`: writes the map as routes YAML that says the same. `name` is what messages call

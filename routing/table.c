@@ -223,7 +223,7 @@ static void warn_postmaster(const struct table *table, const struct config *conf
 /* A map adds no domains, `*` spells none, and `{}` is taken at its word: then every recipient is
  * refused, which nobody wants. */
 static void warn_nobody(const struct table *table, const struct config *config,
-                            struct diag_list *diags)
+                        struct diag_list *diags)
 {
     MDB_stat stats = {.ms_entries = 1};
     MDB_txn *txn = snapshot_take(table);

@@ -39,8 +39,7 @@ static bool take_after(int fd, const struct stat *old, const char *path)
         return fchmod(fd, (mode_t)(0666 & ~mask)) == 0 || (failed(path, ""), false);
     }
     /* The owner first: a change of it may take bits of the mode away. */
-    const bool same =
-        fstat(fd, &new) == 0 && new.st_uid == old->st_uid && new.st_gid == old->st_gid;
+    const bool same = fstat(fd, &new) == 0 && new.st_uid == old->st_uid &&new.st_gid == old->st_gid;
     if (!same && fchown(fd, old->st_uid, old->st_gid) != 0) {
         failed(path, "left as it was, for its owner and group could not be kept: ");
         return false;

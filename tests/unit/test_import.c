@@ -56,7 +56,10 @@ static void test_maps_are_read_as_texthash(void **state)
            "");
     expect("map", "\"a b\"@example.com discard:\n", "1:1 \"a b\"@example.com > 1:19 discard:\n",
            "");
-    expect("map", "\xef\xbb\xbf" "a.example local\n", "1:1 a.example > 1:11 local\n", "");
+    expect("map",
+           "\xef\xbb\xbf"
+           "a.example local\n",
+           "1:1 a.example > 1:11 local\n", "");
     expect("map", "\xef\xbb\xbf# c\na.example local\n", "2:1 a.example > 2:11 local\n", "");
 }
 
