@@ -87,8 +87,8 @@ static bool is_http_version(struct span word)
 /*
  * A browser can be made to send a request here whose body holds SMTP commands; its first line or
  * its header fields give it away before the body comes. No SMTP command is called like a method of
- * HTTP, ends with HTTP's version or begins with it, nor holds a colon in its first word; "MAIL" and "RCPT" written together with what follows
- * (RCPTTO:<…>) are a mail client's mistake.
+ * HTTP, ends with HTTP's version or begins with it, nor holds a colon in its first word; "MAIL" and
+ * "RCPT" written together with what follows (RCPTTO:<…>) are a mail client's mistake.
  */
 static bool is_http(struct span word, struct span argument)
 {
