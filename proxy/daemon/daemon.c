@@ -191,6 +191,7 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     }
     diag_list_free(d->reload.diags);
     d->reload = (struct reload){0};
+    repair_ended(&d->repair, uv_now(&d->loop));
     if (d->is_broken && !d->stop_wanted) {
         repair_begin(d);
     }

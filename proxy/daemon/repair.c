@@ -12,3 +12,8 @@ uint64_t repair_plan(struct repair *repair, uint64_t now)
     repair->pause = next < REPAIR_PAUSE_MOST ? next : REPAIR_PAUSE_MOST;
     return wait;
 }
+
+void repair_ended(struct repair *repair, uint64_t now)
+{
+    repair->last = now;
+}

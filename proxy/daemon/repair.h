@@ -14,11 +14,14 @@
 
 /* Begins as zeroes. */
 struct repair {
-    uint64_t last;  /* when the last attempt was due, of the caller's clock */
+    uint64_t last;  /* when the last attempt ended or is due, of the caller's clock */
     uint64_t pause; /* from then to the next; 0: none was made yet */
 };
 
 /* How long from now until an attempt may begin, which is counted as made then. */
 uint64_t repair_plan(struct repair *repair, uint64_t now);
+
+/* An attempt has ended: the pause is counted from here, for one may take long. */
+void repair_ended(struct repair *repair, uint64_t now);
 
 #endif

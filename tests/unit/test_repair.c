@@ -32,6 +32,16 @@ static void test_time_that_has_gone_by_counts(void **state)
     assert_int_equal(repair_plan(&repair, START + 2000 + 5000 + 1), 7999);
 }
 
+static void test_a_pause_begins_when_an_attempt_has_ended(void **state)
+{
+    struct repair repair = {0};
+    (void)state;
+    repair_ended(&repair, START); /* of a reload that somebody asked for */
+    assert_int_equal(repair_plan(&repair, START), 0);
+    repair_ended(&repair, START + 10000);
+    assert_int_equal(repair_plan(&repair, START + 10500), 1500);
+}
+
 static void test_after_a_quiet_time_it_begins_anew(void **state)
 {
     struct repair repair = {0};
@@ -49,6 +59,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_first_attempt_is_at_once_and_pauses_grow),
         cmocka_unit_test(test_time_that_has_gone_by_counts),
+        cmocka_unit_test(test_a_pause_begins_when_an_attempt_has_ended),
         cmocka_unit_test(test_after_a_quiet_time_it_begins_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
