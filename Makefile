@@ -38,8 +38,9 @@ proxy/session := commit leg leg_open pool prober quota rate recipients session s
                  session_command shared summary timers transaction upstream upstream_greet \
                  upstream_why world
 proxy/net     := conn conn_tls listener net
-proxy/daemon  := control control_ask daemon descriptors early_signals log notify pid_file prepare \
-                 privileges readable reload sockets state_lock status survey worker
+proxy/daemon  := burial control control_ask daemon descriptors early_signals load log notify \
+                 pid_file prepare privileges readable reload repair sockets state_lock status \
+                 survey worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
                  doctor_relay doctor_table explain healthcheck import options quote reload route \
                  run status
@@ -47,8 +48,8 @@ tests/sim     := buffer client client_begin copies envelope fate handshake ident
                  net oracle reach script server service_greet setup sim upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts import log net_address nexthop pacing privileges \
-                 proxy_header quota rate received record relay reply resolver route seal server \
-                 shared sorter source span store table table_walk text timers tls_context \
+                 proxy_header quota rate received record relay repair reply resolver route seal \
+                 server shared sorter source span store table table_walk text timers tls_context \
                  tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_proxy_header fuzz_reply
 

@@ -22,6 +22,9 @@
 /* Clients wait so long for the answer to end-of-data: RFC 5321 4.5.3.2.6. */
 #define CLIENT_WAIT (10 * MINUTE)
 
+/* Of which a server that scans for viruses may need the whole. */
+#define SHORT_END_OF_DATA (2 * MINUTE)
+
 /* What callers see is its first member. */
 struct counted_config {
     struct config config;
@@ -273,6 +276,21 @@ static void warn_encrypt(struct loader *loader, const struct config_listener *li
     }
 }
 
+/* However the address is spelt: [::ffff:0.0.0.0]:25 is 0.0.0.0:25. Names are as they are written.
+ */
+static bool same_listener(struct span a, struct span b)
+{
+    struct net_address one, other;
+    struct span host;
+    uint16_t port;
+    if (span_equal_fold(a, b)) {
+        return true;
+    }
+    return host_port_split(a, &host, &port) && net_address_parse(host, port, &one) &&
+           host_port_split(b, &host, &port) && net_address_parse(host, port, &other) &&
+           net_address_equal(&one, &other);
+}
+
 static void check_listeners(struct loader *loader)
 {
     const struct config *config = loader->config;
@@ -282,7 +300,7 @@ static void check_listeners(struct loader *loader)
         for (size_t j = 0; j < i; j++) {
             const struct config_text *other = &config->listeners[j].address;
             if (address->text && other->text &&
-                span_equal_fold(span_of(address->text), span_of(other->text))) {
+                same_listener(span_of(address->text), span_of(other->text))) {
                 diag_error(loader->diags, config_place(config, address),
                            "`address: %s` is already on line %u; an address is listened on once",
                            address->text, other->line);
@@ -302,6 +320,10 @@ static void check_all(struct loader *loader, bool hostname_given)
         diag_warning(loader->diags, config_at(config, config->timeouts.end_of_data_place),
                      "`end-of-data` should be less than 10m: clients wait no longer, and send the "
                      "message again");
+    } else if (config->timeouts.end_of_data < SHORT_END_OF_DATA) {
+        diag_warning(loader->diags, config_at(config, config->timeouts.end_of_data_place),
+                     "`end-of-data` is the time of all servers of a message together; with less "
+                     "than 2m one that scans what it takes may be cut, and mail come twice");
     }
 }
 

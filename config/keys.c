@@ -180,27 +180,28 @@ static void check_relay_name(struct loader *loader, const struct config_text *na
     }
 }
 
-static void refuse_key(struct loader *loader, const struct config_relay *relay, const char *key,
-                       struct config_mark mark)
+/* Gmail is where `hosts` and `port` say, or where a `next-hop` does. */
+static void refuse_key(struct loader *loader, const struct config_relay *relay, bool gmail,
+                       const char *key, struct config_mark mark)
 {
     diag_error(loader->diags, config_at(loader->config, mark),
-               "`%s` is for the relay `gmail` only; relay `%s` says where it is with `next-hop`",
+               gmail ? "`%s` would not be used beside `next-hop` of relay `%s`; leave one out"
+                     : "`%s` is for the relay `gmail` only; relay `%s` says where it is with "
+                       "`next-hop`",
                key, relay->name.text);
 }
 
 /* What is asked of a relay depends on whether it is the built-in one. */
 static void check_relay(struct loader *loader, const struct config_relay *relay, bool next_hop)
 {
-    if (strcmp(relay->name.text, "gmail") == 0) {
-        return;
+    const bool gmail = strcmp(relay->name.text, "gmail") == 0;
+    if (relay->hosts && (next_hop || !gmail)) {
+        refuse_key(loader, relay, gmail, "hosts", relay->hosts_place);
     }
-    if (relay->hosts) {
-        refuse_key(loader, relay, "hosts", relay->hosts_place);
+    if (relay->port > 0 && (next_hop || !gmail)) {
+        refuse_key(loader, relay, gmail, "port", relay->port_place);
     }
-    if (relay->port > 0) {
-        refuse_key(loader, relay, "port", relay->port_place);
-    }
-    if (!next_hop) {
+    if (!next_hop && !gmail) {
         diag_error(loader->diags, config_place(loader->config, &relay->name),
                    "relay `%s` needs `next-hop`: where it is, such as smtp:[127.0.0.1]:10025",
                    relay->name.text);

@@ -463,6 +463,16 @@ void loader_refuse_later(struct loader *loader, const char *schema, const char *
     }
 }
 
+/* Whether there is no value of the key that this version takes. */
+static bool is_all_later(const struct loader *loader, const char *schema, const char *key)
+{
+    const struct schema_later *later = loader->later;
+    while (later->key && (strcmp(later->schema, schema) != 0 || strcmp(later->key, key) != 0)) {
+        later++;
+    }
+    return later->key && !later->fine;
+}
+
 static void read_field(struct loader *loader, const struct schema *schema,
                        const struct field *field, struct diag_place key_place, void *base)
 {
@@ -472,7 +482,12 @@ static void read_field(struct loader *loader, const struct schema *schema,
     struct yaml_event value = loader_next(loader);
     bool scalar = value.kind == YAML_SCALAR_VALUE;
     text_put(&copy, value.value);
-    field->read(loader, field, value, base);
+    if (is_all_later(loader, schema->name, field->key)) {
+        /* Nothing that is wrong in it need be mended, for it has to go. */
+        yaml_skip(loader->reader, value);
+    } else {
+        field->read(loader, field, value, base);
+    }
     if (field->given) {
         *((bool *)((char *)base + field->given)) = true;
     }

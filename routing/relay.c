@@ -175,6 +175,17 @@ static void compile_next_hop(struct compiler *compiler, struct relay *relay,
     char why[256];
     size_t where;
     struct diag_place place = config_place(compiler->config, &source->next_hop);
+    const struct span name =
+        span_first(span_of(source->next_hop.text), span_find(span_of(source->next_hop.text), ':'));
+    const bool is_word = span_find(name, '[') == name.len && span_find(name, ' ') == name.len;
+    if (name.len < strlen(source->next_hop.text) && is_word &&
+        !span_equal_fold(name, SPAN("smtp"))) {
+        diag_error(
+            compiler->diags, place,
+            "`%.*s:` is no transport of a relay: expected `smtp:` with one or more next hops",
+            SPAN_ARGS(name));
+        return;
+    }
     if (!transport_parse(span_of(source->next_hop.text), TRANSPORT_YAML, &transport, why,
                          sizeof(why), &where)) {
         diag_error(compiler->diags, place, "%s", why);

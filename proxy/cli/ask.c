@@ -164,26 +164,73 @@ static void print_fine(const char *prefix, struct span answer)
     print_lines(stdout, answer);
 }
 
+/* The daemon's status, or -1 with *error when there is none; its text, which the caller frees: NULL
+ * when memory is short. */
+static int ask(const char *directory, const char *verb, unsigned timeout, char **answer,
+               size_t *length, int *error)
+{
+    FILE *memory = open_memstream(answer, length);
+
+    *error = 0;
+    if (!memory) {
+        *answer = NULL;
+        return -1;
+    }
+    const int told = control_ask(directory, verb, memory, timeout);
+    *error = errno;
+    if (fclose(memory) != 0) {
+        free(*answer);
+        *answer = NULL;
+    }
+    return told;
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat one, other;
+    if (stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+        one.st_ino == other.st_ino) {
+        return true;
+    }
+    /* It may be replaced between the two. */
+    char *first = realpath(a, NULL), *second = realpath(b, NULL);
+    const bool same = first && second && strcmp(first, second) == 0;
+    free(first);
+    free(second);
+    return same;
+}
+
+bool options_served(const struct options *options, unsigned timeout)
+{
+    char *directory = state_directory(options->config), *answer = NULL;
+    size_t length = 0;
+    int error;
+    bool served = true;
+
+    if (directory &&
+        ask(directory, CONTROL_CONFIGURATION, timeout, &answer, &length, &error) == 0 && answer &&
+        !is_same_file(options->config, answer)) {
+        fprintf(stderr, "the splitmx with state directory %s serves %s, not %s\n", directory,
+                answer, options->config);
+        served = false;
+    }
+    free(answer);
+    free(directory);
+    return served;
+}
+
 int options_ask(const struct options *options, const char *verb, const char *prefix,
                 unsigned timeout)
 {
-    char *directory = state_directory(options->config);
-    char *answer = NULL;
+    char *directory = state_directory(options->config), *answer = NULL;
     size_t length = 0;
-    int status = CLI_FAILED;
+    int status = CLI_FAILED, error;
 
     if (!directory) {
         return CLI_CONFIG;
     }
-    FILE *memory = open_memstream(&answer, &length);
-    if (!memory) {
-        fprintf(stderr, "out of memory\n");
-        free(directory);
-        return CLI_FAILED;
-    }
-    const int told = control_ask(directory, verb, memory, timeout);
-    const int error = errno;
-    if (fclose(memory) != 0) {
+    const int told = ask(directory, verb, timeout, &answer, &length, &error);
+    if (!answer) {
         fprintf(stderr, "out of memory\n");
     } else if (told < 0) {
         tell_unreachable(directory, options->config, timeout, error);

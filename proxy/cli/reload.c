@@ -17,5 +17,11 @@ int cli_reload(int argc, char **argv)
     struct options options;
     const int done = options_parse(&command, argc, argv, &options);
 
-    return done == OPTIONS_FINE ? options_ask(&options, "reload", "reloaded: ", PATIENCE) : done;
+    if (done != OPTIONS_FINE) {
+        return done;
+    }
+    if (!options_served(&options, PATIENCE)) {
+        return CLI_FAILED;
+    }
+    return options_ask(&options, "reload", "reloaded: ", PATIENCE);
 }

@@ -22,6 +22,9 @@ struct control_request;
 /* Called for each request; answered at once or later, exactly once, by control_answer. */
 typedef void control_handler(void *context, struct control_request *request, struct span verb);
 
+/* The verb that is answered with the path of the configuration, for the commands. */
+#define CONTROL_CONFIGURATION "configuration"
+
 #define CONTROL_BEAT '.'
 
 /* Binds DIRECTORY/control.sock (0600; a stale one is replaced; one that a living daemon answers on

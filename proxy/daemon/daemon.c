@@ -8,24 +8,23 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "proxy/daemon/burial.h"
 #include "proxy/daemon/control.h"
-#include "proxy/daemon/descriptors.h"
 #include "proxy/daemon/early_signals.h"
+#include "proxy/daemon/load.h"
 #include "proxy/daemon/log.h"
 #include "proxy/daemon/notify.h"
 #include "proxy/daemon/pid_file.h"
-#include "proxy/daemon/privileges.h"
 #include "proxy/daemon/reload.h"
+#include "proxy/daemon/repair.h"
 #include "proxy/daemon/state_lock.h"
 #include "proxy/daemon/status.h"
-#include "proxy/daemon/survey.h"
 #include "proxy/daemon/version.h"
 #include "proxy/daemon/worker.h"
 
-#define EXIT_CONFIG 78
 /* reload requests that may wait for an outcome at once */
-#define REQUESTS_MAX 64
-#define REPAIR_EVERY 60000 /* milliseconds */
+#define REQUESTS_MAX  64
+#define SHUTTING_DOWN "splitmx is shutting down\n"
 
 static const int signals[] = {SIGHUP, SIGTERM, SIGINT};
 #define SIGNALS (sizeof signals / sizeof signals[0])
@@ -39,31 +38,29 @@ enum daemon_state {
 };
 
 struct daemon {
-    const char *path;
+    const char *path; /* as it was given */
+    char *where;      /* the same, absolute */
     enum daemon_state state;
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS];
-    int lock; /* of the state directory, until the process ends */
-    unsigned descriptors;
     uv_async_t done;
     uv_work_t work;
     atomic_uint done_count; /* workers that have carried out the order under way */
     struct log *log;
     struct control *control;
     struct shared shared;
-    struct prepared *prepared;
-    struct socket_set *sockets;
+    struct in_force now;
     struct worker *workers[SOCKETS_WORKERS_MAX];
-    unsigned worker_count;
+    unsigned worker_count; /* that run */
     struct reload reload;
-    struct status_reload outcome;      /* of the last reload */
-    _Atomic(struct prepared *) buried; /* no longer used by anybody; see prepare.h */
-    atomic_bool is_damaged;            /* a look-up has found the table's file changed */
-    uint64_t repaired;                 /* when that last began a reload, of the loop's clock */
-    struct prepared *burials;          /* being freed in the pool's thread */
-    uv_work_t burial;
-    bool is_burying;
-    atomic_bool is_over; /* the loops have ended: anything may block */
+    struct status_reload outcome; /* of the last reload */
+    struct burial burial;
+    _Atomic(const struct prepared *) damaged; /* whose table a look-up has found damaged */
+    bool is_broken;                           /* that in force is: mail is put off */
+    struct repair repair;
+    uv_timer_t repair_timer;
+    atomic_bool is_over; /* the loops have ended */
+    bool is_preparing;   /* the pool's thread reads what is in force */
     bool reload_again;
     bool stop_wanted;
     time_t started;
@@ -73,58 +70,8 @@ struct daemon {
 };
 
 static void reload_begin(struct daemon *d);
-
-/* ---- what a reload has replaced, freed where waiting for files does no harm ---- */
-
-static void on_bury(struct prepared *prepared, void *context)
-{
-    struct daemon *d = context;
-    if (atomic_load(&d->is_over)) {
-        prepared_free(prepared);
-        return;
-    }
-    prepared->next_buried = atomic_load(&d->buried);
-    while (!atomic_compare_exchange_weak(&d->buried, &prepared->next_buried, prepared)) {
-        continue;
-    }
-    uv_async_send(&d->done);
-}
-
-static void free_list(struct prepared *list)
-{
-    while (list != NULL) {
-        struct prepared *next = list->next_buried;
-        prepared_free(list);
-        list = next;
-    }
-}
-
-static void on_burial(uv_work_t *work)
-{
-    struct daemon *d = work->data;
-    free_list(d->burials);
-}
-
-static void bury_next(struct daemon *d);
-
-static void on_burial_over(uv_work_t *work, int status)
-{
-    struct daemon *d = work->data;
-    (void)status;
-    d->is_burying = false;
-    bury_next(d);
-}
-
-static void bury_next(struct daemon *d)
-{
-    if (d->is_burying || atomic_load(&d->buried) == NULL) {
-        return;
-    }
-    d->burials = atomic_exchange(&d->buried, NULL);
-    d->is_burying = true;
-    d->burial.data = d;
-    uv_queue_work(&d->loop, &d->burial, on_burial, on_burial_over);
-}
+static void reload_want(struct daemon *d);
+static void answer_waiting(struct daemon *d, int status, const char *text);
 
 /* ---- workers ---- */
 
@@ -143,14 +90,20 @@ static void workers_switch(struct daemon *d, struct prepared *prepared, struct s
     }
 }
 
+/* A reload under way is given up: nobody waits for its files. */
 static void drain_begin(struct daemon *d)
 {
+    answer_waiting(d, 1, SHUTTING_DOWN);
+    memcpy(d->waiting, d->next, sizeof d->next);
+    d->waiting_count = d->next_count;
+    d->next_count = 0;
+    answer_waiting(d, 1, SHUTTING_DOWN);
     log_event(d->log, LOG_INFO, "draining", NULL);
     notify_stopping();
     d->state = DAEMON_DRAINING;
     atomic_store(&d->done_count, 0);
     for (unsigned i = 0; i < d->worker_count; i++) {
-        worker_drain(d->workers[i], d->prepared->config->timeouts.drain);
+        worker_drain(d->workers[i], d->now.prepared->config->timeouts.drain);
     }
 }
 
@@ -176,6 +129,53 @@ static void serve_on(struct daemon *d)
     }
 }
 
+/* ---- a damaged table ---- */
+
+/* From any thread, for a look-up in the table of `from`. */
+static void on_damage(const struct prepared *from, void *context)
+{
+    struct daemon *d = context;
+    if (atomic_exchange(&d->damaged, from) == NULL && !atomic_load(&d->is_over)) {
+        uv_async_send(&d->done);
+    }
+}
+
+static void on_repair_due(uv_timer_t *timer)
+{
+    struct daemon *d = timer->data;
+    if (d->is_broken && !d->stop_wanted) {
+        reload_want(d);
+    }
+}
+
+/* Somebody has written to the table's file, or cut it: 451 until a reload has built it again. Where
+ * a reload does not help, it may not be the only thing that is done. */
+static void repair_begin(struct daemon *d)
+{
+    char what[96] = "recipients get 451; it is built again now";
+    const uint64_t wait = repair_plan(&d->repair, uv_now(&d->loop));
+    if (wait > 0) {
+        snprintf(what, sizeof what, "recipients get 451; it is built again in %llu s",
+                 (unsigned long long)(wait + 999) / 1000);
+    }
+    log_event(d->log, LOG_ERROR, "table-damaged", "state-directory",
+              d->now.prepared->config->state_directory.text, "what", what, NULL);
+    d->is_broken = true;
+    uv_timer_start(&d->repair_timer, on_repair_due, wait, 0);
+}
+
+/* Looks whether what is in force is damaged; what others had in force does not matter any more. */
+static void damage_look(struct daemon *d)
+{
+    const bool told = atomic_exchange(&d->damaged, NULL) == d->now.prepared;
+    if (!d->is_broken && !d->stop_wanted && d->state != DAEMON_STARTING &&
+        (told || !table_intact(d->now.prepared->table))) {
+        repair_begin(d);
+    }
+}
+
+/* ---- reload ---- */
+
 /* A reload, good or bad, is over: says so, and does what had to wait for it. */
 static void reload_end(struct daemon *d, bool ok, char *text)
 {
@@ -191,42 +191,39 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     }
     diag_list_free(d->reload.diags);
     d->reload = (struct reload){0};
-    serve_on(d);
-}
-
-/* Somebody has written to the table's file, or cut it: 451 until a reload has built it again. */
-static void on_damage(void *context)
-{
-    struct daemon *d = context;
-    if (!atomic_exchange(&d->is_damaged, true) && !atomic_load(&d->is_over)) {
-        uv_async_send(&d->done);
+    repair_ended(&d->repair, uv_now(&d->loop));
+    if (d->is_broken && !d->stop_wanted) {
+        repair_begin(d);
     }
+    serve_on(d);
 }
 
 static void attach(struct daemon *d)
 {
-    d->prepared->bury_context = d;
-    d->prepared->bury = on_bury;
-    d->prepared->damage_context = d;
-    d->prepared->on_damage = on_damage;
+    d->now.prepared->bury_context = &d->burial;
+    d->now.prepared->bury = burial_add;
+    d->now.prepared->damage_context = d;
+    d->now.prepared->on_damage = on_damage;
 }
 
 /* Every worker has switched: the old set goes. */
 static void reload_switched(struct daemon *d)
 {
-    struct prepared *old = d->prepared;
-    struct socket_set *old_sockets = d->sockets;
+    struct prepared *old = d->now.prepared;
+    struct socket_set *old_sockets = d->now.sockets;
     char *text = reload_text(&d->reload);
-    d->prepared = d->reload.prepared;
+    d->now.prepared = d->reload.prepared;
     attach(d);
-    d->sockets = d->reload.bound;
-    if (old->table != d->prepared->table &&
-        table_generation(old->table) != table_generation(d->prepared->table)) {
+    d->is_broken = false;
+    uv_timer_stop(&d->repair_timer);
+    d->now.sockets = d->reload.bound;
+    if (old->table != d->now.prepared->table &&
+        table_generation(old->table) != table_generation(d->now.prepared->table)) {
         table_supersede(old->table);
     }
     policy_unref(&old->policy);
     sockets_free(old_sockets);
-    log_configure(d->log, d->prepared->config->log_level, d->prepared->config->log_format);
+    log_configure(d->log, d->now.prepared->config->log_level, d->now.prepared->config->log_format);
     reload_end(d, true, text);
 }
 
@@ -240,6 +237,11 @@ static void on_prepared(uv_work_t *work, int status)
 {
     struct daemon *d = work->data;
     (void)status;
+    d->is_preparing = false;
+    if (d->state == DAEMON_DRAINING) {
+        reload_drop(&d->reload);
+        return;
+    }
     if (d->reload.prepared == NULL) {
         reload_end(d, false, reload_text(&d->reload));
         return;
@@ -251,7 +253,7 @@ static void on_prepared(uv_work_t *work, int status)
 /* What others need to find us by, where somebody has removed it. */
 static void restore_files(struct daemon *d)
 {
-    const char *directory = d->prepared->config->state_directory.text;
+    const char *directory = d->now.prepared->config->state_directory.text;
     int error = control_restore(d->control);
     if (error != 0) {
         log_event(d->log, LOG_WARNING, "control-socket-not-restored", "why", strerror(-error),
@@ -262,20 +264,49 @@ static void restore_files(struct daemon *d)
     }
 }
 
+/* Another folder may stand where ours did: it becomes ours, unless somebody else has it. */
+static bool keep_state_directory(struct daemon *d, struct diag_list *diags)
+{
+    const struct config *config = d->now.prepared->config;
+    if (state_lock_holds(d->now.lock, config->state_directory.text)) {
+        return true;
+    }
+    int lock = state_lock(config->state_directory.text);
+    if (lock >= 0) {
+        close(d->now.lock);
+        d->now.lock = lock;
+        return true;
+    }
+    if (errno != EWOULDBLOCK) {
+        return true; /* there is none: what needs it says so */
+    }
+    diag_error(diags, config_place(config, &config->state_directory),
+               "%s: another splitmx runs with this state directory, which is not the one that "
+               "this one was started with",
+               config->state_directory.text);
+    return false;
+}
+
 static void reload_begin(struct daemon *d)
 {
+    struct diag_list *diags = diag_list_new();
     d->reload_again = false;
-    restore_files(d);
+    const bool refused = !keep_state_directory(d, diags);
+    if (!refused) {
+        restore_files(d);
+    }
     memcpy(d->waiting, d->next, sizeof d->next);
     d->waiting_count = d->next_count;
     d->next_count = 0;
     d->reload = (struct reload){.path = d->path,
-                                .in_force = d->prepared,
-                                .sockets = d->sockets,
+                                .in_force = d->now.prepared,
+                                .sockets = d->now.sockets,
                                 .workers = d->worker_count,
-                                .connections_max = d->prepared->config->limits.connections,
-                                .diags = diag_list_new()};
+                                .connections_max = d->now.prepared->config->limits.connections,
+                                .refused = refused,
+                                .diags = diags};
     d->state = DAEMON_PREPARING;
+    d->is_preparing = true;
     notify_reloading();
     d->work.data = d;
     uv_queue_work(&d->loop, &d->work, on_work, on_prepared);
@@ -301,41 +332,31 @@ static void close_all(struct daemon *d)
         uv_close((uv_handle_t *)&d->signals[i], NULL);
         signal(signals[i], SIG_IGN); /* what is left to do is short, and ends with 0 */
     }
+    uv_close((uv_handle_t *)&d->repair_timer, NULL);
     uv_close((uv_handle_t *)&d->done, NULL);
+    burial_close(&d->burial);
+    if (d->is_preparing) {
+        uv_stop(&d->loop);
+    }
 }
 
 static void serving(struct daemon *d)
 {
     char routes[24];
-    snprintf(routes, sizeof routes, "%llu", (unsigned long long)table_routes(d->prepared->table));
+    snprintf(routes, sizeof routes, "%llu",
+             (unsigned long long)table_routes(d->now.prepared->table));
     log_event(d->log, LOG_INFO, "ready", "version", SPLITMX_VERSION, "hostname",
-              d->prepared->config->hostname.text, "routes", routes, NULL);
+              d->now.prepared->config->hostname.text, "routes", routes, NULL);
     serve_on(d);
-}
-
-/* At most once in REPAIR_EVERY: where a reload cannot help, each recipient would begin one. What is
- * passed over here the next recipient says again. */
-static void repair(struct daemon *d)
-{
-    uint64_t now = uv_now(&d->loop);
-    bool damaged = atomic_exchange(&d->is_damaged, false);
-    if (!damaged || d->state != DAEMON_SERVING ||
-        (d->repaired != 0 && now - d->repaired < REPAIR_EVERY)) {
-        return;
-    }
-    d->repaired = now;
-    log_event(d->log, LOG_ERROR, "table-damaged", "state-directory",
-              d->prepared->config->state_directory.text, "what", "recipients get 451, reloading",
-              NULL);
-    reload_begin(d);
 }
 
 /* Workers have carried out an order; when all have, the next step. */
 static void on_done(uv_async_t *async)
 {
     struct daemon *d = async->data;
-    bury_next(d);
-    repair(d);
+    if (atomic_load(&d->damaged) != NULL) {
+        damage_look(d);
+    }
     if (atomic_load(&d->done_count) < d->worker_count) {
         return;
     }
@@ -364,7 +385,7 @@ static void on_signal(uv_signal_t *handle, int number)
         }
     } else if (!d->stop_wanted) {
         d->stop_wanted = true;
-        if (d->state == DAEMON_SERVING) {
+        if (d->state == DAEMON_SERVING || d->state == DAEMON_PREPARING) {
             drain_begin(d);
         }
     }
@@ -372,15 +393,32 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static void answer_status(struct daemon *d, struct control_request *request, bool json)
 {
-    struct status status = {.prepared = d->prepared,
+    damage_look(d);
+    struct status status = {.prepared = d->now.prepared,
                             .workers = d->workers,
                             .worker_count = d->worker_count,
+                            .path = d->where,
+                            .is_broken = d->is_broken,
                             .shared = &d->shared,
                             .reload = &d->outcome,
                             .started = d->started};
     char *text = json ? status_json(&status) : status_text(&status);
     control_answer(request, text != NULL ? 0 : 1, span_of(text != NULL ? text : "out of memory"));
     free(text);
+}
+
+/* A table that nobody has asked anything yet may be damaged too: who checks our health, and sends
+ * no more mail, would otherwise never see it mended. */
+static void answer_health(struct daemon *d, struct control_request *request)
+{
+    if (d->state == DAEMON_STARTING || d->state == DAEMON_DRAINING) {
+        control_answer(request, 1, SPAN("not serving\n"));
+        return;
+    }
+    damage_look(d);
+    control_answer(request, d->is_broken ? 1 : 0,
+                   d->is_broken ? SPAN("the routing table is damaged: recipients get 451\n")
+                                : SPAN("serving\n"));
 }
 
 static void on_request(void *context, struct control_request *request, struct span verb)
@@ -391,12 +429,13 @@ static void on_request(void *context, struct control_request *request, struct sp
     } else if (span_equal(verb, SPAN("status-json"))) {
         answer_status(d, request, true);
     } else if (span_equal(verb, SPAN("health"))) {
-        bool fine = d->state != DAEMON_STARTING && d->state != DAEMON_DRAINING;
-        control_answer(request, fine ? 0 : 1, fine ? SPAN("serving\n") : SPAN("not serving\n"));
+        answer_health(d, request);
+    } else if (span_equal(verb, SPAN(CONTROL_CONFIGURATION))) {
+        control_answer(request, 0, span_of(d->where));
     } else if (!span_equal(verb, SPAN("reload"))) {
         control_answer(request, 1, SPAN("unknown request\n"));
     } else if (d->state == DAEMON_DRAINING || d->stop_wanted) {
-        control_answer(request, 1, SPAN("splitmx is shutting down\n"));
+        control_answer(request, 1, SPAN(SHUTTING_DOWN));
     } else if (d->next_count == REQUESTS_MAX) {
         control_answer(request, 1, SPAN("too many reloads are waiting\n"));
     } else {
@@ -418,70 +457,12 @@ static void signals_watch(struct daemon *d)
     early_signals_end();
 }
 
-static unsigned count_workers(const struct config *config)
-{
-    unsigned count = config->workers != 0 ? config->workers : uv_available_parallelism();
-    return count < SOCKETS_WORKERS_MAX ? count : SOCKETS_WORKERS_MAX;
-}
-
-/* From here on no other splitmx touches what is in the state directory. */
-static bool take_state_directory(struct daemon *d, const struct config *config,
-                                 struct diag_list *diags)
-{
-    d->lock = state_lock(config->state_directory.text);
-    if (d->lock < 0) {
-        diag_error(diags, config_place(config, &config->state_directory), "%s: %s",
-                   config->state_directory.text,
-                   errno == EWOULDBLOCK ? "another splitmx runs with this state directory"
-                                        : strerror(errno));
-    }
-    return d->lock >= 0;
-}
-
-/* Everything that may fail because of what the operator wrote, before any thread starts. 0, or the
- * exit status. */
-static int load(struct daemon *d, struct diag_list *diags)
-{
-    int status = EXIT_CONFIG;
-    struct config *config = survey_load(d->path, PRIVILEGES_TO_RUN, diags);
-    if (config == NULL) {
-        return status;
-    }
-    privileges_check(config, PRIVILEGES_TO_RUN, diags);
-    if (diag_errors(diags) != 0) {
-        survey_rest(config, diags);
-        goto done;
-    }
-    privileges_state_directory(config, diags);
-    if (diag_errors(diags) != 0 || !privileges_drop(config, diags)) {
-        goto done;
-    }
-    /* What is wrong from here on need not be what is written. */
-    if (!take_state_directory(d, config, diags)) {
-        status = EXIT_FAILURE;
-        goto done;
-    }
-    d->prepared = prepare_config(config, PREPARE_TO_SERVE, NULL, diags);
-    if (d->prepared == NULL) {
-        status = diag_only_machine(diags) ? EXIT_FAILURE : EXIT_CONFIG;
-        goto done;
-    }
-    d->worker_count = count_workers(config);
-    d->descriptors = descriptors_raise();
-    descriptors_check(config, d->worker_count, d->descriptors, diags);
-    d->sockets = sockets_bind(config, NULL, d->worker_count, diags);
-    status = d->sockets != NULL ? EXIT_SUCCESS : EXIT_FAILURE;
-done:
-    config_unref(config);
-    return status;
-}
-
 static bool start_workers(struct daemon *d)
 {
     uint64_t seed = 0;
-    unsigned wanted = d->worker_count;
+    const unsigned wanted = d->now.workers;
     if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed ||
-        !shared_init(&d->shared, d->prepared->config->limits.connections, seed)) {
+        !shared_init(&d->shared, d->now.prepared->config->limits.connections, seed)) {
         return false;
     }
     for (d->worker_count = 0; d->worker_count < wanted; d->worker_count++) {
@@ -491,11 +472,11 @@ static bool start_workers(struct daemon *d)
         struct worker_options options = {.index = d->worker_count,
                                          .log = d->log,
                                          .shared = &d->shared,
-                                         .descriptors = d->descriptors,
+                                         .descriptors = d->now.descriptors,
                                          .seed = seed,
                                          .on_done = on_worker_done,
                                          .context = d};
-        d->workers[d->worker_count] = worker_start(&options, d->prepared);
+        d->workers[d->worker_count] = worker_start(&options, d->now.prepared);
         if (d->workers[d->worker_count] == NULL) {
             return false;
         }
@@ -505,11 +486,14 @@ static bool start_workers(struct daemon *d)
 
 static bool start(struct daemon *d)
 {
-    const struct config *config = d->prepared->config;
+    const struct config *config = d->now.prepared->config;
     int error = 0;
     uv_loop_init(&d->loop);
     uv_async_init(&d->loop, &d->done, on_done);
     d->done.data = d;
+    uv_timer_init(&d->loop, &d->repair_timer);
+    d->repair_timer.data = d;
+    burial_init(&d->burial, &d->loop);
     signals_watch(d);
     d->control = control_listen(&d->loop, config->state_directory.text, on_request, d, &error);
     if (d->control == NULL) {
@@ -528,7 +512,7 @@ static bool start(struct daemon *d)
     attach(d);
     d->started = time(NULL);
     d->outcome = (struct status_reload){.at = d->started, .ok = true};
-    workers_switch(d, d->prepared, d->sockets);
+    workers_switch(d, d->now.prepared, d->now.sockets);
     return true;
 }
 
@@ -537,10 +521,10 @@ static void release(struct daemon *d)
     for (unsigned i = 0; i < d->worker_count; i++) {
         worker_free(d->workers[i]);
     }
-    sockets_free(d->sockets);
-    pid_file_remove(d->prepared->config->state_directory.text);
-    policy_unref(&d->prepared->policy);
-    free_list(atomic_exchange(&d->buried, NULL));
+    sockets_free(d->now.sockets);
+    pid_file_remove(d->now.prepared->config->state_directory.text);
+    policy_unref(&d->now.prepared->policy);
+    burial_release(&d->burial);
     shared_release(&d->shared);
     free(d->outcome.errors);
     log_event(d->log, LOG_INFO, "stopped", NULL);
@@ -548,24 +532,58 @@ static void release(struct daemon *d)
     uv_loop_close(&d->loop);
 }
 
+/* A thread still reads what is in force, or waits for a file that it may never have: it ends with
+ * the process, and nothing that it uses is taken away before. */
+static _Noreturn void leave(struct daemon *d)
+{
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        worker_free(d->workers[i]);
+    }
+    pid_file_remove(d->now.prepared->config->state_directory.text);
+    log_event(d->log, LOG_INFO, "stopped", NULL);
+    log_stop(d->log);
+    _exit(EXIT_SUCCESS);
+}
+
+/* NULL: no memory. */
+static char *absolute(const char *path)
+{
+    char *folder = path[0] != '/' ? getcwd(NULL, 0) : NULL, *joined = NULL;
+    if (folder == NULL) {
+        return span_dup(span_of(path));
+    }
+    if (asprintf(&joined, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, path) < 0) {
+        joined = NULL;
+    }
+    free(folder);
+    return joined;
+}
+
 int daemon_run(const char *path)
 {
     struct daemon d = {.path = path};
     early_signals_begin();
+    d.where = absolute(path);
+    if (d.where == NULL) {
+        fprintf(stderr, "splitmx: out of memory\n");
+        return EXIT_FAILURE;
+    }
     struct diag_list *diags = diag_list_new();
-    int status = load(&d, diags);
+    int status = load_all(path, &d.now, diags);
     diag_print(diags, stderr);
     diag_list_free(diags);
     if (status != EXIT_SUCCESS) {
-        if (d.prepared != NULL) {
-            policy_unref(&d.prepared->policy);
-        }
+        free(d.where);
         return status;
     }
     if (!start(&d)) {
         return EXIT_FAILURE; /* the process ends: so do its threads */
     }
     uv_run(&d.loop, UV_RUN_DEFAULT);
+    if (d.is_preparing) {
+        leave(&d);
+    }
     release(&d);
+    free(d.where);
     return EXIT_SUCCESS;
 }

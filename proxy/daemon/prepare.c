@@ -15,7 +15,7 @@ static void decide(const struct policy *policy, struct span path, struct address
     const struct prepared *prepared = (const struct prepared *)(const void *)policy;
     route_decide(prepared->config, prepared->relays, prepared->table, path, address, decision);
     if (decision->broken && prepared->on_damage != NULL) {
-        prepared->on_damage(prepared->damage_context);
+        prepared->on_damage(prepared, prepared->damage_context);
     }
 }
 

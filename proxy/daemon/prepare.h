@@ -34,7 +34,7 @@ struct prepared {
     struct prepared *next_buried;
     /* Where set, called on whatever thread when a look-up finds the table damaged: it can be built
      * again. */
-    void (*on_damage)(void *context);
+    void (*on_damage)(const struct prepared *prepared, void *context);
     void *damage_context;
 };
 

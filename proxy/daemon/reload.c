@@ -36,6 +36,9 @@ static void refuse_restarts(const struct reload *reload, const struct config *co
 
 void reload_prepare(struct reload *reload)
 {
+    if (reload->refused) {
+        return;
+    }
     struct config *config = survey_load(reload->path, PRIVILEGES_TO_RUN, reload->diags);
     if (config == NULL) {
         return;
@@ -57,6 +60,16 @@ void reload_prepare(struct reload *reload)
         policy_unref(&reload->prepared->policy);
         reload->prepared = NULL;
     }
+}
+
+void reload_drop(struct reload *reload)
+{
+    if (reload->prepared != NULL) {
+        policy_unref(&reload->prepared->policy);
+    }
+    sockets_free(reload->bound);
+    diag_list_free(reload->diags);
+    *reload = (struct reload){0};
 }
 
 char *reload_text(const struct reload *reload)

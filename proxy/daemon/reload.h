@@ -16,6 +16,7 @@ struct reload {
     const struct socket_set *sockets; /* in force */
     unsigned workers;
     unsigned connections_max; /* what the process-wide tables were made for */
+    bool refused;             /* diags say why: nothing is prepared */
     /* Outcome: both or neither. */
     struct prepared *prepared;
     struct socket_set *bound;
@@ -23,6 +24,9 @@ struct reload {
 };
 
 void reload_prepare(struct reload *reload);
+
+/* Lets go of the outcome, whatever it is. */
+void reload_drop(struct reload *reload);
 
 /* "fine: 4 routes, generation 7", or the errors, a line each. The caller frees; NULL: no memory. */
 char *reload_text(const struct reload *reload);

@@ -5,8 +5,13 @@
 #ifndef SPLITMX_PROXY_DAEMON_STATE_LOCK_H
 #define SPLITMX_PROXY_DAEMON_STATE_LOCK_H
 
+#include <stdbool.h>
+
 /* A descriptor that holds the directory until it is closed; -1 with errno: EWOULDBLOCK when another
  * process holds it. Does not wait. */
 int state_lock(const char *directory);
+
+/* Whether what is at this path is still the folder that the descriptor holds. */
+bool state_lock_holds(int fd, const char *directory);
 
 #endif

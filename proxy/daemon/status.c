@@ -161,13 +161,16 @@ char *status_json(const struct status *status)
     json_object_set_new(root, "version", json_string(SPLITMX_VERSION));
     json_object_set_new(root, "pid", number((uint64_t)getpid()));
     json_object_set_new(root, "hostname", json_string(prepared->config->hostname.text));
+    json_object_set_new(root, "configuration", json_string(status->path));
     json_object_set_new(root, "workers", number(status->worker_count));
     json_object_set_new(root, "uptime_seconds", number((uint64_t)(time(NULL) - status->started)));
     json_object_set_new(root, "relays", relays);
     json_object_set_new(root, "endpoints", endpoints_json(status));
     json_object_set_new(root, "routes",
-                        json_pack("{s:I, s:I}", "count", (json_int_t)table_routes(prepared->table),
-                                  "generation", (json_int_t)table_generation(prepared->table)));
+                        json_pack("{s:I, s:I, s:b}", "count",
+                                  (json_int_t)table_routes(prepared->table), "generation",
+                                  (json_int_t)table_generation(prepared->table), "damaged",
+                                  status->is_broken));
     json_object_set_new(root, "reload", reload_json(status->reload));
     char *text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(root);
@@ -253,12 +256,14 @@ char *status_text(const struct status *status)
             prepared->config->hostname.text, (long)getpid(), status->worker_count,
             status->worker_count == 1 ? "" : "s",
             (unsigned long long)(time(NULL) - status->started));
+    fprintf(out, "configuration %s\n", status->path);
     put_counters(out, status);
     put_relays(out, status);
     put_endpoints(out, status);
-    fprintf(out, "routes        %llu, generation %llu\n",
+    fprintf(out, "routes        %llu, generation %llu%s\n",
             (unsigned long long)table_routes(prepared->table),
-            (unsigned long long)table_generation(prepared->table));
+            (unsigned long long)table_generation(prepared->table),
+            status->is_broken ? ", DAMAGED: recipients get 451 until it is built again" : "");
     put_reload(out, status->reload);
     if (fclose(out) != 0) {
         free(text);

@@ -22,6 +22,8 @@ struct status {
     const struct shared *shared;
     const struct status_reload *reload;
     time_t started;
+    const char *path; /* of the configuration, absolute */
+    bool is_broken;   /* the table is damaged: recipients get 451 */
 };
 
 /* For people, and for programs (JSON, one object). The caller frees; NULL: no memory. */

@@ -2,12 +2,14 @@
 
 import re
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
 from splitmx_test.client import Client, Gone, stuff
+from splitmx_test.daemon import BINARY, splitmx
 from splitmx_test.messages import assert_relayed, message
 from splitmx_test.peers import smtp_source
 from splitmx_test.upstream import wait
@@ -65,6 +67,38 @@ def test_a_broken_reload_leaves_everything_as_it_was(start_split, break_it):
         assert client.send_mail(message(), USER, "kingmail@example.com") == 250
     assert daemon.send(message(), USER) == 250
     assert len(split.local.messages) == 2
+
+
+def test_a_route_file_that_says_nothing_fails_the_reload(start_split):
+    """A script has emptied it, and goes on writing in a moment."""
+    split = start_split()
+    for nothing in ("", "# made by a script\n"):
+        split.daemon.write_routes(nothing)
+        result = split.daemon.reload()
+        assert result.status == 1 and "routes.yaml: no route is in this file" in result.err, result
+        assert split.daemon.send(message(), USER) == 250
+    split.daemon.write_config(domains=["example.com"])
+    split.daemon.write_routes("{}\n")
+    result = split.daemon.reload()
+    assert result.status == 0 and "warning: there is no route" in result.err, result
+    with split.client() as client:
+        client.mail()
+        assert client.rcpt(USER) == "550 5.7.1"
+
+
+def test_reload_of_another_file_than_the_daemon_serves_is_refused(start_split):
+    daemon = start_split().daemon
+    other = daemon.folder.write("other.yaml", daemon.config.read_bytes())
+    result = splitmx("reload", "-c", other)
+    assert result.status == 1 and result.out == "", result
+    assert f"serves {daemon.config}, not {other}" in result.err, result
+    assert daemon.status()["reload"]["count"] == 0
+    link = daemon.folder.path / "link.yaml"
+    link.symlink_to("splitmx.yaml")
+    assert splitmx("reload", "-c", link).status == 0
+    assert splitmx("reload", "-c", "splitmx.yaml", cwd=daemon.folder.path).status == 0
+    assert daemon.status()["configuration"] == str(daemon.config)
+    assert f"\nconfiguration {daemon.config}\n" in daemon.command("status").out
 
 
 def test_another_state_directory_needs_a_restart_too(start_split):
@@ -217,6 +251,45 @@ def test_sigterm_tells_idle_clients_and_ends_with_0(start_split):
         assert client.reply() == "421 4.3.2"
         assert client.await_end()[0] == "fin"
     assert split.daemon.await_exit() == 0
+
+
+def test_sigterm_gives_a_reload_up(start_split):
+    """Which may take minutes, or for ever."""
+    split = start_split()
+    daemon = split.daemon
+    state = daemon.folder.path / "state"
+    daemon.write_routes("".join(f"user{n}@example.com: local\n" for n in range(1_000_000)))
+    asked = subprocess.Popen([BINARY, "reload", "-c", daemon.config], stderr=subprocess.PIPE, text=True)
+    with split.client() as client:
+        poll(lambda: list(state.glob("routes-2.lmdb.tmp")), "the table to be written")
+        daemon.term()
+        assert client.reply() == "421 4.3.2"
+        assert client.await_end()[0] == "fin"
+    assert daemon.await_exit() == 0
+    assert "splitmx is shutting down" in asked.communicate(timeout=20)[1] and asked.returncode == 1
+    assert not list(state.glob("routes-2.lmdb")) and not (state / "splitmx.pid").exists() and not (state / "control.sock").exists()
+    assert any("event=stopped" in line for line in daemon.lines)
+    daemon.write_routes({"example.com": "third"})
+    daemon.start()
+    assert daemon.send(message(), USER) == 250 and len(split.third.messages) == 1
+
+
+def test_a_reload_that_ends_while_it_drains_is_not_switched_to(start_split):
+    split = start_split()
+    daemon = split.daemon
+    state = daemon.folder.path / "state"
+    daemon.write_routes("".join(f"user{n}@example.com: third\n" for n in range(100_000)) + "user@example.com: third\n")
+    with split.client() as client:
+        client.begin(USER)
+        daemon.sighup()
+        poll(lambda: list(state.glob("routes-2.lmdb.tmp")), "the table to be written")
+        daemon.term()
+        poll(lambda: list(state.glob("routes-2.lmdb")), "the reload's end")
+        assert client.body(message()) == 250
+        assert client.reply() == "421 4.3.2"
+    assert daemon.await_exit() == 0
+    assert len(split.local.messages) == 1
+    assert not any("event=reloaded" in line for line in daemon.lines)
 
 
 def test_sigterm_lets_transactions_end(start_split):

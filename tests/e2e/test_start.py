@@ -20,54 +20,56 @@ USER = "user@example.com"
 
 @pytest.fixture
 def starting(start_daemon):
-    """A daemon that is reading its configuration, a pipe; the other end, and the configuration to write to it."""
-    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}})
-    text = daemon.config.read_bytes()
-    daemon.config.unlink()
-    os.mkfifo(daemon.config, 0o644)
-    daemon.config.chmod(0o644)
+    """A daemon that is starting, which takes a while, for it has many routes."""
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}}, routes=MANY)
     processes = []
-
-    def on_alarm(*_):
-        raise TimeoutError("nobody opened the pipe, or said what was waited for")
-
-    signal.signal(signal.SIGALRM, on_alarm)  # nothing else ends the wait for the other end of a pipe
-    signal.alarm(30)
 
     def start():
         processes.append(subprocess.Popen([str(BINARY), "run", "-c", str(daemon.config)], stdin=subprocess.DEVNULL,
                                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
-        return processes[-1], os.open(daemon.config, os.O_WRONLY)  # waits until it reads
+        poll(lambda: list((daemon.folder.path / "state").glob("routes-1.lmdb.tmp")), "the table to be written")
+        return processes[-1]
 
-    try:
-        yield daemon, start, text
-    finally:
-        signal.alarm(0)
-        for process in processes:
-            process.kill()
-            process.communicate()
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+MANY = "".join(f"user{n}@example.com: local\n" for n in range(300_000))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_while_it_starts_ends_it_with_0(starting, number):
-    _, start, _ = starting
-    process, pipe = start()
+    process = starting()
     process.send_signal(number)
     assert process.wait(PATIENCE) == 0
-    os.close(pipe)
+    assert b"ready" not in process.stderr.read()
 
 
 def test_a_hangup_while_it_starts_is_a_reload_after_the_start(starting):
-    daemon, start, text = starting
-    process, pipe = start()
+    process = starting()
     process.send_signal(signal.SIGHUP)
-    os.write(pipe, text)
-    os.close(pipe)
     await_line(process, b"event=ready")
-    daemon.config.write_bytes(text)  # waits until the reload reads
     await_line(process, b"event=reloaded")
     process.terminate()
     assert process.wait(PATIENCE) == 0
+
+
+def test_a_pipe_as_configuration_is_refused_at_once(start_daemon):
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}})
+    daemon.config.unlink()
+    os.mkfifo(daemon.config, 0o644)
+    for command in ("run", "check", "status", "reload"):
+        result = daemon.command(command, timeout=20)
+        assert result.status == 78 and "splitmx.yaml: cannot be opened: it is no regular file" in result.err, result
+
+
+def test_signals_for_log_files_are_passed_over(start_split):
+    split = start_split()
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        split.daemon.signal(number)
+        assert split.daemon.send(message(), USER) == 250
 
 
 def await_line(process, words):
@@ -105,6 +107,35 @@ def test_a_reload_brings_back_what_was_removed(start_split):
     poll(lambda: daemon.command("status").status == 0, "the control socket")
     assert int((state / "splitmx.pid").read_text()) == daemon.process.pid
     assert daemon.reload().status == 0
+
+
+def test_a_state_directory_that_was_made_anew_is_held_after_a_reload(start_split):
+    split = start_split()
+    daemon = split.daemon
+    state = daemon.folder.path / "state"
+    state.rename(state.with_name("moved"))
+    state.mkdir()
+    own(state)
+    daemon.sighup()
+    poll(lambda: daemon.command("status").status == 0, "the control socket")
+    assert daemon.reload().status == 0
+    result = daemon.command("run", timeout=20)
+    assert result.status == 1 and "another splitmx runs with this state directory" in result.err, result
+
+
+def test_a_state_directory_that_another_splitmx_has_taken_is_left_to_it(start_split, start_daemon):
+    daemon = start_split().daemon
+    state = daemon.folder.path / "state"
+    state.rename(state.with_name("moved"))
+    other = start_daemon(relays={"local": {"next-hop": "smtp:[192.0.2.1]"}}, state_directory=str(state))
+    assert int((state / "splitmx.pid").read_text()) == other.process.pid
+    daemon.sighup()
+    line = daemon.await_log("event=configuration")
+    assert "another splitmx runs with this state directory, which is not the one" in line
+    daemon.await_log("event=reload-failed")
+    assert int((state / "splitmx.pid").read_text()) == other.process.pid
+    assert other.reload().status == 0
+    assert daemon.send(message(), USER) == 250
 
 
 def test_a_daemon_that_is_stopped_is_not_waited_for(start_split):

@@ -1,8 +1,8 @@
 """The table's file, damaged: mail is put off at most, never bounced, and splitmx mends it (design: sections 4 and 9)."""
 
 import os
+import re
 import resource
-import signal
 import subprocess
 
 import pytest
@@ -97,6 +97,49 @@ def test_a_long_table_damaged_under_a_running_daemon_puts_mail_off_until_it_is_b
     assert splitmx("route", "-c", daemon.config, USER).err == ""
 
 
+def test_a_long_table_damaged_again_and_again_is_told_and_mended(start_daemon, start_upstream, long_routes):
+    local = start_upstream("local.test")
+    daemon = start_daemon(relays={"local": {"next-hop": local.next_hop}}, routes=long_routes)
+    empty(table_of(daemon))
+    health = daemon.command("healthcheck")  # nobody sends mail: it is found all the same
+    assert health.status == 1 and "damaged" in health.err, health
+    line = daemon.await_log("event=table-damaged")
+    assert "built again now" in line
+    daemon.await_log("event=reloaded")
+    assert daemon.command("healthcheck").status == 0
+    assert daemon.status()["routes"]["damaged"] is False
+    for count in (2, 3, 4):  # so that a slow machine meets one of the pauses
+        noise(table_of(daemon))
+        with daemon.client() as client:
+            assert client.mail() == 250
+            assert client.rcpt(USER) == "451 4.3.0"
+        if re.search(r"built again in \d s", daemon.await_log("event=table-damaged", count=count)):
+            break
+        daemon.await_log("event=reloaded", count=count)
+    else:
+        pytest.fail("it was built again at once each time")
+    assert daemon.status()["routes"]["damaged"] is True
+    assert "DAMAGED: recipients get 451" in daemon.command("status").out
+    assert daemon.command("healthcheck").status == 1
+    daemon.await_log("event=reloaded", count=count)  # by itself
+    assert daemon.command("healthcheck").status == 0
+    assert daemon.send(message(), USER) == 250
+
+
+def test_a_damaged_table_is_tried_again_until_its_sources_are_right(start_daemon, start_upstream, long_routes):
+    local = start_upstream("local.test")
+    daemon = start_daemon(relays={"local": {"next-hop": local.next_hop}}, routes=long_routes)
+    daemon.write_routes("example.com: nosuch\n")
+    empty(table_of(daemon))
+    assert daemon.command("healthcheck").status == 1
+    daemon.await_log("event=reload-failed")
+    assert "built again in" in daemon.await_log("event=table-damaged", count=2)
+    daemon.write_routes({"example.com": "local"})
+    daemon.await_log("event=reloaded")
+    assert daemon.send(message(), USER) == 250
+    assert daemon.command("healthcheck").status == 0
+
+
 @DAMAGE
 def test_a_reload_with_unchanged_sources_heals(start_split, damage):
     split = start_split()
@@ -119,18 +162,28 @@ def test_a_full_disk_is_no_error_of_the_configuration(start_daemon):
 
     def fill():  # a limit stands for the disk: writing is cut short in the same way
         resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     for command in ("run", "check", "route"):
         operand = [USER] if command == "route" else []
-        done = subprocess.run([BINARY, command, "-c", daemon.config, *operand], preexec_fn=fill, restore_signals=False, timeout=60,
+        done = subprocess.run([BINARY, command, "-c", daemon.config, *operand], preexec_fn=fill, timeout=60,
                               capture_output=True, text=True)
         assert done.returncode == 1, done
         assert "the routing table cannot be written: File too large" in done.stderr, done
 
 
-def test_a_pipe_as_routes_is_refused_at_once(start_daemon):
+def test_a_limit_of_file_sizes_does_not_end_a_daemon(start_daemon, start_upstream):
+    local = start_upstream("local.test")
+    daemon = start_daemon(relays={"local": {"next-hop": local.next_hop}}, routes={USER: "local"}, wrapper=["bash", "-c", 'ulimit -f 100; exec "$@"', "bash"])
+    daemon.write_routes("".join(f"user{n}@example.com: local\n" for n in range(30_000)))
+    result = daemon.reload()
+    assert result.status == 1 and "the routing table cannot be written: File too large" in result.err, result
+    assert daemon.send(message(), USER) == 250
+
+
+@pytest.mark.parametrize("broken", ["", "foo: bar\n"], ids=["only that", "beside another error"])
+def test_a_pipe_as_routes_is_refused_at_once(start_daemon, broken):
     daemon = start_daemon(relays={"local": {"next-hop": "smtp:[192.0.2.1]"}}, start=False)
+    daemon.write_config(text=daemon.config.read_text() + broken)
     (daemon.folder.path / "routes.yaml").unlink()
     os.mkfifo(daemon.folder.path / "routes.yaml")
     result = daemon.command("check")

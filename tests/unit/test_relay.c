@@ -131,7 +131,10 @@ static void test_local_next_hops_ask_for_an_identity(void **state)
 static void test_next_hops_are_smtp_and_complete(void **state)
 {
     (void)state;
-    expect_next_hop("error:no", IDENTITY_NONE, "[::]:25", "is `smtp:` with", 1);
+    expect_next_hop("error:no", IDENTITY_NONE, "[::]:25", "`error:` is no transport of a relay", 1);
+    expect_next_hop("lmtp:[unix:/run/x]", IDENTITY_NONE, "[::]:25",
+                    "`lmtp:` is no transport of a relay: expected `smtp:` with", 1);
+    expect_next_hop("[192.0.2.1]:26", IDENTITY_NONE, "[::]:25", "`smtp:[…]`", 1);
     expect_next_hop("other", IDENTITY_NONE, "[::]:25", "is `smtp:` with", 1);
     expect_next_hop("smtp:", IDENTITY_NONE, "[::]:25", "a relay needs a next hop", 1);
     expect_next_hop("smtp:[x", IDENTITY_NONE, "[::]:25", "without `]`", 1);

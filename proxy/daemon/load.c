@@ -1,0 +1,86 @@
+#include "proxy/daemon/load.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "proxy/daemon/descriptors.h"
+#include "proxy/daemon/privileges.h"
+#include "proxy/daemon/state_lock.h"
+#include "proxy/daemon/survey.h"
+
+#define EXIT_CONFIG 78
+
+static unsigned count_workers(const struct config *config)
+{
+    unsigned count = config->workers != 0 ? config->workers : uv_available_parallelism();
+    return count < SOCKETS_WORKERS_MAX ? count : SOCKETS_WORKERS_MAX;
+}
+
+/* From here on no other splitmx touches what is in the state directory. */
+static bool take_state_directory(struct in_force *out, const struct config *config,
+                                 struct diag_list *diags)
+{
+    out->lock = state_lock(config->state_directory.text);
+    if (out->lock < 0) {
+        diag_error(diags, config_place(config, &config->state_directory), "%s: %s",
+                   config->state_directory.text,
+                   errno == EWOULDBLOCK ? "another splitmx runs with this state directory"
+                                        : strerror(errno));
+    }
+    return out->lock >= 0;
+}
+
+static int load(const char *path, struct in_force *out, struct diag_list *diags)
+{
+    int status = EXIT_CONFIG;
+    struct config *config = survey_load(path, PRIVILEGES_TO_RUN, diags);
+    if (config == NULL) {
+        return status;
+    }
+    privileges_check(config, PRIVILEGES_TO_RUN, diags);
+    if (diag_errors(diags) != 0) {
+        survey_rest(config, diags);
+        goto done;
+    }
+    privileges_state_directory(config, diags);
+    if (diag_errors(diags) != 0 || !privileges_drop(config, diags)) {
+        goto done;
+    }
+    /* What is wrong from here on need not be what is written. */
+    if (!take_state_directory(out, config, diags)) {
+        status = EXIT_FAILURE;
+        goto done;
+    }
+    out->prepared = prepare_config(config, PREPARE_TO_SERVE, NULL, diags);
+    if (out->prepared == NULL) {
+        status = diag_only_machine(diags) ? EXIT_FAILURE : EXIT_CONFIG;
+        goto done;
+    }
+    out->workers = count_workers(config);
+    out->descriptors = descriptors_raise();
+    descriptors_check(config, out->workers, out->descriptors, diags);
+    out->sockets = sockets_bind(config, NULL, out->workers, diags);
+    status = out->sockets != NULL ? EXIT_SUCCESS : EXIT_FAILURE;
+done:
+    config_unref(config);
+    return status;
+}
+
+int load_all(const char *path, struct in_force *out, struct diag_list *diags)
+{
+    *out = (struct in_force){.lock = -1};
+    const int status = load(path, out, diags);
+    if (status == EXIT_SUCCESS) {
+        return status;
+    }
+    if (out->prepared != NULL) {
+        policy_unref(&out->prepared->policy);
+    }
+    if (out->lock >= 0) {
+        close(out->lock);
+    }
+    *out = (struct in_force){.lock = -1};
+    return status;
+}

@@ -1,0 +1,25 @@
+/*
+ * load: everything that may fail at the start because of what the operator wrote, and the
+ * privileges that are given up on the way.
+ *
+ * Thread: before any other thread starts; blocks on files.
+ */
+#ifndef SPLITMX_PROXY_DAEMON_LOAD_H
+#define SPLITMX_PROXY_DAEMON_LOAD_H
+
+#include "proxy/daemon/prepare.h"
+#include "proxy/daemon/sockets.h"
+
+/* What the daemon serves with. */
+struct in_force {
+    struct prepared *prepared;
+    struct socket_set *sockets;
+    int lock; /* of the state directory, until the process ends */
+    unsigned workers;
+    unsigned descriptors; /* the limit */
+};
+
+/* 0, or the exit status with errors in diags; then there is nothing in force. */
+int load_all(const char *path, struct in_force *out, struct diag_list *diags);
+
+#endif
