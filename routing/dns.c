@@ -154,6 +154,15 @@ void dns_wait_init(struct dns_wait *wait)
     ring_init(&wait->link);
 }
 
+void dns_doubt(struct dns *dns, const char *name)
+{
+    static const enum dns_type types[] = {DNS_A, DNS_AAAA, DNS_MX};
+    uint64_t until = uv_now(dns->loop) + DNS_DOUBT_MS;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        dns_cache_shorten(dns->cache, name, types[i], until);
+    }
+}
+
 void dns_forget(struct dns_wait *wait)
 {
     ring_unlink(&wait->link);

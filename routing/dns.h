@@ -43,6 +43,9 @@ bool dns_configure(struct dns *dns, const char *const *servers, size_t count);
  * first. */
 void dns_ask(struct dns *dns, const char *name, enum dns_type type, struct dns_wait *wait,
              dns_done *done, void *owner);
+/* What the name led to was of no use: whatever its TTL, it is asked for anew after DNS_DOUBT_MS. */
+#define DNS_DOUBT_MS 5000
+void dns_doubt(struct dns *dns, const char *name);
 /* For any wait that was asked with or set up by dns_wait_init. */
 void dns_forget(struct dns_wait *wait);
 void dns_wait_init(struct dns_wait *wait);

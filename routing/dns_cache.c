@@ -118,6 +118,15 @@ const struct dns_answer *dns_cache_get(struct dns_cache *cache, const char *name
     return entry->answer;
 }
 
+void dns_cache_shorten(struct dns_cache *cache, const char *name, enum dns_type type,
+                       uint64_t until)
+{
+    struct entry *entry = entry_find(cache, name, type);
+    if (entry != NULL && entry->expires > until) {
+        entry->expires = until;
+    }
+}
+
 static uint64_t lifetime(const struct dns_answer *answer)
 {
     uint32_t most = DNS_CACHE_FAILURE;

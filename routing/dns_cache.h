@@ -25,6 +25,10 @@ size_t dns_cache_count(const struct dns_cache *cache);
 const struct dns_answer *dns_cache_get(struct dns_cache *cache, const char *name,
                                        enum dns_type type, uint64_t now);
 
+/* What is known is kept no longer than until then. */
+void dns_cache_shorten(struct dns_cache *cache, const char *name, enum dns_type type,
+                       uint64_t until);
+
 /* Keeps a reference, over what was there, for the answer's bounded TTL. Without memory: not kept.
  */
 void dns_cache_put(struct dns_cache *cache, const char *name, enum dns_type type,

@@ -502,6 +502,11 @@ struct resolver_query *resolver_ptr(struct resolver *resolver, const struct net_
     return query;
 }
 
+void resolver_doubt(struct resolver *resolver, const char *name)
+{
+    dns_doubt(resolver->dns, name);
+}
+
 void resolver_cancel(struct resolver_query *query)
 {
     /* From inside its own callback the query is over anyhow. */

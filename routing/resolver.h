@@ -65,6 +65,12 @@ struct resolver_query *resolver_nexthop(struct resolver *resolver, const struct 
                                         void *context);
 struct resolver_query *resolver_ptr(struct resolver *resolver, const struct net_address *address,
                                     resolver_ptr_callback *callback, void *context);
+/*
+ * Nobody could be reached at what the name led to, or it led nowhere: its records are kept for some
+ * seconds more at most, whatever their TTL. Names change when servers move, and a container's is
+ * answered with minutes. `name`: of a next hop or an answer; one that is unknown is ignored.
+ */
+void resolver_doubt(struct resolver *resolver, const char *name);
 /* No callback will come. */
 void resolver_cancel(struct resolver_query *query);
 

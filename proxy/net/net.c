@@ -110,6 +110,11 @@ static struct resolution *net_resolve_ptr(struct world *world, const struct net_
     return resolution;
 }
 
+static void net_resolve_doubt(struct world *world, const char *name)
+{
+    resolver_doubt(((struct net *)(void *)world)->resolver, name);
+}
+
 static void net_resolve_cancel(struct world *world, struct resolution *resolution)
 {
     (void)world;
@@ -163,6 +168,7 @@ static const struct world_ops net_ops = {
     .resolve = net_resolve,
     .resolve_ptr = net_resolve_ptr,
     .resolve_cancel = net_resolve_cancel,
+    .resolve_doubt = net_resolve_doubt,
     .wake = net_wake,
     .wall = net_wall,
     .random = net_random,

@@ -183,6 +183,16 @@ static void leg_give_up(struct leg *leg, const char *enhanced, const char *why)
     leg_fail_with(leg, 451, enhanced, why);
 }
 
+/* What the names of the next hop at hand led to was of no use. */
+static void leg_doubt_names(struct leg *leg)
+{
+    struct world *world = world_of(leg);
+    world->ops->resolve_doubt(world, leg_hop(leg)->host);
+    for (size_t i = 0; i < leg->address_count; i++) {
+        world->ops->resolve_doubt(world, leg->addresses[i].host);
+    }
+}
+
 static void on_answer(void *owner, const struct resolver_answer *answer)
 {
     struct leg *leg = owner;
@@ -194,6 +204,8 @@ static void on_answer(void *owner, const struct resolver_answer *answer)
         return;
     }
     bool null_mx = answer->status == RESOLVER_NULL_MX;
+    leg->address_count = 0; /* of the hop before */
+    leg_doubt_names(leg);
     if (leg->hop_next < leg->relay->hop_count) {
         leg_try_next(leg);
     } else if (null_mx && leg_hop(leg)->kind == NEXTHOP_DOMAIN) {
@@ -290,7 +302,10 @@ static void leg_go_elsewhere(struct leg *leg, const char *why)
     if (leg->address_next + 1 < leg->address_count) {
         leg->address_next++;
         leg_connect(leg);
-    } else if (leg->hop_next < leg->relay->hop_count) {
+        return;
+    }
+    leg_doubt_names(leg);
+    if (leg->hop_next < leg->relay->hop_count) {
         leg_try_next(leg);
     } else {
         leg_give_up(leg, leg->tls_at_fault ? "4.7.5" : "4.4.1", why);

@@ -107,6 +107,7 @@ struct world_ops {
     struct resolution *(*resolve_ptr)(struct world *world, const struct net_address *address,
                                       resolver_ptr_callback *callback, void *context);
     void (*resolve_cancel)(struct world *world, struct resolution *resolution);
+    void (*resolve_doubt)(struct world *world, const char *name); /* see resolver_doubt */
 
     /* From any thread: has world_woken run in the world's own, soon. */
     void (*wake)(struct world *world);

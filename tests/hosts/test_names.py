@@ -12,6 +12,7 @@ from splitmx_test.upstream import reply
 from splitmx_test.waiting import poll
 
 FIRST, SECOND, THIRD, MOVED = "192.0.2.31", "192.0.2.32", "192.0.2.33", "192.0.2.34"
+DOCKS = ["192.0.2.35", "192.0.2.36"]
 OWN = "192.0.2.10"
 
 ROUTES = {
@@ -21,6 +22,9 @@ ROUTES = {
     "no-mx@example.com": "smtp:no-mx.test",
     "moving@example.com": "smtp:[moving.test]",
     "moving-mx@example.com": "smtp:moving-mx.test",
+    "docked@example.com": "smtp:[docked.test]",
+    "docked-mx@example.com": "smtp:docked-mx.test",
+    "late@example.com": "smtp:[late.test]",
     "null@example.com": "smtp:null.test",
     "absent@example.com": "smtp:[absent.test]",
     "absent-mx@example.com": "smtp:absent.test",
@@ -58,7 +62,7 @@ def splitmx(names, module_daemon):
 @pytest.fixture
 def servers(lab):
     """Scripted servers at all the far addresses; the one at TRAP must not hear of anything."""
-    places = {"king": KING, "king6": KING6, "first": FIRST, "second": SECOND, "third": THIRD, "moved": MOVED, "trap": TRAP}
+    places = {"king": KING, "king6": KING6, "first": FIRST, "second": SECOND, "third": THIRD, "moved": MOVED, "dock0": DOCKS[0], "dock1": DOCKS[1], "trap": TRAP}
     with contextlib.ExitStack() as stack:
         found = {name: stack.enter_context(scripted(lab.far, f"{name}.test", address)) for name, address in places.items()}
         yield found
@@ -145,6 +149,41 @@ def test_a_changed_record_is_followed_within_its_ttl(splitmx, names, servers, re
         poll(has_moved, "mail at the new address", timeout=10, interval=0.1)
         assert time.monotonic() - changed < TTL + 1
     assert splitmx.status()["reload"]["at"] == loaded
+
+
+@pytest.mark.parametrize("number, recipient, records", [
+    (0, "docked@example.com", lambda address: [host("docked.test", address, ttl=600)]),
+    (1, "docked-mx@example.com", lambda address: [host("at-docked.test", address, ttl=600), mx("docked-mx.test", (10, "at-docked.test"))]),
+], ids=["host", "mx"])
+def test_a_host_that_is_gone_is_looked_for_anew_whatever_its_ttl(splitmx, names, servers, number, recipient, records):
+    """As a container's name is, which is answered with minutes."""
+    with names.also(*records(DOCKS[number])):
+        send(splitmx, recipient)
+        servers[f"dock{number}"].only_message()
+    servers[f"dock{number}"].stop()
+    with names.also(*records(KING)):
+        def arrives():
+            with splitmx.client() as client:
+                client.mail()
+                return client.rcpt(recipient) == 250
+
+        began = time.monotonic()
+        poll(arrives, "mail at the new address", timeout=20, interval=0.2)
+        assert time.monotonic() - began < 10
+
+
+def test_a_name_that_was_not_there_is_asked_for_again_soon(splitmx, names, servers):
+    """Its absence would be kept for minutes."""
+    with splitmx.client() as client:
+        client.mail()
+        assert client.rcpt("late@example.com") == "451 4.4.3"
+    with names.also(host("late.test", KING)):
+        def arrives():
+            with splitmx.client() as client:
+                client.mail()
+                return client.rcpt("late@example.com") == 250
+
+        poll(arrives, "mail at the name that has come", timeout=9, interval=0.2)
 
 
 def test_a_null_mx_of_the_recipient_is_final_and_of_a_next_hop_is_not(splitmx, servers):

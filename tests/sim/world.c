@@ -158,7 +158,15 @@ static void world_log(struct world *world, enum config_log_level level, struct s
     sim_note_span(sim, "log", (unsigned)level, record);
 }
 
+/* Names do not change here. */
+static void world_resolve_doubt(struct world *world, const char *name)
+{
+    (void)world;
+    (void)name;
+}
+
 const struct world_ops sim_world_ops = {
+    .resolve_doubt = world_resolve_doubt,
     .connect = world_connect,
     .resolve = world_resolve,
     .resolve_ptr = world_resolve_ptr,

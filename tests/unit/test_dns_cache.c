@@ -87,6 +87,21 @@ static void the_newer_answer_stands(void **state)
     dns_cache_free(cache);
 }
 
+static void a_doubtful_answer_is_kept_no_longer_than_said(void **state)
+{
+    (void)state;
+    struct dns_cache *cache = cache_of(10);
+    put(cache, "a.test", DNS_OK, 600, 1000);
+    dns_cache_shorten(cache, "a.test", DNS_AAAA, 1000); /* not known: nothing */
+    dns_cache_shorten(cache, "a.test", DNS_A, 6000);
+    assert_true(has(cache, "a.test", 5999));
+    assert_false(has(cache, "a.test", 6000));
+    put(cache, "a.test", DNS_OK, 2, 1000);
+    dns_cache_shorten(cache, "a.test", DNS_A, 6000);
+    assert_false(has(cache, "a.test", 3000));
+    dns_cache_free(cache);
+}
+
 static void the_least_recently_used_goes_first(void **state)
 {
     (void)state;
@@ -139,6 +154,7 @@ int main(void)
         cmocka_unit_test(ttls_are_bounded_by_kind),
         cmocka_unit_test(types_of_a_name_are_kept_apart),
         cmocka_unit_test(the_newer_answer_stands),
+        cmocka_unit_test(a_doubtful_answer_is_kept_no_longer_than_said),
         cmocka_unit_test(the_least_recently_used_goes_first),
         cmocka_unit_test(bytes_are_bounded_too),
         cmocka_unit_test(clearing_forgets_all),
