@@ -116,11 +116,12 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n $(N) --faults 20
 	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
 
-# ---- end to end, against real servers ----
+# ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
+J ?= 4
 e2e: all
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
-	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e
+	    $(PYTHON) -m pytest -q -p no:cacheprovider -n $(J) --dist loadfile tests/e2e
 
 # ---- between hosts: network namespaces with real port 25, names, certificates (skipped where none can be made) ----
 

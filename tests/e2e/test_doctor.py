@@ -187,6 +187,7 @@ def test_by_xclient_it_is_told_that_we_are_a_stranger(doctor, local):
     found.has("ok", "relay local", "goes by the client's address, and does not relay for 192.0.2.1 by XCLIENT", DENIED)
     line = local.await_command("XCLIENT").decode()
     assert " ADDR=192.0.2.1" in line
+    local.await_command("QUIT")
     assert local.connections[0].verbs() == ["EHLO", "XCLIENT", "EHLO", "MAIL", "RCPT", "RSET", "QUIT"]
 
 

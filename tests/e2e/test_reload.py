@@ -309,7 +309,7 @@ def test_sigterm_lets_transactions_end(start_split):
             try:
                 Client(split.daemon.where, hello=None).close()
                 return False
-            except (ConnectionRefusedError, Gone):
+            except (ConnectionRefusedError, ConnectionResetError, Gone):
                 return True
 
         poll(refused, "no new connections")
