@@ -141,8 +141,7 @@ static void leg_connect(struct leg *leg)
         return;
     }
     struct health_endpoint endpoint = leg_endpoint(leg);
-    if (!leg->in_clear) { /* then this is the same attempt still, perhaps one for the probe's sake
-                           */
+    if (!leg->in_clear) { /* a second try in clear text is the same attempt still */
         leg->verdict = health_ask(world_of(leg)->shared->health, &endpoint, world_of(leg)->now);
     }
     if (leg->verdict == HEALTH_SKIP) {
