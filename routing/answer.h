@@ -15,6 +15,7 @@ enum resolver_status {
     RESOLVER_NONE,    /* NXDOMAIN, or no address at all */
     RESOLVER_FAIL,    /* SERVFAIL, time-out, refused, malformed: 451 4.4.3 */
     RESOLVER_NULL_MX, /* RFC 7505 */
+    RESOLVER_LOOP,    /* the best MX is this host itself (RFC 5321 5.1) */
 };
 
 struct resolver_address {

@@ -189,6 +189,7 @@ void exchange_addresses(const struct exchange_host *hosts, size_t count, uint16_
         if (filling.refused) {
             answer->why = "only addresses that DNS may not lead to (loopback and the like)";
         } else if (usable < count) {
+            answer->status = RESOLVER_LOOP;
             answer->why = "this host itself is the best MX (mail would loop)";
         }
     }

@@ -207,6 +207,8 @@ static void on_answer(void *owner, const struct resolver_answer *answer)
     leg_doubt_names(leg);
     if (leg->hop_next < leg->relay->hop_count) {
         leg_try_next(leg);
+    } else if (answer->status == RESOLVER_LOOP) {
+        leg_fail_with(leg, 451, "4.4.6", answer->why);
     } else if (null_mx && leg_hop(leg)->kind == NEXTHOP_DOMAIN) {
         leg_fail_with(leg, 556, "5.1.10", "the recipient's domain does not take mail (null MX)");
     } else if (null_mx) {

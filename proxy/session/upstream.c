@@ -204,6 +204,10 @@ static void upstream_step(struct upstream *up, enum client_event event)
         upstream_fail(up, UPSTREAM_NO_IDENTITY, CONN_RESET, was, event);
         return;
     }
+    if (was == CLIENT_XCLIENT && event == CLIENT_ON_2XX && up->reply.code != 220) {
+        upstream_fail(up, UPSTREAM_NO_IDENTITY, CONN_RESET, was, event); /* not what success is */
+        return;
+    }
     if (is_verdict(up, was, event)) {
         upstream_fail(up, UPSTREAM_TURNED_AWAY, CONN_FLUSH, was, event);
         return;
@@ -279,6 +283,11 @@ static void upstream_spoke(struct upstream *up, struct span input)
     up->spoke = true;
     if (reply_parse(&parser, input, &up->reply, &used) != REPLY_DONE) {
         up->reply.code = 0;
+    }
+    if (up->state > CLIENT_GREETING && up->state < CLIENT_READY) {
+        /* It is there, so this is no absence (design: section 6), but of no use. */
+        upstream_fail(up, UPSTREAM_REFUSED, CONN_RESET, up->state, CLIENT_ON_BAD);
+        return;
     }
     upstream_step(up, CLIENT_ON_BAD);
 }

@@ -54,12 +54,24 @@ bool xclient_offer_line(struct span line, unsigned *attributes)
     return true;
 }
 
-/* RFC 3461 4: printable ASCII but '+' and '=' stands for itself, any other octet is "+XX". */
+/*
+ * What stands for itself; any other octet is "+XX". RFC 3461 4 would let all printable ASCII but
+ * '+' and '=' do so, but Postfix splits the line as it does addresses before it decodes it: an open
+ * quote, '<' or '\\' in HELO would swallow the attributes behind it, and the client be taken for
+ * us.
+ */
+static bool is_plain(char c)
+{
+    const char lower = ascii_lower(c);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr(".:-_[]", c) != NULL);
+}
+
 static void put_xtext(struct text *out, struct span raw)
 {
     for (size_t i = 0; i < raw.len; i++) {
         const char c = raw.ptr[i];
-        if (c > ' ' && c < 0x7f && c != '+' && c != '=') {
+        if (is_plain(c)) {
             text_putc(out, c);
         } else {
             text_printf(out, "+%02X", (unsigned char)c);

@@ -61,6 +61,18 @@ def test_each_client_is_itself_on_connections_that_are_used_again(start, lab, lo
 
 
 @NEEDS["xclient"]
+@pytest.mark.parametrize("hello", ['"', '<', 'evil"x', "a<b", "tail\\", '"q"', "(c", "a,b;c", "x'y", "NAME=me"])
+def test_no_helo_takes_the_clients_address_from_it(start, lab, local, hello):
+    """Postfix splits the line at quotes and brackets before it decodes: what swallows ADDR makes the client the proxy."""
+    with start("xclient").client(lab.gmail_host, hello=hello, source="192.0.2.105") as client:
+        client.mail()
+        client.rcpt("absent@example.com")
+        client.quit()
+    line = local.await_log("reject", "to=<absent@example.com>")
+    assert "[192.0.2.105]: 550" in line, line
+
+
+@NEEDS["xclient"]
 def test_without_helo_name_or_ptr_the_local_server_is_told_so(start, lab, local):
     with start("xclient").client(lab.gmail_host, hello=None, source="192.0.2.105") as client:
         assert client.cmd("HELO [192.0.2.105]") == 250

@@ -214,7 +214,7 @@ static void a_helo_is_passed_on_as_xtext(void **state)
     (void)state;
     values.helo = SPAN("a b+c=d\r\nRSET\0\x7f\x80\xff~!");
     expect_lines(&values, XCLIENT_BIT(XCLIENT_HELO),
-                 "XCLIENT HELO=a+20b+2Bc+3Dd+0D+0ARSET+00+7F+80+FF~!\r\n");
+                 "XCLIENT HELO=a+20b+2Bc+3Dd+0D+0ARSET+00+7F+80+FF+7E+21\r\n");
     values.helo = SPAN("[IPv6:2001:db8::1]");
     expect_lines(&values, XCLIENT_BIT(XCLIENT_HELO), "XCLIENT HELO=[IPv6:2001:db8::1]\r\n");
     values.helo = SPAN("-what_ever..");
