@@ -291,12 +291,43 @@ static bool same_listener(struct span a, struct span b)
            net_address_equal(&one, &other);
 }
 
+/* Whoever may send a PROXY header may say that he is anybody. */
+static void warn_networks(struct loader *loader, const struct config_listener *listener)
+{
+    for (size_t i = 0; i < listener->proxy_protocol.count; i++) {
+        const struct config_text *network = &listener->proxy_protocol.items[i];
+        struct net_prefix prefix;
+        if (net_prefix_parse(span_of(network->text), &prefix) && prefix.bits == 0) {
+            diag_warning(loader->diags, config_place(loader->config, network),
+                         "`proxy-protocol: %s` lets everyone claim any address; list the load "
+                         "balancers only",
+                         network->text);
+        }
+    }
+}
+
+static void check_relays(struct loader *loader)
+{
+    const struct config *config = loader->config;
+    for (size_t i = 0; i < config->relay_count; i++) {
+        const struct config_relay *relay = &config->relays[i];
+        bool verifies = relay->tls == RELAY_TLS_VERIFY ||
+                        (!relay->tls_given && strcmp(relay->name.text, "gmail") == 0);
+        const struct config_text *idle = relay->ca_file.text ? &relay->ca_file : &relay->tls_name;
+        if (!verifies && idle->text) {
+            diag_warning(loader->diags, config_place(config, idle),
+                         "relay `%s` verifies nothing without `tls: verify`", relay->name.text);
+        }
+    }
+}
+
 static void check_listeners(struct loader *loader)
 {
     const struct config *config = loader->config;
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_text *address = &config->listeners[i].address;
         warn_encrypt(loader, &config->listeners[i]);
+        warn_networks(loader, &config->listeners[i]);
         for (size_t j = 0; j < i; j++) {
             const struct config_text *other = &config->listeners[j].address;
             if (address->text && other->text &&
@@ -316,6 +347,7 @@ static void check_all(struct loader *loader, bool hostname_given)
     const struct config *config = loader->config;
     check_hostname(loader, hostname_given);
     check_listeners(loader);
+    check_relays(loader);
     if (config->timeouts.end_of_data >= CLIENT_WAIT) {
         diag_warning(loader->diags, config_at(config, config->timeouts.end_of_data_place),
                      "`end-of-data` should be less than 10m: clients wait no longer, and send the "

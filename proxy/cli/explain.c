@@ -108,8 +108,8 @@ void explain_text(const struct explanation *explanation, FILE *out)
         if (decision->outside) {
             fputs("  because    ", out);
             print_plain(out, explanation->parsed->domain);
-            fputs(" is not among the `domains:` of the configuration (not given: those in the\n"
-                  "             keys of YAML routes; a transport map and `*` add none)\n",
+            fputs(" is not among the `domains:` (default: those in the keys of YAML routes;\n"
+                  "             a transport map and `*` add none)\n",
                   out);
         }
         break;

@@ -97,17 +97,29 @@ static json_t *number(uint64_t n)
     return json_integer((json_int_t)n);
 }
 
+/* How many transactions at once the relay is slowed to (design: section 7); PACE_NO_LIMIT: not. */
+static unsigned paced_to(const struct status *status, const struct relay *relay)
+{
+    if (!relay->paced) {
+        return PACE_NO_LIMIT;
+    }
+    return pace_allowed(pacing_of(status->shared->pacing, span_of(relay->name)),
+                        relay->max_connections, uv_hrtime() / 1000000);
+}
+
 static json_t *relay_json(const struct status *status, const struct relay *relay)
 {
+    unsigned paced = paced_to(status, relay);
     json_t *hops = json_array();
     for (size_t i = 0; i < relay->hop_count; i++) {
         char text[300];
         hop_text(&relay->hops[i], text, sizeof text);
         json_array_append_new(hops, json_string(text));
     }
-    return json_pack("{s:s, s:o, s:I, s:I}", "name", relay->name, "next_hops", hops, "connections",
-                     (json_int_t)connections_of(status, relay), "max_connections",
-                     (json_int_t)relay->max_connections);
+    return json_pack("{s:s, s:o, s:I, s:I, s:o}", "name", relay->name, "next_hops", hops,
+                     "connections", (json_int_t)connections_of(status, relay), "max_connections",
+                     (json_int_t)relay->max_connections, "slowed_to",
+                     paced == PACE_NO_LIMIT ? json_null() : number(paced));
 }
 
 static json_t *counters_json(const struct status *status)
@@ -213,8 +225,13 @@ static void put_relays(FILE *out, const struct status *status)
             hop_text(&relay->hops[h], text, sizeof text);
             fprintf(out, "%s %s", h == 0 ? "" : ",", text);
         }
-        fprintf(out, ", %u of %u connections\n", connections_of(status, relay),
+        fprintf(out, ", %u of %u connections", connections_of(status, relay),
                 relay->max_connections);
+        unsigned paced = paced_to(status, relay);
+        if (paced != PACE_NO_LIMIT) {
+            fprintf(out, ", slowed down to %u at once", paced);
+        }
+        fputc('\n', out);
     }
 }
 

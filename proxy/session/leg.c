@@ -71,7 +71,9 @@ static void leg_fail(struct leg *leg, const struct reply *reply)
 void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what)
 {
     struct reply reply;
-    reply_setf(&reply, code, enhanced, "%s: %s", leg->relay->name, what);
+    const char *name = leg->relay->name; /* "smtp:" brings a colon of its own */
+    reply_setf(&reply, code, enhanced, "%s%s %s", name, name[strlen(name) - 1] == ':' ? "" : ":",
+               what);
     leg_fail(leg, &reply);
 }
 

@@ -145,7 +145,7 @@ static void leg_connect(struct leg *leg)
         leg->verdict = health_ask(world_of(leg)->shared->health, &endpoint, world_of(leg)->now);
     }
     if (leg->verdict == HEALTH_SKIP) {
-        leg_go_elsewhere(leg, "it has been down, and is looked after");
+        leg_go_elsewhere(leg, "is down, and is looked after");
     } else if (!leg_open_new(leg)) {
         leg_wait_for_place(leg);
     }

@@ -555,6 +555,8 @@ def test_421_4_7_28_stops_it_at_every_stage(start, stage):
         assert town.ask("x@example.net") == "451 4.7.28"
     assert failures(town.gmail) == before
     assert town.ask(BOSS) == 250
+    assert {relay["name"]: relay["slowed_to"] for relay in town.daemon.status()["relays"]} == {"local": None, "gmail": 0}
+    assert "slowed down to 0 at once" in town.daemon.command("status").out
 
 
 def test_421_4_7_28_of_others_slows_nobody(start):

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from splitmx_test.messages import message
+from splitmx_test.waiting import poll
 from splitmx_test.upstream import close, garbage, raw, reply, reset, silence
 
 LOCAL = "user@example.com"
@@ -84,6 +85,7 @@ def test_the_last_words_of_an_upstream_that_hangs_up_on_us_are_heard(start_split
         client.begin(LOCAL)
         client.send(b"Subject: x\r\n\r\nMIDDLE\r\n")
         split.local.await_incomplete()
+        poll(lambda: split.daemon.status()["upstreams"]["open"] == 0, "the loss to be seen")
         assert "far too big" in client.body(b"x" * 70 + b"\r\n").text
 
 

@@ -458,19 +458,24 @@ static void warnings_do_not_stop_a_load(void **state)
     struct config *config = load("f",
                                  "hostname: m_x\ntimeouts: {end-of-data: 10m}\n"
                                  "listen: [{address: \"a:25\", tls: encrypt}, {address: \"a:587\", "
-                                 "tls: encrypt}]\n",
+                                 "tls: encrypt, "
+                                 "proxy-protocol: [\"10.0.0.0/8\", \"::/0\"]}]\n"
+                                 "relays: {r: {next-hop: \"smtp:[r.test]\", tls-name: r.test}}\n",
                                  diags);
     assert_non_null(config);
     told(diags, lines, sizeof(lines));
-    assert_string_equal(lines,
-                        "f:1:11: warning: `hostname: m_x` has no dot; other mail servers expect a "
-                        "full name, such as mx.example.com\n"
-                        "f:1:11: warning: `hostname: m_x` has an underscore; SMTP has none in the "
-                        "name of a server, and others refuse such a greeting\n"
-                        "f:3:20: warning: `tls: encrypt` on port 25 turns away mail servers that "
-                        "have no TLS; `tls: may` takes it from all others\n"
-                        "f:2:25: warning: `end-of-data` should be less than 10m: clients wait no "
-                        "longer, and send the message again");
+    assert_string_equal(
+        lines, "f:1:11: warning: `hostname: m_x` has no dot; other mail servers expect a "
+               "full name, such as mx.example.com\n"
+               "f:1:11: warning: `hostname: m_x` has an underscore; SMTP has none in the "
+               "name of a server, and others refuse such a greeting\n"
+               "f:3:20: warning: `tls: encrypt` on port 25 turns away mail servers that "
+               "have no TLS; `tls: may` takes it from all others\n"
+               "f:3:107: warning: `proxy-protocol: ::/0` lets everyone claim any address; list "
+               "the load balancers only\n"
+               "f:4:51: warning: relay `r` verifies nothing without `tls: verify`\n"
+               "f:2:25: warning: `end-of-data` should be less than 10m: clients wait no "
+               "longer, and send the message again");
     config_unref(config);
     diag_list_free(diags);
 }
