@@ -5,8 +5,8 @@ import contextlib
 import pytest
 
 from splitmx_test.messages import message
-from splitmx_test.waiting import poll
 from splitmx_test.upstream import close, garbage, raw, reply, reset, silence
+from splitmx_test.waiting import poll
 
 LOCAL = "user@example.com"
 
