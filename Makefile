@@ -159,7 +159,7 @@ container:
 
 # Built and run for real, by an engine of the tests' own.
 test-container:
-	@tests/container/install.sh
+	@tests/container/install.sh || echo 'test-container: not all could be installed'
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/container
 
 # ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
@@ -200,7 +200,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim e2e hosts asan cost fuzz
+TESTS := lint unit sim e2e hosts test-container asan cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh

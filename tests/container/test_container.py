@@ -81,7 +81,8 @@ def test_check_has_nothing_to_say(town):
 
 def test_it_becomes_healthy_and_answers_what_step_7_asks(town):
     town.await_health()
-    said = town.follow(7)
+    # The doctor would find that this town has no DNS worth the name.
+    said = town.follow(7, lambda command: "doctor" not in command)
     assert "(healthy)" in said
     assert re.search(rf"^{USER}\n.*\n *relay +local$", said, re.M) and "[kingmailer.org]:25" in said, said
 

@@ -121,9 +121,8 @@ static void a_refusal_of_ours_is_an_action_without_a_match(void **state)
     decision.outside = true; /* the domain has to be named: the map that knows it is not asked */
     assert_printed(explain_text, "a@b", &decision,
                    "a@b\n  matched    nothing\n  refused    550 5.7.1 not here\n"
-                   "  because    b is not among the `domains:` of the configuration (not given: "
-                   "those in the\n             keys of YAML routes; a transport map and `*` add "
-                   "none)\n");
+                   "  because    b is not among the `domains:` (default: those in the keys of YAML "
+                   "routes;\n             a transport map and `*` add none)\n");
     decision.code = 451;
     decision.enhanced = "4.3.0";
     assert_action(&decision, "retry:4.3.0 not here");
