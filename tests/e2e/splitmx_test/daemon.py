@@ -201,13 +201,13 @@ class Daemon:
                 command = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{passed[0]}', "bash", *command]
             self.process = subprocess.Popen(command, env=environment, pass_fds=passed,
                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            pidfd = os.pidfd_open(self.process.pid)  # before the reader may have waited for it
             self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
             self._reader.start()
-            self._await_ready(notify)
+            self._await_ready(notify, pidfd)
         return self
 
-    def _await_ready(self, notify):
-        pidfd = os.pidfd_open(self.process.pid)
+    def _await_ready(self, notify, pidfd):
         try:
             poller = select.poll()
             poller.register(notify, select.POLLIN)
@@ -341,6 +341,25 @@ class Daemon:
         result = self.command("status", "--json")
         assert result.status == 0, result
         return json.loads(result.out)
+
+
+@contextlib.contextmanager
+def daemons(kind=Daemon):
+    """start(...), which makes one of the kind: all of them are stopped at the end, judged by how, and their folders removed."""
+    running = []
+
+    def start(**settings):
+        daemon = kind(**settings)
+        running.append(daemon)
+        return daemon
+
+    try:
+        yield start
+        for daemon in running:
+            daemon.stop(timeout=20)
+    finally:
+        for daemon in running:
+            daemon.destroy()
 
 
 def await_quiet(daemon, wanted, timeout=PATIENCE):
