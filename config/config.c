@@ -71,6 +71,7 @@ static void config_free(struct config *config)
     for (size_t i = 0; i < config->listener_count; i++) {
         text_release(&config->listeners[i].address);
         texts_release(&config->listeners[i].proxy_protocol);
+        free(config->listeners[i].proxy_networks);
     }
     free(config->listeners);
     for (size_t i = 0; i < config->certificate_count; i++) {
@@ -292,12 +293,18 @@ static bool same_listener(struct span a, struct span b)
 }
 
 /* Whoever may send a PROXY header may say that he is anybody. */
-static void warn_networks(struct loader *loader, const struct config_listener *listener)
+static void read_networks(struct loader *loader, struct config_listener *listener)
 {
-    for (size_t i = 0; i < listener->proxy_protocol.count; i++) {
+    size_t count = listener->proxy_protocol.count;
+    listener->proxy_networks = calloc(count + 1, sizeof *listener->proxy_networks);
+    if (!listener->proxy_networks) {
+        loader->no_memory = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
         const struct config_text *network = &listener->proxy_protocol.items[i];
-        struct net_prefix prefix;
-        if (net_prefix_parse(span_of(network->text), &prefix) && prefix.bits == 0) {
+        struct net_prefix *prefix = &listener->proxy_networks[i];
+        if (net_prefix_parse(span_of(network->text), prefix) && prefix->bits == 0) {
             diag_warning(loader->diags, config_place(loader->config, network),
                          "`proxy-protocol: %s` lets everyone claim any address; list the load "
                          "balancers only",
@@ -323,11 +330,11 @@ static void check_relays(struct loader *loader)
 
 static void check_listeners(struct loader *loader)
 {
-    const struct config *config = loader->config;
+    struct config *config = loader->config;
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_text *address = &config->listeners[i].address;
         warn_encrypt(loader, &config->listeners[i]);
-        warn_networks(loader, &config->listeners[i]);
+        read_networks(loader, &config->listeners[i]);
         for (size_t j = 0; j < i; j++) {
             const struct config_text *other = &config->listeners[j].address;
             if (address->text && other->text &&

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "config/diag.h"
+#include "config/net_address.h"
 #include "config/span.h"
 
 /* A string with the place it was read from; text is NULL where the key is absent and has no
@@ -46,7 +47,8 @@ struct config_listener {
     struct config_text address; /* a.b.c.d:port, [IPv6]:port, host:port; syntax checked */
     enum config_listen_tls tls;
     bool tls_given;
-    struct config_texts proxy_protocol; /* networks, syntax checked */
+    struct config_texts proxy_protocol; /* networks, as written */
+    struct net_prefix *proxy_networks;  /* and what they say, as many */
 };
 
 struct config_certificate {

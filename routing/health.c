@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "config/hash.h"
+
 /* The rules of section 6, in milliseconds. */
 #define RUN_MAX      3     /* failures in a row */
 #define ATTEMPTS_MIN 10    /* attempts, over half of them failed */
@@ -193,7 +195,7 @@ struct cell {
 };
 
 struct health {
-    uint64_t seed;
+    struct hash_key secret;
     size_t mask; /* cells - 1, a power of two less one */
     struct cell cells[];
 };
@@ -210,20 +212,9 @@ static struct key key_of(const struct health_endpoint *endpoint)
     return key;
 }
 
-static uint64_t mix(uint64_t x) /* the finisher of splitmix64 */
+static uint64_t key_place(const struct health *health, const struct key *key)
 {
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
-static size_t key_place(const struct health *health, const struct key *key)
-{
-    uint64_t hash = health->seed;
-    for (size_t i = 0; i < KEY_WORDS; i++) {
-        hash = mix(hash ^ key->words[i]);
-    }
-    return (size_t)hash;
+    return hash_bytes(&health->secret, key->words, sizeof key->words);
 }
 
 static uint64_t load(const _Atomic uint64_t *word)
@@ -253,7 +244,7 @@ struct health *health_new(size_t endpoints, uint64_t seed)
     }
     struct health *health = calloc(1, sizeof *health + cells * sizeof health->cells[0]);
     if (health != NULL) {
-        health->seed = mix(seed);
+        health->secret = hash_key_of(seed);
         health->mask = cells - 1;
     }
     return health;
@@ -283,7 +274,7 @@ static bool same_generation(const struct cell *cell, struct breaker b)
 /* The endpoint's cell and what its breaker was, or NULL. */
 static struct cell *find(struct health *health, const struct key *key, struct breaker *breaker)
 {
-    const size_t place = key_place(health, key);
+    const uint64_t place = key_place(health, key);
 
     for (size_t i = 0; i < WINDOW; i++) {
         struct cell *cell = &health->cells[(place + i) & health->mask];
@@ -318,7 +309,7 @@ static bool cell_is_stale(const struct cell *cell, struct breaker b, uint64_t no
  * it may be for the same endpoint: then this one does not, and one note is lost. */
 static bool insert(struct health *health, const struct key *key, uint64_t now)
 {
-    const size_t place = key_place(health, key);
+    const uint64_t place = key_place(health, key);
     struct cell *cell = NULL;
     struct breaker was = {.state = CELL_FREE};
 
@@ -478,7 +469,8 @@ enum health_change health_probed(struct health *health, const struct health_endp
     struct cell *cell;
 
     if (net_address_is_local(&endpoint->address)) {
-        wait = LOCAL_WAIT + mix(key_place(health, &key) ^ now) % (LOCAL_JITTER + 1);
+        const uint64_t chance[] = {key_place(health, &key), now};
+        wait = LOCAL_WAIT + hash_bytes(&health->secret, chance, sizeof chance) % (LOCAL_JITTER + 1);
     }
     do {
         cell = find(health, &key, &was);

@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "config/hash.h"
+
 /*
  * A pace is, in one word, when the silence ends (40 bits, 0: not slowed) above the transactions
  * that are open. Nothing else is guarded by it, so relaxed order is enough.
@@ -37,13 +39,11 @@ void pacing_free(struct pacing *pacing)
     free(pacing);
 }
 
-/* FNV-1a with 64 bits, which are taken for the name: names are the operator's own, and few. */
+/* Taken for the name: names are the operator's own, and few. */
 static uint64_t hash_of(struct span name)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < name.len; i++) {
-        hash = (hash ^ (unsigned char)name.ptr[i]) * UINT64_C(0x100000001b3);
-    }
+    const struct hash_key key = hash_key_of(0);
+    uint64_t hash = hash_bytes(&key, name.ptr, name.len);
     return hash != 0 ? hash : 1;
 }
 

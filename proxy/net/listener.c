@@ -22,12 +22,10 @@ static void turn_away(struct conn *conn)
     conn->ops->close(conn, CONN_FLUSH);
 }
 
-static bool must_send_proxy(const struct config_texts *networks, const struct net_address *peer)
+static bool must_send_proxy(const struct config_listener *config, const struct net_address *peer)
 {
-    for (size_t i = 0; i < networks->count; i++) {
-        struct net_prefix prefix;
-        if (net_prefix_parse(span_of(networks->items[i].text), &prefix) &&
-            net_prefix_holds(&prefix, peer)) {
+    for (size_t i = 0; i < config->proxy_protocol.count; i++) {
+        if (net_prefix_holds(&config->proxy_networks[i], peer)) {
             return true;
         }
     }
@@ -66,7 +64,7 @@ static void on_client(uv_stream_t *server, int status)
     }
     char byte;
     peer.tls = listener->config->tls;
-    peer.proxied = must_send_proxy(&listener->config->proxy_protocol, &peer.client);
+    peer.proxied = must_send_proxy(listener->config, &peer.client);
     peer.early = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
     session_begin(&listener->net->world, conn, &peer);
 }

@@ -30,12 +30,10 @@ static struct health_endpoint leg_endpoint(const struct leg *leg)
 static void key_add_tls(struct upstream_key *key, const struct leg *leg)
 {
     const struct relay *relay = leg->relay;
-    const struct tls_contexts *contexts = leg->context->policy->tls;
     struct text host = TEXT(key->host);
     key->tls = leg->in_clear ? RELAY_TLS_NONE : relay->tls;
     if (key->tls != RELAY_TLS_NONE) {
-        key->context =
-            contexts != NULL ? tls_client_context(contexts, key->tls, relay->ca_file) : NULL;
+        key->context = tls_client_context(leg->context->policy->tls, key->tls, relay->ca_file);
         text_puts(&host, relay->tls_name != NULL ? relay->tls_name
                                                  : leg->addresses[leg->address_next].host);
     }

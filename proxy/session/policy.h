@@ -16,8 +16,8 @@
 struct policy {
     atomic_uint references;
     const struct config *config;
-    const struct tls_contexts *tls; /* NULL in the simulator, whose connections need none */
-    const struct net_address *own;  /* where this process listens: no next hop of ours */
+    const struct tls_contexts *tls;
+    const struct net_address *own; /* where this process listens: no next hop of ours */
     size_t own_count;
     /* What to do with a recipient: route_decide over the table, or the simulator's own. */
     void (*decide)(const struct policy *policy, struct span path, struct address *address,

@@ -117,6 +117,13 @@ static void pool_dismiss(struct pool *pool, struct upstream *up)
     upstream_leave(up);
 }
 
+/* One that lies idle here. */
+static void pool_let_go(struct pool *pool, struct upstream *up)
+{
+    pool_take_out(pool, up);
+    pool_dismiss(pool, up);
+}
+
 static bool is_anyone_waiting(const struct pool *pool)
 {
     return atomic_load(&pool->world->shared->waiting) != 0;
@@ -148,8 +155,7 @@ static uint64_t pool_sweep(struct pool *pool)
             next = upstream_links(up)->next;
             if (wanted || idle_until(up) <= pool->world->now) {
                 given += wanted;
-                pool_take_out(pool, up);
-                pool_dismiss(pool, up);
+                pool_let_go(pool, up);
             } else if (idle_until(up) < due) {
                 due = idle_until(up);
             }
@@ -169,7 +175,7 @@ static void pool_try(struct pool *pool)
     }
 }
 
-static void pool_run(struct pool *pool)
+void pool_woken(struct pool *pool)
 {
     struct timers *timers = &pool->world->timers;
     uint64_t now = pool->world->now;
@@ -186,12 +192,7 @@ static void pool_run(struct pool *pool)
 
 static void on_due(void *owner)
 {
-    pool_run(owner);
-}
-
-void pool_woken(struct pool *pool)
-{
-    pool_run(pool);
+    pool_woken(owner);
 }
 
 /* At the latest then. */
@@ -262,8 +263,7 @@ void pool_renew(struct pool *pool, struct policy *policy)
         for (struct upstream *up = pool->buckets[i]; up != NULL; up = next) {
             next = upstream_links(up)->next;
             if (is_outdated(up, policy)) {
-                pool_take_out(pool, up);
-                pool_dismiss(pool, up);
+                pool_let_go(pool, up);
             } else {
                 upstream_adopt(up, policy, on_idle_event, up);
             }
@@ -286,8 +286,7 @@ void pool_forget(struct pool *pool, const char *session_id)
         for (struct upstream *up = pool->buckets[i]; up != NULL; up = next) {
             next = upstream_links(up)->next;
             if (is_of(up, session_id)) {
-                pool_take_out(pool, up);
-                pool_dismiss(pool, up);
+                pool_let_go(pool, up);
             }
         }
     }
@@ -321,8 +320,7 @@ static void pool_keep(struct pool *pool, struct upstream *up)
     pool->personal += is_personal(up);
     atomic_thread_fence(memory_order_seq_cst); /* see shared_wake_idle */
     if (pool_wanted(pool, up) != 0) {
-        pool_take_out(pool, up);
-        pool_dismiss(pool, up);
+        pool_let_go(pool, up);
         return;
     }
     pool_arm(pool, idle_until(up));

@@ -182,7 +182,7 @@ void recipient_is_answered(struct transaction *tx, struct leg *leg, const struct
 void transaction_recipient(struct transaction *tx, struct span path)
 {
     struct address address = {0};
-    struct decision decision = {0};
+    struct decision *decision = &tx->decision;
     tx->answer_by = tx->world->now + tx->policy->config->timeouts.recipient;
     tx->state = TRANSACTION_IS_ASKING;
     tx->asked = recipient_new(path);
@@ -197,10 +197,11 @@ void transaction_recipient(struct transaction *tx, struct span path)
         recipient_refuse(tx, 452, "4.5.3", "Too many recipients");
         return;
     }
-    tx->policy->decide(tx->policy, tx->asked->path, &address, &decision);
-    switch (decision.kind) {
+    *decision = (struct decision){0};
+    tx->policy->decide(tx->policy, tx->asked->path, &address, decision);
+    switch (decision->kind) {
     case DECISION_REPLY:
-        recipient_refuse(tx, decision.code, decision.enhanced, decision.text);
+        recipient_refuse(tx, decision->code, decision->enhanced, decision->text);
         break;
     case DECISION_DISCARD:
         stats_add(tx->world->stats, STAT_RECIPIENTS_DISCARDED, 1);
@@ -208,9 +209,8 @@ void transaction_recipient(struct transaction *tx, struct span path)
         break;
     case DECISION_RELAY:
         tx->asked->path = address.whole; /* a source route is stripped */
-        tx->decision = decision;
         tx->domain = address.domain;
-        recipient_relay(tx, decision.relay, LEG_IS_PLAIN);
+        recipient_relay(tx, decision->relay, LEG_IS_PLAIN);
         break;
     }
 }

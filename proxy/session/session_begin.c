@@ -104,14 +104,7 @@ bool session_read_proxy(struct session *s, struct span input)
 
 bool session_can_tls(const struct session *s)
 {
-    const struct tls_contexts *tls = s->world->policy->tls;
-    return tls == NULL || tls_server_context(tls) != NULL;
-}
-
-static const struct tls_context *session_context(const struct session *s)
-{
-    const struct tls_contexts *tls = s->world->policy->tls;
-    return tls != NULL ? tls_server_context(tls) : NULL;
+    return tls_server_context(s->world->policy->tls) != NULL;
 }
 
 void session_start_tls(struct session *s)
@@ -122,7 +115,7 @@ void session_start_tls(struct session *s)
         return;
     }
     session_set_state(s, SERVER_TLS);
-    s->conn->ops->start_tls(s->conn, session_context(s), NULL);
+    s->conn->ops->start_tls(s->conn, tls_server_context(s->world->policy->tls), NULL);
 }
 
 /* What was said in clear text counts no more (RFC 3207 4.2). */

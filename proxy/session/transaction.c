@@ -184,7 +184,7 @@ bool transaction_has_room(const struct transaction *tx)
 
 /* A message that was sent on a detour by us before is not sent on one again: it would go in
  * circles (design: section 6, loops). */
-static bool refuse_detour(struct transaction *tx)
+static void doom_detours(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->turns; i++) {
         struct reply reply;
@@ -199,21 +199,18 @@ static bool refuse_detour(struct transaction *tx)
             break;
         }
         doom(tx, &reply);
-        transaction_settle(tx);
-        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
-        return true;
+        return;
     }
-    return false;
 }
 
 static void message_ended(struct transaction *tx)
 {
+    if (tx->state == TRANSACTION_IS_TAKING && tx->message->header.own_fallback) {
+        doom_detours(tx);
+    }
     if (tx->state == TRANSACTION_IS_DOOMED) {
         transaction_settle(tx);
         transaction_tell(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
-        return;
-    }
-    if (tx->message->header.own_fallback && refuse_detour(tx)) {
         return;
     }
     commit_begin(tx);

@@ -142,7 +142,6 @@ void upstream_set_state(struct upstream *up, enum client_state next)
     up->state = next;
     up->parser = (struct reply_parser){0};
     if (next == CLIENT_EHLO) {
-        up->offer = (struct client_offer){0};
         up->parser.on_line = on_offer;
         up->parser.context = &up->offer;
     }
@@ -180,36 +179,14 @@ static void upstream_fail(struct upstream *up, enum upstream_event_kind kind, en
     upstream_end_with(up, kind, how, why);
 }
 
-/*
- * Refusals that are about the client in whose name we speak: to the greeting behind a PROXY header,
- * to XCLIENT (Postfix with smtpd_delay_reject = no: "554 5.7.1 Client host rejected").
- */
-static bool is_verdict(const struct upstream *up, enum client_state was, enum client_event event)
-{
-    bool later = event == CLIENT_ON_4XX || event == CLIENT_ON_421;
-    if (up->key.identity == IDENTITY_PROXY && was == CLIENT_GREETING) {
-        return later || event == CLIENT_ON_5XX;
-    }
-    return was == CLIENT_XCLIENT && (later || (event == CLIENT_ON_5XX && up->reply.code == 554));
-}
-
 static void upstream_step(struct upstream *up, enum client_event event)
 {
     enum client_state was = up->state;
     struct client_step step = client_step(was, event);
+    enum upstream_event_kind end;
     upstream_set_state(up, step.next);
-    if (up->key.identity == IDENTITY_PROXY && was == CLIENT_EHLO && event == CLIENT_ON_5XX) {
-        /* That is no answer to EHLO but to the header, and the answers would go on being one late.
-         */
-        upstream_fail(up, UPSTREAM_NO_IDENTITY, CONN_RESET, was, event);
-        return;
-    }
-    if (was == CLIENT_XCLIENT && event == CLIENT_ON_2XX && up->reply.code != 220) {
-        upstream_fail(up, UPSTREAM_NO_IDENTITY, CONN_RESET, was, event); /* not what success is */
-        return;
-    }
-    if (is_verdict(up, was, event)) {
-        upstream_fail(up, UPSTREAM_TURNED_AWAY, CONN_FLUSH, was, event);
+    if (upstream_identity_ends(up, was, event, &end)) {
+        upstream_fail(up, end, end == UPSTREAM_TURNED_AWAY ? CONN_FLUSH : CONN_RESET, was, event);
         return;
     }
     switch (step.action) {
@@ -223,7 +200,6 @@ static void upstream_step(struct upstream *up, enum client_event event)
         upstream_greet(up, "EHLO");
         break;
     case CLIENT_DO_HELO:
-        up->offer = (struct client_offer){0};
         upstream_greet(up, "HELO");
         break;
     case CLIENT_DO_NEXT:

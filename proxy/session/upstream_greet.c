@@ -113,6 +113,8 @@ void upstream_xclient(struct upstream *up)
     struct span rest = span_of(up->lines + up->lines_sent);
     struct span line = span_first(rest, span_find(rest, '\n') + 1);
     if (rest.len == 0) {
+        free(up->lines);
+        up->lines = NULL;
         up->introduced = true;
         upstream_set_state(up, CLIENT_EHLO);
         upstream_greet(up, "EHLO");
@@ -132,6 +134,26 @@ static void upstream_identify(struct upstream *up)
     } else {
         upstream_xclient(up);
     }
+}
+
+bool upstream_identity_ends(const struct upstream *up, enum client_state was,
+                            enum client_event event, enum upstream_event_kind *end)
+{
+    bool proxy = up->key.identity == IDENTITY_PROXY;
+    bool later = event == CLIENT_ON_4XX || event == CLIENT_ON_421;
+    bool never = event == CLIENT_ON_5XX;
+    /* Refusals of the client in whose name we speak: in the greeting behind a PROXY header, and to
+     * XCLIENT (Postfix with smtpd_delay_reject = no: "554 5.7.1 Client host rejected"). */
+    if ((proxy && was == CLIENT_GREETING && (later || never)) ||
+        (was == CLIENT_XCLIENT && (later || (never && up->reply.code == 554)))) {
+        *end = UPSTREAM_TURNED_AWAY;
+        return true;
+    }
+    /* A 5xx that answers the header, not EHLO: the answers would go on being one late. And what is
+     * not what success of XCLIENT is. */
+    *end = UPSTREAM_NO_IDENTITY;
+    return (proxy && was == CLIENT_EHLO && never) ||
+           (was == CLIENT_XCLIENT && event == CLIENT_ON_2XX && up->reply.code != 220);
 }
 
 /* ---- what comes next ---- */

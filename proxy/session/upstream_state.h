@@ -58,6 +58,9 @@ void upstream_next(struct upstream *up); /* what comes before READY */
 void upstream_start_tls(struct upstream *up);
 void upstream_go_clear(struct upstream *up);
 void upstream_xclient(struct upstream *up); /* the next line */
+/* What identity makes of an answer, beyond the table: whether it ends the connection, and how. */
+bool upstream_identity_ends(const struct upstream *up, enum client_state was,
+                            enum client_event event, enum upstream_event_kind *end);
 
 /* upstream_why.c: before the connection is closed. */
 void upstream_put_why(struct upstream *up, enum client_state was, enum client_event event,

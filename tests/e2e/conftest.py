@@ -37,24 +37,6 @@ def pytest_collection_modifyitems(items):
 
 
 @contextlib.contextmanager
-def _daemons():
-    running = []
-
-    def start(**settings):
-        daemon = daemon_module.Daemon(**settings)
-        running.append(daemon)
-        return daemon
-
-    try:
-        yield start
-        for daemon in running:
-            daemon.stop(timeout=20)
-    finally:
-        for daemon in running:
-            daemon.destroy()
-
-
-@contextlib.contextmanager
 def _upstreams():
     running = []
 
@@ -107,7 +89,7 @@ def mx_certificate(ca):
 @pytest.fixture
 def start_daemon(start_upstream):
     """start_daemon(routes=..., relays=...): a Daemon that ends with the test, and is judged then."""
-    with _daemons() as start:
+    with daemon_module.daemons() as start:
         yield start
 
 
@@ -168,7 +150,7 @@ class Split:
 
 @pytest.fixture(scope="module")
 def _module_split():
-    with _upstreams() as start_upstream, _daemons() as start_daemon:
+    with _upstreams() as start_upstream, daemon_module.daemons() as start_daemon:
         yield Split(start_daemon, start_upstream)
 
 
@@ -217,7 +199,7 @@ class Secured(Split):
 
 @pytest.fixture(scope="module")
 def _module_secured(mx_certificate, ca):
-    with _upstreams() as start_upstream, _daemons() as start_daemon:
+    with _upstreams() as start_upstream, daemon_module.daemons() as start_daemon:
         yield Secured(start_daemon, start_upstream, mx_certificate, ca)
 
 

@@ -5,6 +5,7 @@ Daemon, clients and scripted upstreams are those of the end-to-end tests beside 
 """
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 
@@ -15,30 +16,16 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "e2e
 from lab.laboratory import Counted, HostDaemon, Laboratory, scripted  # noqa: E402
 from lab.network import why_impossible  # noqa: E402
 from splitmx_test import daemon as daemon_module  # noqa: E402
-
-# What the program does not do yet. Tests say with @needs("word") what they are about; taking a word away here
-# brings them to life.
-NOT_YET: set[str] = set()
-
-WORDS = frozenset({"tls", "xclient", "proxy", "fallback", "unknown-recipient", "gmail", "health"})
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "needs(*words): features of the program, of those that NOT_YET may name")
+from splitmx_test.daemon import daemons  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
     impossible = why_impossible()
     if impossible is None and not daemon_module.BINARY.exists():
         impossible = f"{daemon_module.BINARY} is not built"
-    for item in items:
-        wanted = {word for mark in item.iter_markers("needs") for word in mark.args}
-        assert wanted <= WORDS, f"{item.nodeid}: no such feature: {wanted - WORDS}"
-        missing = sorted(wanted & NOT_YET)
-        if impossible is not None:
+    if impossible is not None:
+        for item in items:
             item.add_marker(pytest.mark.skip(reason=impossible))
-        elif missing:
-            item.add_marker(pytest.mark.skip(reason=f"not in this version: {', '.join(missing)}"))
 
 
 @pytest.fixture(scope="session")
@@ -47,35 +34,17 @@ def lab():
         yield laboratory
 
 
-@contextlib.contextmanager
-def _daemons(lab):
-    running = []
-
-    def start(**settings):
-        daemon = HostDaemon(lab, **settings)
-        running.append(daemon)
-        return daemon
-
-    try:
-        yield start
-        for daemon in running:
-            daemon.stop(timeout=20)
-    finally:
-        for daemon in running:
-            daemon.destroy()
-
-
 @pytest.fixture
 def start_daemon(lab):
     """start_daemon(routes=..., relays=...): splitmx on the host mx until the test ends, and judged then."""
-    with _daemons(lab) as start:
+    with daemons(functools.partial(HostDaemon, lab)) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def module_daemon(lab):
     """The same for all tests of a file."""
-    with _daemons(lab) as start:
+    with daemons(functools.partial(HostDaemon, lab)) as start:
         yield start
 
 

@@ -5,8 +5,6 @@ import pytest
 from splitmx_test.messages import assert_relayed, message
 from splitmx_test.upstream import close, reply
 
-pytestmark = pytest.mark.needs("gmail", "tls")
-
 ONE, OTHER = "somebody@example.com", "somebody@example.net"
 
 

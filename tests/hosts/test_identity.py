@@ -4,8 +4,7 @@ import pytest
 
 from splitmx_test.messages import message
 
-NEEDS = {"xclient": pytest.mark.needs("xclient"), "proxy": pytest.mark.needs("proxy")}
-BOTH = [pytest.param(word, marks=mark) for word, mark in NEEDS.items()]
+BOTH = ["xclient", "proxy"]
 
 FOUR, SIX = "192.0.2.50", "2001:db8::50"
 
@@ -60,7 +59,6 @@ def test_each_client_is_itself_on_connections_that_are_used_again(start, lab, lo
     assert "[10.89.0.10]: 550" not in local.server.log()[local.log_before:]
 
 
-@NEEDS["xclient"]
 @pytest.mark.parametrize("hello", ['"', '<', 'evil"x', "a<b", "tail\\", '"q"', "(c", "a,b;c", "x'y", "NAME=me"])
 def test_no_helo_takes_the_clients_address_from_it(start, lab, local, hello):
     """Postfix splits the line at quotes and brackets before it decodes: what swallows ADDR makes the client the proxy."""
@@ -72,7 +70,6 @@ def test_no_helo_takes_the_clients_address_from_it(start, lab, local, hello):
     assert "[192.0.2.105]: 550" in line, line
 
 
-@NEEDS["xclient"]
 def test_without_helo_name_or_ptr_the_local_server_is_told_so(start, lab, local):
     with start("xclient").client(lab.gmail_host, hello=None, source="192.0.2.105") as client:
         assert client.cmd("HELO [192.0.2.105]") == 250
@@ -94,7 +91,6 @@ def test_where_the_identity_is_refused_nothing_is_delivered(start, lab, local, i
     local.assert_nothing()
 
 
-@NEEDS["xclient"]
 def test_where_postscreen_stands_xclient_has_no_way_in(start, start_server, lab, local):
     """A server that offers no XCLIENT at all, though it would take the mail."""
     polite = start_server(lab.local_host, "polite.test", "10.89.0.25")
@@ -103,7 +99,6 @@ def test_where_postscreen_stands_xclient_has_no_way_in(start, start_server, lab,
     assert not any(line.startswith((b"MAIL", b"RCPT")) for line in polite.commands())
 
 
-@pytest.mark.needs("fallback", "gmail", "tls")
 @pytest.mark.parametrize("identity", BOTH)
 def test_a_refused_identity_is_no_reason_for_the_fallback(start, lab, local, gmail, identity):
     assert_deferred(start(identity, lab.local.plain, fallback=True))
@@ -111,7 +106,6 @@ def test_a_refused_identity_is_no_reason_for_the_fallback(start, lab, local, gma
     gmail.assert_never_asked()
 
 
-@NEEDS["proxy"]
 def test_a_client_that_postscreen_turns_away_is_told_so(start, lab, local):
     with start("proxy").client(source=lab.local.TURNED_AWAY) as client:
         client.mail()
@@ -120,8 +114,6 @@ def test_a_client_that_postscreen_turns_away_is_told_so(start, lab, local):
     local.assert_nothing()
 
 
-@NEEDS["proxy"]
-@pytest.mark.needs("fallback", "gmail", "tls")
 def test_a_client_that_postscreen_turns_away_does_not_get_to_the_fallback(start, lab, gmail):
     with start("proxy", fallback=True).client(source=lab.local.TURNED_AWAY) as client:
         client.mail()

@@ -9,7 +9,7 @@ from splitmx_test.daemon import BINARY
 from splitmx_test.peers import Postfix
 
 # It looks at what is offered, which is the same with sanitizers, and takes a minute.
-pytestmark = [pytest.mark.needs("tls"), pytest.mark.skipif("asan" in str(BINARY), reason="nothing that sanitizers could see")]
+pytestmark = pytest.mark.skipif("asan" in str(BINARY), reason="nothing that sanitizers could see")
 
 # Its ranks, the worst last; below LOW are remarks.
 RANKS = ["LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL"]

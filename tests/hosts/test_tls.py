@@ -8,8 +8,6 @@ from lab.clients import openssl, posttls_finger, swaks
 from splitmx_test.client import Gone
 from splitmx_test.messages import assert_relayed, message
 
-pytestmark = pytest.mark.needs("tls")
-
 MAY, IMPLICIT, ENCRYPT, NONE = 25, 465, 2525, 2526
 LOCAL, TO = "10.89.0.25", "user@example.com"
 CLIENTS = [openssl, posttls_finger, swaks]

@@ -5,8 +5,6 @@ import pytest
 from splitmx_test.messages import assert_relayed, message
 from splitmx_test.upstream import reply
 
-pytestmark = pytest.mark.needs("unknown-recipient", "gmail", "tls")
-
 HERE, THERE, NOWHERE = "user@example.com", "elsewhere@example.com", "absent@example.com"
 QUESTIONS = 20  # a minute, for one client
 
