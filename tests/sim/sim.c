@@ -188,8 +188,7 @@ static void sim_begin(struct sim *sim)
     }
 }
 
-/* Does what is next, an event or what is due; false when nothing is left to happen. */
-static bool sim_step(struct sim *sim)
+bool sim_step(struct sim *sim)
 {
     uint64_t due = timers_next(&sim->world.timers);
     bool has_event = sim->queue.count != 0;
@@ -210,6 +209,15 @@ static bool sim_step(struct sim *sim)
     timers_run(&sim->world.timers, sim->world.now);
     sim_settle(sim);
     return true;
+}
+
+void sim_drain_queue(struct sim *sim)
+{
+    while (sim->queue.count != 0) {
+        struct sim_event event = queue_take(&sim->queue);
+        sim->world.now = event.at;
+        event.run(sim, event.object, event.kind);
+    }
 }
 
 static bool all_done(struct sim *sim)
@@ -278,11 +286,7 @@ static void sim_end(struct sim *sim)
     uint64_t now = sim->world.now;
     world_release(&sim->world);
     sim->world.now = now;
-    while (sim->queue.count != 0) {
-        struct sim_event event = queue_take(&sim->queue);
-        sim->world.now = event.at;
-        event.run(sim, event.object, event.kind);
-    }
+    sim_drain_queue(sim);
     sim_check_released(sim);
     for (unsigned i = 0; i < sim->client_count; i++) {
         client_free(sim->clients[i]);
@@ -303,6 +307,7 @@ void sim_run(const struct sim_config *config, struct sim_totals *totals)
     struct sim *sim = sim_alloc(1, sizeof *sim);
     sim->config = *config;
     sim->totals = totals;
+    sim->accept = service_accept;
     sim_begin(sim);
     /* Some worlds end with connections in the pool, the others when those have gone too. */
     bool short_end = sim_chance(sim, 50);
