@@ -89,11 +89,10 @@ static void begin_value(struct header_watch *watch)
     watch->judged = 0;
 }
 
-/* Looks at each line, as the message may end without an empty one. The field may go on in the next,
- * and folding makes no difference. */
+/* Looks at each line, as the message may end without an empty one. When the
+ * field goes on, the next begins with a blank, so folding makes no difference. */
 static void end_line(struct header_watch *watch)
 {
-    keep(watch, SPAN(" "));
     if (!watch->own_fallback && watch->kept != watch->judged) {
         watch->own_fallback = is_own_fallback(watch);
         watch->judged = watch->kept;
