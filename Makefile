@@ -35,9 +35,9 @@ routing       := address destination dns dns_cache dns_channel dns_message excha
 tls           := context context_server inspect pem policy sessions store stream why
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient
-proxy/session := commit leg leg_open pool prober quota rate recipients session session_begin \
-                 session_command shared summary timers transaction upstream upstream_greet \
-                 upstream_why world
+proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober quota \
+                 rate recipients session session_begin session_command shared summary timers \
+                 transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls listener net
 proxy/daemon  := burial control control_ask daemon descriptors early_signals load log notify \
                  pid_file prepare privileges readable reload repair sockets state_lock status \
@@ -46,7 +46,7 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
                  doctor_relay doctor_table explain healthcheck import options quote reload route \
                  run status
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
-                 net oracle reach script server service_greet setup sim upstreams world
+                 net oracle reach script server service_greet setup sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts identity import log net_address nexthop pacing \
                  privileges proxy_header quota rate received record relay repair reply resolver \

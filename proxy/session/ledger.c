@@ -178,7 +178,7 @@ static struct ledger_member *find(struct ledger *ledger, struct span sender, str
 
 /* ---- RCPT ---- */
 
-static bool is_empty(const struct ledger *ledger)
+bool ledger_is_empty(const struct ledger *ledger)
 {
     return atomic_load_explicit(&ledger->set_count, memory_order_acquire) == 0;
 }
@@ -230,9 +230,9 @@ static enum ledger_verdict follow(struct ledger *ledger, const struct ledger_tur
     struct ledger_set *set = set_of_turn(ledger, turn, question->sender);
     const struct ledger_leg *leg = set != NULL ? leg_of_turn(set, turn) : NULL;
     if (member == NULL) { /* it may share what is not on record for others */
-        bool same = question->company == LEDGER_SAME ||
-                    (question->company == LEDGER_ALONE && leg != NULL &&
-                     span_equal(leg->label, question->label));
+        bool same =
+            question->company == LEDGER_SAME || (question->company == LEDGER_ALONE && leg != NULL &&
+                                                 span_equal(leg->label, question->label));
         return same && !turn->recorded && turn->leg != 0 ? LEDGER_GO : LEDGER_WAIT;
     }
     if (member->leg == leg && question->company != LEDGER_OTHERS) {
@@ -252,7 +252,7 @@ enum ledger_verdict ledger_turn(struct ledger *ledger, struct ledger_turn *turn,
                                 const struct ledger_question *question, time_t now)
 {
     enum ledger_verdict verdict = LEDGER_FREE;
-    if (!turn->bound && is_empty(ledger)) {
+    if (!turn->bound && ledger_is_empty(ledger)) {
         return LEDGER_FREE;
     }
     ledger_lock(ledger);
@@ -276,7 +276,8 @@ void ledger_join(struct ledger *ledger, const struct ledger_turn *turn, struct s
     if (set != NULL && member == NULL && ledger_has_room(ledger)) {
         member = ledger_set_add(&ledger->members, set, recipient, label);
         ledger_set_changed(ledger, set, false);
-    } else if (set != NULL && member != NULL && member->leg->set == set && member->leg->number == turn->leg) {
+    } else if (set != NULL && member != NULL && member->leg->set == set &&
+               member->leg->number == turn->leg) {
         ledger_member_part(&ledger->members, member, label);
         ledger_set_changed(ledger, set, false);
     }
@@ -308,9 +309,8 @@ static bool enter_entry(struct ledger *ledger, struct ledger_set **set, struct s
     if (member == NULL) {
         member = ledger_set_add(members, *set, entry->recipient, entry->label);
     }
-    return member != NULL &&
-           (!entry->accepted || identity == NULL ||
-            ledger_member_record(members, member, entry->label, identity, now));
+    return member != NULL && (!entry->accepted || identity == NULL ||
+                              ledger_member_record(members, member, entry->label, identity, now));
 }
 
 static void ticket_wait(struct ledger *ledger, struct ledger_ticket *ticket)
@@ -347,7 +347,7 @@ bool ledger_record(struct ledger *ledger, struct span sender, const struct ledge
 bool ledger_accepted(struct ledger *ledger, struct span sender, struct span recipient,
                      const unsigned char *identity, time_t now)
 {
-    if (is_empty(ledger)) {
+    if (ledger_is_empty(ledger)) {
         return false;
     }
     ledger_lock(ledger);
@@ -363,7 +363,7 @@ static void leave(struct ledger *ledger, struct span sender, struct span recipie
                               const unsigned char *),
                   const unsigned char *identity)
 {
-    if (is_empty(ledger)) {
+    if (ledger_is_empty(ledger)) {
         return;
     }
     ledger_lock(ledger);

@@ -42,6 +42,9 @@ struct ledger *ledger_new(const struct ledger_options *options);
 void ledger_free(struct ledger *ledger);
 void ledger_configure(struct ledger *ledger, uint64_t retry_window, size_t max_size);
 
+/* Nothing is known of anybody. */
+bool ledger_is_empty(const struct ledger *ledger);
+
 /* Whether an unsettled split could be recorded now: where not, no transaction may split. */
 bool ledger_usable(const struct ledger *ledger);
 
@@ -109,8 +112,8 @@ struct ledger_entry {
  * A split that has not settled: its recipients are a set from now on. `entries`: by leg, those that
  * have accepted first; `identity` is the message's, NULL where it has none: then nothing is put on
  * record. Wakes the ticket's world when it is durable, or cannot be; NULL: nobody waits, and the
- * store may take its time. False: it will not be durable, for lack of memory or room or as the store
- * cannot write, and the ticket is not called.
+ * store may take its time. False: it will not be durable, for lack of memory or room or as the
+ * store cannot write, and the ticket is not called.
  */
 bool ledger_record(struct ledger *ledger, struct span sender, const struct ledger_entry *entries,
                    size_t count, const unsigned char *identity, time_t now,

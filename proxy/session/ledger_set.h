@@ -41,13 +41,13 @@ struct ledger_leg {
 };
 
 struct ledger_set {
-    struct ledger_set *older, *newer;       /* by number */
-    struct ledger_set *colder, *warmer;     /* by when they were touched */
-    struct ledger_set *next_hashed;         /* of the index by number */
-    struct ledger_set *next_dirty;          /* of those that the store is to write */
+    struct ledger_set *older, *newer;   /* by number */
+    struct ledger_set *colder, *warmer; /* by when they were touched */
+    struct ledger_set *next_hashed;     /* of the index by number */
+    struct ledger_set *next_dirty;      /* of those that the store is to write */
     uint64_t number;
-    int64_t touched;                        /* by a transaction; wall clock, seconds */
-    struct ledger_leg *first, *last;        /* the first has the next turn */
+    int64_t touched;                 /* by a transaction; wall clock, seconds */
+    struct ledger_leg *first, *last; /* the first has the next turn */
     unsigned legs_made;
     bool dirty, stored, gone;
     struct span sender; /* behind the struct */

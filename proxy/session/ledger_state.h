@@ -18,8 +18,8 @@ struct ledger {
     atomic_bool usable;
     pthread_mutex_t lock; /* of all below */
     struct ledger_members members;
-    struct ledger_set **buckets; /* sets by number */
-    size_t bucket_count;         /* a power of two */
+    struct ledger_set **buckets;          /* sets by number */
+    size_t bucket_count;                  /* a power of two */
     struct ledger_set *oldest, *newest;   /* by number */
     struct ledger_set *coldest, *warmest; /* by when they were touched */
     struct ledger_set *dirty;             /* to be taken by the store, in any order */
