@@ -342,10 +342,18 @@ static bool read_message(struct session *s, struct span input)
     return consumed != 0;
 }
 
+static bool is_idle(const struct session *s)
+{
+    return s->state == SERVER_HELO || s->state == SERVER_READY;
+}
+
 /* Does one thing with what has arrived; false when there is nothing to be done now. */
 static bool session_turn(struct session *s)
 {
     struct span input = s->conn->ops->peek(s->conn);
+    if (s->world->draining && is_idle(s)) {
+        return false; /* what was sent along behind a transaction finds nobody */
+    }
     if (input.len == 0) {
         told_nothing_came(s);
         return false;
@@ -373,11 +381,6 @@ static bool session_turn(struct session *s)
         break;
     }
     return false;
-}
-
-static bool is_idle(const struct session *s)
-{
-    return s->state == SERVER_HELO || s->state == SERVER_READY;
 }
 
 /* End-of-file only says that the client will send no more: what it sent before is done still, and
