@@ -423,10 +423,10 @@ void session_pump(struct session *s)
         continue;
     }
     s->pumping = false;
-    if (s->conn != NULL && is_through(s)) {
-        session_leave(s);
-    } else if (s->conn != NULL && s->world->draining && is_idle(s)) {
+    if (s->conn != NULL && s->world->draining && is_idle(s)) {
         session_drain(s);
+    } else if (s->conn != NULL && is_through(s)) {
+        session_leave(s);
     }
 }
 
