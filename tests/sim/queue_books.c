@@ -81,14 +81,12 @@ static void all_age(struct queues *q)
     }
 }
 
-void books_wall_jumps(struct queues *q, int64_t seconds)
+void books_wall_jumps(struct queues *q)
 {
-    (void)seconds;
     all_age(q);
 }
 
-/* A new process takes no set for one of the future. */
-static void books_wall_is_read(struct queues *q)
+void books_wall_is_read(struct queues *q)
 {
     int64_t wall = queues_wall(q);
     for (unsigned i = 0; i < q->author_count; i++) {
@@ -112,12 +110,28 @@ static void mark_refused(struct queues *q, const struct mailbox *box)
     }
 }
 
-void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code)
+/* Who is told to come separately is so for one of a set's sake, where things can be recorded; from
+ * then on there is one leg, but for several that were there before. */
+static void rcpt_is_sent_away(struct attempt *attempt)
+{
+    const struct queues *q = queues_of(attempt);
+    unsigned accepted = 0;
+    for (unsigned i = 0; i < attempt->count; i++) {
+        accepted += attempt->said[i] / 100 == 2;
+    }
+    attempt->bound = attempt->bound ||
+                     (accepted <= 1 && q->sim->settings->split == SPLIT_TOGETHER &&
+                      q->store.unusable_step == 0 && q->store.bad_step < attempt->began);
+}
+
+void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, struct span reply)
 {
     struct queues *q = queues_of(attempt);
     struct mailbox *box = box_of(attempt, index);
     attempt->said[index] = code;
-    attempt->bound = attempt->bound || code == 452;
+    if (span_starts_fold(reply, SPAN("452 4.5.3 Send this recipient separately"))) {
+        rcpt_is_sent_away(attempt);
+    }
     copies_age(q, box, queues_wall(q));
     box->touched_wall = queues_wall(q);
     if (code / 100 == 5) {
@@ -374,7 +388,7 @@ static void check_durable(const struct attempt *attempt)
     if (q->tight || !is_alone(attempt)) {
         return;
     }
-    struct ledger *ledger = store_look(&q->store);
+    struct ledger *ledger = queue_store_look(&q->store);
     for (unsigned i = 0; i < attempt->count; i++) {
         const struct copy *copy = copy_in(attempt, attempt->rcpts[i]);
         if (attempt->said[i] / 100 != 2 || box_of(attempt, i)->kind != RCPT_RELAY) {
@@ -422,11 +436,27 @@ static bool any_is_odd(const struct attempt *attempt)
     return false;
 }
 
+/* Somebody said QUIT behind his end of data, and closed in order: splitmx takes it that he has read
+ * its answer, though he had not. */
+static void mark_unread(struct attempt *attempt)
+{
+    for (struct copy *c = attempt->mail->copies; c != NULL; c = c->next) {
+        for (unsigned i = 0; i < attempt->count; i++) {
+            if (attempt->said[i] / 100 == 2) {
+                c->unread |= 1u << attempt->rcpts[i];
+            }
+        }
+    }
+}
+
 void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bool of_data)
 {
     struct queues *q = queues_of(attempt);
     attempt->code = code;
     attempt->over = q->step;
+    if (attempt->closed_early) {
+        mark_unread(attempt);
+    }
     totals_of(attempt)->outcomes++;
     if (code / 100 == 2) {
         check_accepted(attempt);
@@ -445,18 +475,10 @@ void books_over(struct attempt *attempt)
     attempt->over = queues_of(attempt)->step;
 }
 
-void books_deserted(struct attempt *attempt, bool closed)
+void books_deserted(struct attempt *attempt)
 {
-    (void)closed;
-    if (!attempt->closed_early || attempt->code / 100 != 2) {
-        return;
-    }
-    for (struct copy *c = attempt->mail->copies; c != NULL; c = c->next) {
-        for (unsigned i = 0; i < attempt->count; i++) {
-            if (attempt->said[i] / 100 == 2) {
-                c->unread |= 1u << attempt->rcpts[i];
-            }
-        }
+    if (attempt->closed_early && attempt->code != 0) {
+        mark_unread(attempt);
     }
 }
 
@@ -474,7 +496,6 @@ void books_crashed(struct queues *q)
 
 void books_lost(struct queues *q, uint64_t lost)
 {
-    books_wall_is_read(q);
     for (unsigned i = 0; i < q->mail_count; i++) {
         for (struct copy *c = q->mails[i]->copies; c != NULL; c = c->next) {
             c->lost = c->lost || (c->told != 0 && c->told >= lost);

@@ -70,7 +70,7 @@ static void client_is_gone(struct queue_client *c, bool in_order)
     c->gone = true;
     if (c->attempt != NULL) {
         c->attempt->closed_early = in_order && c->attempt->closes;
-        books_deserted(c->attempt, c->closed);
+        books_deserted(c->attempt);
     }
     attempt_ends(c, 0);
     host_client_ended(c);
@@ -400,7 +400,7 @@ static void witness(void *self, struct span reply)
     case SAID_QUIT:
         break;
     case SAID_RCPT:
-        books_rcpt_said(command->attempt, command->index, code);
+        books_rcpt_said(command->attempt, command->index, code, reply);
         break;
     case SAID_DATA:
         c->sending = command->attempt;
@@ -499,9 +499,11 @@ struct client_manner *queue_client_manner(struct queue_client *c)
     return &c->manner;
 }
 
+/* Its legs begin before DATA is answered. */
 struct attempt *queue_client_attempt(struct queue_client *c)
 {
-    return c->sending;
+    const struct command *next = c->written < c->sent ? &c->commands[c->written] : NULL;
+    return next != NULL && next->said == SAID_DATA ? next->attempt : c->sending;
 }
 
 bool queue_client_is_closed(const struct queue_client *c)

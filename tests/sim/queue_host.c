@@ -308,7 +308,7 @@ void host_client_ended(struct queue_client *client)
 
 /* ---- all hosts ---- */
 
-static void host_build(struct queues *q, unsigned number)
+static void host_build(struct queues *q, unsigned number, uint64_t span)
 {
     static const uint64_t pauses[] = {2000, 30000, 5 * MINUTE, 15 * MINUTE};
     struct queue_host *host = &q->hosts[number];
@@ -323,6 +323,9 @@ static void host_build(struct queues *q, unsigned number)
     host->most = chance(host, 20) ? 1 + (unsigned)below(host, 3) : QUEUE_BOXES;
     host->pause = pauses[below(host, 4)];
     host->longest = host->pause > MINUTE && chance(host, 10) ? 26 * HOUR : host->pause * 5;
+    if (host->longest < span / 40) { /* so that a long world is not all retries */
+        host->longest = span / 40;
+    }
     host->patience = chance(host, 70) ? 10 * MINUTE : 1000 + below(host, 2 * MINUTE);
 }
 
@@ -334,7 +337,7 @@ void hosts_start(struct queues *q)
     q->sim->client_count = q->host_count;
     for (unsigned i = 0; i < q->host_count; i++) {
         identity_make(q->sim, i, &q->sim->identities[i]);
-        host_build(q, i);
+        host_build(q, i, span);
     }
     for (unsigned i = 0; i < q->mail_count; i++) {
         struct sim_random random = queues_random(q, 21, i);

@@ -115,7 +115,7 @@ static struct plan any_plan(struct queues *q, struct sim_random *random, unsigne
 {
     uint64_t span = q->fault_end - SIM_START;
     struct plan plan = {.last = LAST_YES};
-    uint64_t until = SIM_START + below(random, chance(random, 50) ? span : span / 4 + 1);
+    uint64_t until = SIM_START + below(random, chance(random, 20) ? span : span / 5 + 1);
     unsigned last = (unsigned)below(random, 100);
     if (chance(random, later)) {
         plan.until = until;
@@ -230,28 +230,26 @@ static void put_header(struct mail *mail, unsigned base, enum differs differs,
     bool named = mail->identity;
     if (!mail->identity) { /* without one of them, or with two */
         uint64_t lacks = below(random, 3);
-        dated = lacks == 1;
+        dated = lacks == 1; /* then it has two dates */
         named = lacks == 2;
     }
     const struct {
         bool there;
-        const char *format;
+        const char *front, *behind;
         unsigned number;
     } fields[] = {
-        {true, "From: Author %u <author@client.example>\r\n", mail->author},
-        {true, "To: all\r\n\t%u@sim.example\r\n", differs == DIFFERS_TO ? mail->id : base},
-        {dated || named, "Date: Thu, %u Jan 1970 00:00:00 +0000\r\n", 1 + base % 9},
-        {dated && !named, "date: Thu, %u Jan 1970 00:00:00 +0000\r\n", 1 + base % 9},
-        {named, "Message-ID: <%u@client.example>\r\n", differs == DIFFERS_ID ? mail->id : base},
-        {true, "Subject: number\r\n %u\r\n", differs == DIFFERS_SUBJECT ? mail->id : base},
-        {true, "X-Mail: %u\r\n\r\n", mail->id},
+        {true, "From: Author ", " <author@client.example>\r\n", mail->author},
+        {true, "To: all\r\n\t", "@sim.example\r\n", differs == DIFFERS_TO ? mail->id : base},
+        {dated || named, "Date: Thu, ", " Jan 1970 00:00:00 +0000\r\n", 1 + base % 9},
+        {dated && !named, "date: Thu, ", " Jan 1970 00:00:00 +0000\r\n", 1 + base % 9},
+        {named, "Message-ID: <", "@client.example>\r\n", differs == DIFFERS_ID ? mail->id : base},
+        {true, "Subject: number\r\n ", "\r\n", differs == DIFFERS_SUBJECT ? mail->id : base},
+        {true, "X-Mail: ", "\r\n\r\n", mail->id},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        if (fields[i].there) {
-            struct text text = TEXT(line);
-            text_printf(&text, fields[i].format, fields[i].number);
-            buffer_put(&mail->body, text_span(&text));
-        }
+        struct text text = TEXT(line);
+        text_printf(&text, "%s%u%s", fields[i].front, fields[i].number, fields[i].behind);
+        buffer_put(&mail->body, fields[i].there ? text_span(&text) : SPAN(""));
     }
 }
 
@@ -416,7 +414,7 @@ static void build_settings(struct queues *q, struct sim_random *random)
     if (config == NULL) {
         abort();
     }
-    config->log_level = q->sim->config.trace || chance(random, 10) ? LOG_INFO : LOG_ERROR;
+    config->log_level = chance(random, 10) || q->sim->config.trace ? LOG_INFO : LOG_ERROR;
     config->split = chance(random, 6) ? SPLIT_DEFER : SPLIT_TOGETHER;
     config->limits.errors = 1000;
     q->sim->settings = config;

@@ -628,5 +628,5 @@ void queue_service_accept(struct link *link, struct server *server)
 struct queue_service_view queue_service_look(const struct queue_service *s)
 {
     return (struct queue_service_view){
-        .link = s->link, .end_written = s->end_written, .boxes = s->boxes, .odd = s->odd};
+        .link = s->link, .end_written = s->end_written, .odd = s->odd};
 }

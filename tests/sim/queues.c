@@ -96,7 +96,7 @@ static void splitmx_begins(struct queues *q)
 {
     struct sim *sim = q->sim;
     uint64_t now = sim->world.now;
-    store_open(&q->store, q->tight ? LEDGER_TIGHT : LEDGER_ROOM);
+    queue_store_open(&q->store, q->tight ? LEDGER_TIGHT : LEDGER_ROOM);
     shared_build(q);
     struct policy *policy = sim_policy_new(sim);
     if (!world_init(&sim->world, &sim_world_ops, policy, &sim->shared)) {
@@ -105,6 +105,7 @@ static void splitmx_begins(struct queues *q)
     policy_unref(policy);
     sim->world.now = now;
     q->up = true;
+    books_wall_is_read(q);
     queues_tell(q, "splitmx runs");
 }
 
@@ -144,7 +145,7 @@ static void splitmx_crashes(struct queues *q)
     link_sever_all(sim, q->crash_machine);
     splitmx_ends(q);
     sim->dead = false;
-    uint64_t lost = store_crash(&q->store);
+    uint64_t lost = queue_store_crash(&q->store);
     books_lost(q, lost);
     sim_at(sim, q->crash_pause, on_restart, q, 0);
 }
@@ -179,7 +180,7 @@ void queues_trigger(struct queues *q, enum trigger trigger)
  * have had his turn in spite of that. */
 void queues_poison(struct queues *q, const struct attempt *attempt)
 {
-    if (q->poisoned && attempt->bound && !queues_is_faulty(q) && store_is_clean(&q->store) &&
+    if (q->poisoned && attempt->bound && !queues_is_faulty(q) && queue_store_is_clean(&q->store) &&
         q->poisonings < POISON_MOST) {
         q->poisonings++;
         queues_crash_soon(q, 1, 1000, false);
@@ -198,7 +199,7 @@ static void on_crash(struct sim *sim, void *object, int kind)
 static void on_jump(struct sim *sim, void *object, int kind)
 {
     struct queues *q = object;
-    books_wall_jumps(q, q->jumps[kind].seconds);
+    books_wall_jumps(q);
     sim->wall_shift += q->jumps[kind].seconds;
     sim->totals->queues->jumps++;
     queues_tell(q, "the wall clock jumps by %" PRId64 " s", q->jumps[kind].seconds);
@@ -229,8 +230,10 @@ static void queues_begin(struct queues *q)
 
 static bool queues_are_over(struct queues *q)
 {
+    const struct world *world = &q->sim->world;
     q->stopped = q->stopped || hosts_are_settled(q);
-    return q->stopped && q->up && hosts_are_idle(q) && q->sim->world.sessions == NULL;
+    return q->stopped && q->up && hosts_are_idle(q) && world->sessions == NULL &&
+           stats_get(world->stats, STAT_UPSTREAMS_OPEN) == pool_idle(world->pool);
 }
 
 static void queues_go_on(struct queues *q)
@@ -275,9 +278,9 @@ static void queues_end(struct queues *q)
                  sim->policies);
     }
     hosts_release(q);
-    queues_release(q);
     books_release(q);
-    store_release(&q->store);
+    queues_release(q);
+    queue_store_release(&q->store);
     shared_release(&sim->shared);
     config_unref(sim->settings);
     free(sim->identities);

@@ -17,7 +17,7 @@
 #include "tests/sim/message.h"
 #include "tests/sim/net.h"
 #include "tests/sim/shrink.h"
-#include "tests/sim/store.h"
+#include "tests/sim/queue_store.h"
 
 #define QUEUE_HOSTS   4
 #define QUEUE_AUTHORS 4
@@ -157,7 +157,7 @@ struct jump {
 
 struct queues {
     struct sim *sim;
-    struct store store;
+    struct queue_store store;
     struct author authors[QUEUE_AUTHORS];
     unsigned author_count;
     struct queue_host *hosts;
@@ -265,11 +265,12 @@ struct queue_service_view queue_service_look(const struct queue_service *service
 /* queue_books.c: the oracle */
 struct attempt *books_begin(struct queues *q, struct queue_client *client, struct mail *mail,
                             unsigned boxes);
-void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code);
+void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code,
+                     struct span reply);
 void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bool of_data);
 void books_over(struct attempt *attempt); /* nobody will hear of it */
-/* Its client has gone without an answer; `closed`: as splitmx had. */
-void books_deserted(struct attempt *attempt, bool closed);
+/* Its client has gone without having read an answer. */
+void books_deserted(struct attempt *attempt);
 void books_leg(struct attempt *attempt, struct queue_service *service);
 void books_end_written(struct attempt *attempt, struct queue_service *service);
 struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, bool odd);
@@ -277,7 +278,9 @@ void books_told(void *copy);
 /* A crash, and what it has lost: changes from this step on (UINT64_MAX: none). */
 void books_crashed(struct queues *q);
 void books_lost(struct queues *q, uint64_t lost);
-void books_wall_jumps(struct queues *q, int64_t seconds);
+void books_wall_jumps(struct queues *q); /* is about to */
+/* A new process takes no set for one of the future. */
+void books_wall_is_read(struct queues *q);
 void books_check(struct queues *q);
 void books_release(struct queues *q);
 const char *books_cause(enum cause cause);

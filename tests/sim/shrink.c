@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/sim/queues.h"
+
 /* ---- parts ---- */
 
 static atom atom_of(enum atom_kind kind, uint64_t number)
@@ -58,7 +60,7 @@ bool filter_has(struct sim *sim, enum atom_kind kind, uint64_t number)
 
 /* ---- a try, in a process of its own ---- */
 
-static void send(int to, const void *bytes, size_t count)
+static void tell(int to, const void *bytes, size_t count)
 {
     if (write(to, bytes, count) != (ssize_t)count) {
         _Exit(2);
@@ -82,9 +84,9 @@ void filter_report(struct sim *sim, const char *format)
     if (filter == NULL || filter->report < 0) {
         return;
     }
-    send(filter->report, &kind, sizeof kind);
+    tell(filter->report, &kind, sizeof kind);
     for (size_t i = 0; i < filter->met_count; i++) {
-        send(filter->report, &filter->met[i], sizeof filter->met[i]);
+        tell(filter->report, &filter->met[i], sizeof filter->met[i]);
     }
     _Exit(1);
 }
@@ -97,7 +99,8 @@ struct atoms {
 static void run_child(const struct sim_config *config, struct sim_filter *filter)
 {
     struct sim_config own = *config;
-    struct sim_totals totals = {0};
+    struct queue_totals queues = {0};
+    struct sim_totals totals = {.queues = &queues};
     own.filter = filter;
     sim_run(&own, &totals);
     _Exit(0);
@@ -225,7 +228,8 @@ int shrink(const struct sim_config *config)
     tell_left(&search);
     struct sim_filter filter = {
         .chosen = true, .atoms = search.left.all, .count = search.left.count, .report = -1};
-    struct sim_totals totals = {0};
+    struct queue_totals queues = {0};
+    struct sim_totals totals = {.queues = &queues};
     search.config.trace = search.config.brief = true;
     search.config.filter = &filter;
     sim_run(&search.config, &totals); /* does not return */

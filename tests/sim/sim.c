@@ -9,6 +9,8 @@
 #include "proxy/session/stats.h"
 #include "tests/sim/client.h"
 #include "tests/sim/message.h"
+#include "tests/sim/queues.h"
+#include "tests/sim/store.h"
 
 #define SESSIONS 80 /* in a world: few, so that a world that fails is a short one */
 #define MESSAGES (SESSIONS * 5)
@@ -83,7 +85,7 @@ void sim_note(struct sim *sim, const char *what, unsigned id, uint64_t number)
 {
     mix(sim, sim->world.now);
     mix(sim, (uint64_t)(unsigned char)what[0] << 56 | (uint64_t)id << 24 | number);
-    if (sim->config.trace) {
+    if (sim->config.trace && !sim->config.brief) {
         printf("%9.3f %3u %s %" PRIu64 "\n", (double)(sim->world.now - SIM_START) / 1000, id, what,
                number);
     }
@@ -97,7 +99,7 @@ void sim_note_span(struct sim *sim, const char *what, unsigned id, struct span b
         memcpy(&word, bytes.ptr + i, bytes.len - i < 8 ? bytes.len - i : 8);
         mix(sim, word);
     }
-    if (sim->config.trace) {
+    if (sim->config.trace && !(sim->config.brief && sim->dead)) {
         struct span line = bytes;
         while (line.len != 0 && line.ptr[line.len - 1] < ' ') {
             line.len--;
@@ -110,14 +112,21 @@ void sim_note_span(struct sim *sim, const char *what, unsigned id, struct span b
 void sim_fail(struct sim *sim, const char *format, ...)
 {
     va_list args;
+    filter_report(sim, format);
     printf("FAILED seed=%" PRIu64 " world=%" PRIu64 " at %.3f s: ", sim->config.seed,
            sim->config.number, (double)(sim->world.now - SIM_START) / 1000);
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
-    printf("\nagain: sim --seed %" PRIu64 " --world %" PRIu64 " --trace\n", sim->config.seed,
-           sim->config.number);
-    printf("%" PRIu64 " passed, 1 failed\n", sim->totals->splits);
+    printf("\nagain: sim%s --seed %" PRIu64 " --world %" PRIu64 " --trace\n",
+           sim->config.queues ? " --queues" : "", sim->config.seed, sim->config.number);
+    if (sim->config.queues) {
+        printf("after %" PRIu64 " transactions; with --shrink instead of --trace: what of it is "
+               "needed\n",
+               sim->totals->transactions);
+    }
+    printf("%" PRIu64 " passed, 1 failed\n",
+           sim->config.queues ? sim->totals->transactions : sim->totals->splits);
     fflush(stdout);
     _Exit(1); /* what is left behind is no leak */
 }
@@ -166,7 +175,8 @@ static void sim_begin(struct sim *sim)
     random_next(&sim->random);
     sim_build(sim);
     policy = sim_policy_new(sim);
-    if (!shared_init(&sim->shared, 1000, sim_below(sim, UINT64_MAX)) ||
+    store_open(sim);
+    if (!shared_init(&sim->shared, 1000, sim_below(sim, UINT64_MAX), sim->ledger) ||
         !world_init(&sim->world, &sim_world_ops, policy, &sim->shared)) {
         abort();
     }
@@ -299,6 +309,7 @@ static void sim_end(struct sim *sim)
     free(sim->messages);
     free(sim->queue.heap);
     shared_release(&sim->shared);
+    store_close(sim);
     config_unref(sim->settings);
 }
 
@@ -307,6 +318,11 @@ void sim_run(const struct sim_config *config, struct sim_totals *totals)
     struct sim *sim = sim_alloc(1, sizeof *sim);
     sim->config = *config;
     sim->totals = totals;
+    if (config->queues) {
+        queues_run(sim);
+        free(sim);
+        return;
+    }
     sim->accept = service_accept;
     sim_begin(sim);
     /* Some worlds end with connections in the pool, the others when those have gone too. */

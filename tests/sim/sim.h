@@ -28,6 +28,7 @@ enum way { WAY_HOME, WAY_FALLBACK, WAY_UNKNOWN, WAYS };
 #define LEG_DOMAINS (SIM_RELAYS * SIM_DOMAINS)
 #define SIM_LEGS    (WAYS * SIM_RELAYS * LEG_DOMAINS)
 
+struct queue_totals;
 struct sim;
 typedef void sim_handler(struct sim *sim, void *object, int kind);
 
@@ -51,6 +52,7 @@ struct sim_totals {
     uint64_t unsettled; /* splits with a commit before another leg's refusal */
     uint64_t events;
     uint64_t hash;
+    struct queue_totals *queues; /* of worlds of that kind */
 };
 
 struct sim_filter;
@@ -60,6 +62,7 @@ struct sim_config {
     uint64_t number; /* of the world in its run; seeded by both */
     bool trace;
     unsigned faults; /* of 10,000 pieces that reach an upstream, so many make it go away */
+    bool brief;      /* a trace without what the network does */
     bool queues;     /* the other kind of world (queues.h) */
     struct sim_filter *filter; /* of that kind: what of it is left out, and who is told of a failure
                                   (shrink.h); NULL: nothing, and nobody */
@@ -126,6 +129,8 @@ struct sim {
     struct world world; /* first: world_ops get it back from there */
     struct sim_config config;
     struct shared shared;
+    struct ledger *ledger;
+    bool storing, woken; /* its store has something to do; the world is to be woken */
     struct config *settings;
     struct sim_random random;
     struct sim_queue queue;
