@@ -54,10 +54,14 @@ static void mail_at(struct mail *mail, uint64_t delay)
 static uint64_t any_pause(struct queue_host *host, const struct mail *mail)
 {
     uint64_t pause = host->pause;
-    for (unsigned i = 1; i < mail->tries && i < 12 && pause < host->longest; i++) {
+    /* Who comes less than once a day finds nothing remembered, and may wait for ever. */
+    uint64_t longest = queues_is_faulty(mail->sim->queues) || host->longest < 8 * HOUR
+                           ? host->longest
+                           : 8 * HOUR;
+    for (unsigned i = 1; i < mail->tries && i < 12 && pause < longest; i++) {
         pause = pause * 3 / 2;
     }
-    pause = pause < host->longest ? pause : host->longest;
+    pause = pause < longest ? pause : longest;
     return pause / 2 + below(host, pause + 1);
 }
 
@@ -107,7 +111,7 @@ static void connect_for(struct queue_host *host, struct mail *mail, unsigned box
         .boxes = boxes,
         .lockstep = host->lockstep,
         .quits_behind = host->quits_behind && chance(host, 70),
-        .patience = host->patience,
+        .patience = queues_is_faulty(mail->sim->queues) ? host->patience : 10 * MINUTE,
         .seed = below(host, UINT64_MAX),
     };
     if (boxes != 0) {

@@ -333,8 +333,8 @@ bool mail_rcpt_must_settle(const struct queues *q, const struct mail *mail, unsi
 {
     const struct author *author = &q->authors[mail->author];
     const struct mailbox *box = &author->boxes[number];
-    if (box->kind != RCPT_RELAY) {
-        return box->kind != RCPT_RETRY;
+    if (box->kind != RCPT_RELAY) { /* who is dropped is so with the others' acceptance */
+        return box->kind == RCPT_ERROR;
     }
     const struct plan *home = &box->rcpt[WAY_HOME];
     const struct relay *other = relay_by(q, box, WAY_UNKNOWN);

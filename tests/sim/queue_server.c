@@ -31,6 +31,7 @@ struct queue_service {
     struct buffer body;
     struct attempt *attempt; /* whose message it is, once anything of that was written */
     bool data_written, end_written; /* by splitmx */
+    char last;                      /* octet of the message that it wrote */
     struct copy *copy; /* that the answer under way is about */
     char reply[REPLY_MAX];
     bool reply_closes;
@@ -576,8 +577,8 @@ static struct attempt *attempt_of_field(struct queues *q, struct span field)
     return queue_client_attempt(q->clients[number]);
 }
 
-/* The moment when splitmx commits: nothing but its end-of-data is ".CRLF" in one write, as dots are
- * stuffed and it writes it apart. */
+/* The moment when splitmx commits: nothing but its end-of-data is ".CRLF" at the front of a line, as
+ * dots are stuffed. */
 static void on_written(void *self, struct span bytes)
 {
     struct queue_service *s = self;
@@ -596,10 +597,11 @@ static void on_written(void *self, struct span bytes)
                      SPAN_ARGS(bytes));
         }
         books_leg(s->attempt, s);
-    } else if (span_equal(bytes, SPAN(".\r\n"))) {
+    } else if (s->last == '\n' && span_equal(bytes, SPAN(".\r\n"))) {
         s->end_written = true;
         books_end_written(s->attempt, s);
     }
+    s->last = bytes.ptr[bytes.len - 1];
 }
 
 static const struct link_actor actor = {

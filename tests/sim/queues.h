@@ -65,6 +65,7 @@ struct mail_rcpt {
     enum rcpt_state state;
     bool busy;       /* on a connection now */
     bool at_once;    /* was told to come separately, and its host does that at once */
+    bool deceived;   /* an upstream said that it has it when it could not have */
     unsigned waited; /* attempts since all faults ended that did not settle it */
 };
 
