@@ -1,10 +1,13 @@
 #include "proxy/session/unsettled.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "config/hash.h"
 #include "proxy/session/shared.h"
 
-#define LABEL_LONGEST 512
+#define NAME_LONGEST  200
+#define LABEL_LONGEST 600 /* with a domain and the kind */
 
 static struct ledger *ledger_of(const struct transaction *tx)
 {
@@ -21,12 +24,23 @@ static const unsigned char *identity_of(const struct transaction *tx)
     return tx->message != NULL && tx->message->has_identity ? tx->message->digest : NULL;
 }
 
+/* A relay that is a transport has that for its name, which may be long. */
+static void put_name(struct text *text, struct span name)
+{
+    static const struct hash_key key = {{0, 0}};
+    bool cut = name.len > NAME_LONGEST;
+    text_put(text, span_first(name, NAME_LONGEST));
+    if (cut) {
+        text_printf(text, "... %016" PRIx64, hash_bytes(&key, name.ptr, name.len));
+    }
+}
+
 /* What a leg is known by over transactions, and shown as: "gmail example.org (fallback)". */
 static struct span label(struct text *text, const struct relay *relay, enum leg_kind kind,
                          struct span domain)
 {
     static const char *const kinds[] = {"", " (fallback)", " (unknown-recipient)"};
-    text_puts(text, relay->name);
+    put_name(text, span_of(relay->name));
     text_puts(text, domain.len != 0 ? " " : "");
     for (size_t i = 0; i < domain.len; i++) {
         text_putc(text, ascii_lower(domain.ptr[i]));

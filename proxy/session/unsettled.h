@@ -9,7 +9,7 @@
 
 /*
  * Whether the ledger lets the recipient asked for come along, on this leg, or, where that is NULL,
- * on a new one that is to be opened by its route. False: 452 4.5.3; its turn will come.
+ * on a new one; `relay` is that of its route. False: 452 4.5.3; its turn will come.
  */
 bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct relay *relay,
                     struct span domain);
