@@ -95,9 +95,10 @@ static void tell_queues(const struct queue_totals *totals)
     uint64_t twice = 0;
     printf(" transactions=%" PRIu64 " answered=%" PRIu64 " unsettled=%" PRIu64
            " already-accepted=%" PRIu64 " copies=%" PRIu64 " faults=%" PRIu64 " crashes=%" PRIu64
-           " jumps=%" PRIu64 " not-durable=%" PRIu64,
+           " jumps=%" PRIu64 " not-durable=%" PRIu64 " given-up=%" PRIu64,
            totals->attempts, totals->outcomes, totals->unsettled, totals->from_record,
-           totals->copies, totals->faults, totals->crashes, totals->jumps, totals->untold);
+           totals->copies, totals->faults, totals->crashes, totals->jumps, totals->untold,
+           totals->given_up);
     for (int i = 0; i < CAUSES; i++) {
         twice += totals->causes[i];
     }

@@ -228,6 +228,10 @@ static void link_out(struct link *link)
     struct stream *out = &link->out;
     size_t count = piece(link, out->flight.len);
     out->moving = false;
+    if (link->strict && !link->actor_open && count != 0) { /* nor is it ever acknowledged */
+        link_at(link, link_delay(link), LINK_RST_IN);
+        return;
+    }
     sim_note(link->sim, "to actor", link->id, count);
     if (link->actor_open) {
         buffer_move(&link->inbox, &out->flight, count);
@@ -344,8 +348,8 @@ static void link_opens(struct link *link)
     link_tell(link, CONN_OPEN);
 }
 
-/* The rest of what the process had given its kernel, and the end; or nothing but RST, when there was
- * something that it had not read, or its machine has gone. */
+/* The rest of what the process had given its kernel, and the end; or nothing but RST, when there
+ * was something that it had not read, or its machine has gone. */
 static void link_sever(struct link *link, bool machine)
 {
     bool unread = link->held.len + link->arrived.len + link->shake.len != 0;
@@ -355,6 +359,7 @@ static void link_sever(struct link *link, bool machine)
     buffer_release(&link->shake);
     buffer_release(&link->out.queued);
     if (link->out.fin || link->reset || link->tls == LINK_INSECURE) {
+        link_at(link, 0, LINK_LOOK);
         return;
     }
     if (unread || machine) {
@@ -528,6 +533,10 @@ void link_half_close(struct link *link)
 
 void link_close(struct link *link)
 {
+    if (link->strict && link->inbox.len != 0) {
+        link_reset(link);
+        return;
+    }
     link->actor_open = false;
     link_half_close(link);
     link_at(link, 0, LINK_LOOK);

@@ -59,6 +59,8 @@ struct link {
     /* Sees what the proxy writes even when the actor has gone, and nothing when it closes its end,
      * or is reset; NULL: nobody does. */
     void (*witness)(void *self, struct span bytes);
+    bool
+        strict; /* who closes with something unread, or before it comes, sends RST, as kernels do */
     bool severed; /* the process that held the proxy's end has gone */
     bool *closed; /* set when the proxy closes its end, or its kernel knows that the actor has
                      reset; NULL: nobody wants to know */

@@ -119,9 +119,9 @@ static void rcpt_is_sent_away(struct attempt *attempt)
     for (unsigned i = 0; i < attempt->count; i++) {
         accepted += attempt->said[i] / 100 == 2;
     }
-    attempt->bound = attempt->bound ||
-                     (accepted <= 1 && q->sim->settings->split == SPLIT_TOGETHER &&
-                      q->store.unusable_step == 0 && q->store.bad_step < attempt->began);
+    attempt->bound =
+        attempt->bound || (accepted <= 1 && q->sim->settings->split == SPLIT_TOGETHER &&
+                           q->store.unusable_step == 0 && q->store.bad_step < attempt->began);
 }
 
 void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, struct span reply)
@@ -143,10 +143,16 @@ void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, str
 
 const char *books_cause(enum cause cause)
 {
-    static const char *const causes[] = {
-        "no answer",      "out of turn", "lost answer", "crash before the answer",
-        "crash before durable", "no identity", "expired",     "under way",
-        "closed unread",  "refused between", "ledger full"};
+    static const char *const causes[] = {"no answer",
+                                         "out of turn",
+                                         "lost answer",
+                                         "crash before the answer",
+                                         "crash before durable",
+                                         "no identity",
+                                         "expired",
+                                         "under way",
+                                         "refused between",
+                                         "ledger full"};
     return causes[cause];
 }
 
@@ -210,9 +216,6 @@ static enum cause cause_of(const struct copy *copy, const struct attempt *later,
     }
     if ((copy->expired >> box & 1) != 0) {
         return CAUSE_EXPIRED;
-    }
-    if ((copy->unread >> box & 1) != 0) {
-        return CAUSE_CLOSED_EARLY;
     }
     if ((copy->refused >> box & 1) != 0) {
         return CAUSE_REFUSED;
@@ -449,27 +452,11 @@ static bool any_is_odd(const struct attempt *attempt)
     return false;
 }
 
-/* Somebody said QUIT behind his end of data, and closed in order: splitmx takes it that he has read
- * its answer, though he had not. */
-static void mark_unread(struct attempt *attempt)
-{
-    for (struct copy *c = attempt->mail->copies; c != NULL; c = c->next) {
-        for (unsigned i = 0; i < attempt->count; i++) {
-            if (attempt->said[i] / 100 == 2) {
-                c->unread |= 1u << attempt->rcpts[i];
-            }
-        }
-    }
-}
-
 void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bool of_data)
 {
     struct queues *q = queues_of(attempt);
     attempt->code = code;
     attempt->over = q->step;
-    if (attempt->closed_early) {
-        mark_unread(attempt);
-    }
     totals_of(attempt)->outcomes++;
     if (code / 100 == 2) {
         check_accepted(attempt);
@@ -486,13 +473,6 @@ void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bo
 void books_over(struct attempt *attempt)
 {
     attempt->over = queues_of(attempt)->step;
-}
-
-void books_deserted(struct attempt *attempt)
-{
-    if (attempt->closed_early && attempt->code != 0) {
-        mark_unread(attempt);
-    }
 }
 
 /* ---- crashes ---- */

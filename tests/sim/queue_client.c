@@ -62,16 +62,12 @@ static void attempt_ends(struct queue_client *c, unsigned outcome)
     }
 }
 
-static void client_is_gone(struct queue_client *c, bool in_order)
+static void client_is_gone(struct queue_client *c)
 {
     if (c->gone) {
         return;
     }
     c->gone = true;
-    if (c->attempt != NULL) {
-        c->attempt->closed_early = in_order && c->attempt->closes;
-        books_deserted(c->attempt);
-    }
     attempt_ends(c, 0);
     host_client_ended(c);
 }
@@ -87,7 +83,7 @@ static void client_leaves(struct queue_client *c, bool reset)
     } else {
         link_close(c->link);
     }
-    client_is_gone(c, !reset);
+    client_is_gone(c);
 }
 
 /* A fault: the connection breaks, or the client says nothing any more. */
@@ -118,8 +114,7 @@ static void client_says(struct queue_client *c, enum said said, unsigned index, 
             abort();
         }
     }
-    c->commands[c->sent++] =
-        (struct command){.said = said, .index = index, .attempt = c->attempt};
+    c->commands[c->sent++] = (struct command){.said = said, .index = index, .attempt = c->attempt};
     if (line.len != 0) {
         sim_note_span(c->queues->sim, "client says", c->number, line);
         link_send(c->link, line);
@@ -367,7 +362,7 @@ static void on_reset(void *self)
 {
     struct queue_client *c = self;
     queues_tell(c->queues, "client %u is reset", c->number);
-    client_is_gone(c, false);
+    client_is_gone(c);
 }
 
 static void on_written(void *self, struct span bytes)
@@ -475,6 +470,7 @@ struct queue_client *queue_client_new(struct queues *q, const struct client_mann
     q->clients[q->client_count++] = c;
     client_says(c, SAID_NOTHING, 0, SPAN(""));
     c->link = link_from_client(sim, &actor, c);
+    c->link->strict = true;
     c->link->closed = &c->closed;
     c->link->witness = witness;
     queues_tell(q, "client %u of host %u comes, link %u", c->number, manner->host, c->link->id);

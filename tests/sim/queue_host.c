@@ -1,6 +1,7 @@
 /* Sending hosts: what they hold, when they try it again, and how they go about it. */
 #include <stdlib.h>
 
+#include "config/config.h"
 #include "tests/sim/queues.h"
 
 /* When what broke last must have been got over: time-outs, and probes of what was down. */
@@ -55,9 +56,8 @@ static uint64_t any_pause(struct queue_host *host, const struct mail *mail)
 {
     uint64_t pause = host->pause;
     /* Who comes less than once a day finds nothing remembered, and may wait for ever. */
-    uint64_t longest = queues_is_faulty(mail->sim->queues) || host->longest < 8 * HOUR
-                           ? host->longest
-                           : 8 * HOUR;
+    uint64_t longest =
+        queues_is_faulty(mail->sim->queues) || host->longest < 8 * HOUR ? host->longest : 8 * HOUR;
     for (unsigned i = 1; i < mail->tries && i < 12 && pause < longest; i++) {
         pause = pause * 3 / 2;
     }
@@ -235,8 +235,8 @@ struct attempt *host_next(struct queue_client *client)
 
 /* ---- what came of it ---- */
 
-/* How many attempts a recipient may take once nothing breaks any more. Where several of its sender's
- * transactions take turns it is a matter of chance whose turn it is when it comes. */
+/* How many attempts a recipient may take once nothing breaks any more. Where several of its
+ * sender's transactions take turns it is a matter of chance whose turn it is when it comes. */
 static unsigned patience_for(const struct queues *q, const struct mail *mail)
 {
     const struct author *author = &q->authors[mail->author];
@@ -264,7 +264,14 @@ static void rcpt_waits(struct mail *mail, unsigned box)
     if (queues_now(q) < q->fault_end + SETTLED_BY || !mail_rcpt_must_settle(q, mail, box)) {
         return;
     }
-    if (++rcpt->waited > patience_for(q, mail)) {
+    if (++rcpt->waited <= patience_for(q, mail)) {
+        return;
+    }
+    /* Where nobody can see to whose turn it is, or places are so few, nothing is promised. */
+    if (q->sim->settings->split == SPLIT_DEFER || q->tight || q->crowded) {
+        q->sim->totals->queues->given_up++;
+        rcpt->state = RCPT_BOUNCED;
+    } else {
         sim_fail(mail->sim, "mail %u: recipient %u waits for ever, though its relay answers",
                  mail->id, box);
     }

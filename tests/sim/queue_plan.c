@@ -32,9 +32,9 @@ static void build_outage(struct queues *q, struct server *server, struct sim_ran
     if (server->down_to > q->fault_end) {
         server->down_to = q->fault_end;
     }
-    server->flaky = chance(random, 35) &&
-                    filter_has(q->sim, ATOM_FAULT,
-                               UINT64_C(1) << 48 | server->relay << 8 | server->endpoint);
+    server->flaky =
+        chance(random, 35) &&
+        filter_has(q->sim, ATOM_FAULT, UINT64_C(1) << 48 | server->relay << 8 | server->endpoint);
 }
 
 static void build_servers(struct queues *q, unsigned relay, struct sim_random *random)
@@ -98,8 +98,10 @@ static void link_relays(struct queues *q)
     struct sim *sim = q->sim;
     for (unsigned i = 0; i < sim->relay_count; i++) {
         struct relay *relay = &sim->relays[i].relay;
-        unsigned first = (i + 1 + (unsigned)below(&random, sim->relay_count - 1)) % sim->relay_count;
-        unsigned second = (i + 1 + (unsigned)below(&random, sim->relay_count - 1)) % sim->relay_count;
+        unsigned first =
+            (i + 1 + (unsigned)below(&random, sim->relay_count - 1)) % sim->relay_count;
+        unsigned second =
+            (i + 1 + (unsigned)below(&random, sim->relay_count - 1)) % sim->relay_count;
         relay->fallback = chance(&random, 40) ? &sim->relays[first].relay : NULL;
         relay->unknown_recipient =
             chance(&random, 40) && (relay->fallback == NULL || second != first)
@@ -133,7 +135,10 @@ static void build_box(struct queues *q, struct author *author, struct sim_random
     box->number = author->box_count++;
     box->relay = (unsigned)below(random, q->sim->relay_count);
     box->domain = (unsigned)below(random, SIM_DOMAINS);
-    box->kind = kind < 2 ? RCPT_ERROR : kind < 4 ? RCPT_RETRY : kind < 7 ? RCPT_DISCARD : RCPT_RELAY;
+    box->kind = kind < 2   ? RCPT_ERROR
+                : kind < 4 ? RCPT_RETRY
+                : kind < 7 ? RCPT_DISCARD
+                           : RCPT_RELAY;
     box->rcpt[WAY_HOME] = any_plan(q, random, 20, 12, 6);
     box->rcpt[WAY_FALLBACK] = any_plan(q, random, 20, 10, 5);
     box->rcpt[WAY_UNKNOWN] = any_plan(q, random, 20, 20, 5);
@@ -299,7 +304,7 @@ static void build_mail(struct queues *q, unsigned id)
     mail->sim = q->sim;
     mail->id = id;
     mail->author = id != 0 && chance(&random, 40) ? q->mails[id - 1]->author
-                                                 : (unsigned)below(&random, q->author_count);
+                                                  : (unsigned)below(&random, q->author_count);
     mail->host = chance(&random, 75) ? mail->author % q->host_count
                                      : (unsigned)below(&random, q->host_count);
     q->mails[id] = mail;
@@ -344,6 +349,9 @@ bool mail_rcpt_must_settle(const struct queues *q, const struct mail *mail, unsi
     if (home->last == LAST_YES) {
         return leg_settles(q, mail, box->relay, WAY_HOME);
     }
+    if (q->sim->relays[box->relay].relay.recipients_max != 0) {
+        return false; /* those before it, if they are deferred, keep it from being asked */
+    }
     if (!home->unknown || other == NULL) {
         return true;
     }
@@ -382,7 +390,8 @@ static void build_jumps(struct queues *q, struct sim_random *random)
     for (unsigned i = 0; i < QUEUE_JUMPS; i++) {
         struct jump *jump = &q->jumps[i];
         jump->at = SIM_START + below(random, q->fault_end - SIM_START);
-        jump->seconds = chance(random, 30) ? (int64_t)below(random, 100000) : sizes[below(random, 5)];
+        jump->seconds =
+            chance(random, 30) ? (int64_t)below(random, 100000) : sizes[below(random, 5)];
         jump->seconds = chance(random, 50) ? -jump->seconds : jump->seconds;
         jump->armed =
             any && chance(random, 50) && filter_has(q->sim, ATOM_FAULT, UINT64_C(3) << 48 | i);
@@ -403,8 +412,7 @@ static void build_store(struct queues *q, struct sim_random *random)
         if (q->store.failures[i].to > q->fault_end) {
             q->store.failures[i].to = q->fault_end;
         }
-        q->store.failures[i].armed =
-            any && filter_has(q->sim, ATOM_FAULT, UINT64_C(4) << 48 | i);
+        q->store.failures[i].armed = any && filter_has(q->sim, ATOM_FAULT, UINT64_C(4) << 48 | i);
     }
 }
 

@@ -29,10 +29,10 @@ struct queue_service {
     bool odd; /* has spoken out of turn */
     bool in_data;
     struct buffer body;
-    struct attempt *attempt; /* whose message it is, once anything of that was written */
+    struct attempt *attempt;        /* whose message it is, once anything of that was written */
     bool data_written, end_written; /* by splitmx */
     char last;                      /* octet of the message that it wrote */
-    struct copy *copy; /* that the answer under way is about */
+    struct copy *copy;              /* that the answer under way is about */
     char reply[REPLY_MAX];
     bool reply_closes;
 };
@@ -96,8 +96,7 @@ static void service_answer_later(struct queue_service *s, struct span reply, uin
 
 static void service_answer(struct queue_service *s, struct span reply)
 {
-    service_answer_later(s, reply,
-                         random_below(&s->random, (uint64_t)s->server->slow + 1));
+    service_answer_later(s, reply, random_below(&s->random, (uint64_t)s->server->slow + 1));
 }
 
 /* As the plan has it; who has spoken out of turn may have been believed, and keeps its word. */
@@ -115,8 +114,8 @@ static void service_says(struct queue_service *s, const struct plan *plan, const
     struct text text = TEXT(reply);
     unsigned code = planned(s, plan);
     text_printf(&text, "%u %s %s\r\n", code,
-                code == 250   ? "2.0.0"
-                : code == 450 ? "4.2.1"
+                code == 250     ? "2.0.0"
+                : code == 450   ? "4.2.1"
                 : plan->unknown ? "5.1.1"
                                 : "5.7.1",
                 what);
@@ -278,6 +277,10 @@ static void service_mail(struct queue_service *s, struct span line)
     struct span path = path_of(line, sizeof "MAIL FROM:<" - 1);
     const struct author *author = author_of_path(s->queues, path);
     struct text sender = TEXT(s->sender);
+    if (s->odd && s->mail) { /* what it said out of turn was taken for the answer to the first */
+        service_answer(s, SPAN("503 5.5.1 nested MAIL\r\n"));
+        return;
+    }
     if (author == NULL || s->mail) {
         sim_fail(s->queues->sim, "link %u: MAIL of nobody, or inside a transaction", s->link->id);
     }
@@ -292,10 +295,9 @@ static void service_mail(struct queue_service *s, struct span line)
 static void check_way(struct queue_service *s, const struct mailbox *box, enum way way)
 {
     const struct queues *q = s->queues;
-    bool reason = way == WAY_HOME ||
-                  (way == WAY_FALLBACK && queues_now(q) < q->fault_end + 30 * MINUTE) ||
-                  (way == WAY_UNKNOWN && box->rcpt[WAY_HOME].last == LAST_NO &&
-                   box->rcpt[WAY_HOME].unknown);
+    bool reason =
+        way == WAY_HOME || (way == WAY_FALLBACK && queues_now(q) < q->fault_end + 30 * MINUTE) ||
+        (way == WAY_UNKNOWN && box->rcpt[WAY_HOME].last == LAST_NO && box->rcpt[WAY_HOME].unknown);
     if (way == WAYS || !reason) {
         sim_fail(q->sim, "link %u: recipient %u of author %u reached the wrong upstream",
                  s->link->id, box->number, box->author);
@@ -325,13 +327,14 @@ static void service_rcpt(struct queue_service *s, struct span line)
     if (box == NULL || box->kind != RCPT_RELAY) {
         sim_fail(q->sim, "link %u: an unknown recipient: %.*s", s->link->id, SPAN_ARGS(line));
     }
-    if (!s->mail) {
+    bool same = span_equal(author_path(&q->authors[box->author], own), span_of(s->sender));
+    if (!s->mail || (!same && s->odd)) {
         service_answer(s, SPAN("503 5.5.1 need MAIL\r\n"));
         return;
     }
     enum way way = mailbox_way(q, box, s->server->relay);
     check_way(s, box, way);
-    if (!span_equal(author_path(&q->authors[box->author], own), span_of(s->sender))) {
+    if (!same) {
         sim_fail(q->sim, "link %u: a recipient of another sender's", s->link->id);
     }
     const struct plan *plan = &box->rcpt[way];
@@ -496,7 +499,8 @@ static void service_go(struct queue_service *s)
 
 /* ---- the link's events ---- */
 
-/* Words out of turn, which splitmx must not take for an answer, or which it cannot tell from one. */
+/* Words out of turn, which splitmx must not take for an answer, or which it cannot tell from one.
+ */
 static void service_babbles(struct queue_service *s)
 {
     static const char *const words[] = {"250 2.0.0 Ok\r\n", "250 2.0.0 Ok", "450 4.0.0 No\r\n",
@@ -577,8 +581,8 @@ static struct attempt *attempt_of_field(struct queues *q, struct span field)
     return queue_client_attempt(q->clients[number]);
 }
 
-/* The moment when splitmx commits: nothing but its end-of-data is ".CRLF" at the front of a line, as
- * dots are stuffed. */
+/* The moment when splitmx commits: nothing but its end-of-data is ".CRLF" at the front of a line,
+ * as dots are stuffed. */
 static void on_written(void *self, struct span bytes)
 {
     struct queue_service *s = self;

@@ -239,12 +239,11 @@ static void store_restore(const struct queue_store *store, struct ledger *ledger
 void queue_store_open(struct queue_store *store, size_t max_size)
 {
     store->life++;
-    store->ledger =
-        ledger_new(&(struct ledger_options){.seed = random_next(&store->random),
-                                            .retry_window = store->retry_window,
-                                            .max_size = max_size,
-                                            .changed = on_changed,
-                                            .store = store});
+    store->ledger = ledger_new(&(struct ledger_options){.seed = random_next(&store->random),
+                                                        .retry_window = store->retry_window,
+                                                        .max_size = max_size,
+                                                        .changed = on_changed,
+                                                        .store = store});
     if (store->ledger == NULL) {
         abort();
     }
@@ -293,9 +292,8 @@ static void ignore_change(void *object, bool soon)
 
 struct ledger *queue_store_look(const struct queue_store *store)
 {
-    struct ledger *ledger = ledger_new(&(struct ledger_options){.retry_window = store->retry_window,
-                                                                .max_size = SIZE_MAX / 2,
-                                                                .changed = ignore_change});
+    struct ledger *ledger = ledger_new(&(struct ledger_options){
+        .retry_window = store->retry_window, .max_size = SIZE_MAX / 2, .changed = ignore_change});
     if (ledger == NULL) {
         abort();
     }

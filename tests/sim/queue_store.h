@@ -1,7 +1,7 @@
 /*
- * queue_store: what the ledger of a world is kept in: it takes what has changed after a while, writes it
- * after another, and says so later still. It may fail for a while, and a crash takes from it
- * whatever was not written; a batch that was being written is then there, or not, whole.
+ * queue_store: what the ledger of a world is kept in: it takes what has changed after a while,
+ * writes it after another, and says so later still. It may fail for a while, and a crash takes from
+ * it whatever was not written; a batch that was being written is then there, or not, whole.
  */
 #ifndef SPLITMX_TESTS_SIM_QUEUE_STORE_H
 #define SPLITMX_TESTS_SIM_QUEUE_STORE_H

@@ -16,8 +16,8 @@
 #include "proxy/session/ledger.h"
 #include "tests/sim/message.h"
 #include "tests/sim/net.h"
-#include "tests/sim/shrink.h"
 #include "tests/sim/queue_store.h"
+#include "tests/sim/shrink.h"
 
 #define QUEUE_HOSTS   4
 #define QUEUE_AUTHORS 4
@@ -91,12 +91,12 @@ struct attempt {
     unsigned rcpts[QUEUE_BOXES], count; /* in the order in which they are named */
     unsigned said[QUEUE_BOXES];         /* answers to RCPT, as written; 0: none yet */
     char prefix[80];                    /* the field that a relay added */
-    uint64_t began, over; /* steps; 0: not yet. Over: the answer was written, or nobody is to hear it */
-    uint64_t unusable;    /* since when the store could not be written when it began; 0: it could */
+    uint64_t began,
+        over; /* steps; 0: not yet. Over: the answer was written, or nobody is to hear it */
+    uint64_t unusable; /* since when the store could not be written when it began; 0: it could */
     bool data_sent, end_sent;
-    bool bound;        /* somebody was told to come separately */
-    bool closes;       /* QUIT is behind its end of data */
-    bool closed_early; /* and the client closed in order without having read the answer */
+    bool bound;           /* somebody was told to come separately */
+    bool closes;          /* QUIT is behind its end of data */
     unsigned code, heard; /* the answer to its end of data or DATA, as written and as read */
     unsigned legs;        /* that carry it */
     struct queue_service *services[SIM_LEGS];
@@ -112,12 +112,10 @@ struct copy {
     uint64_t step, told; /* when: accepted, and known to splitmx, in steps; 0: not known */
     uint64_t at;         /* by the clock of the simulator */
     int64_t wall;
-    bool odd;        /* its upstream spoke out of turn */
-    bool lost;       /* a crash came before what splitmx knew of it was durable */
+    bool odd;         /* its upstream spoke out of turn */
+    bool lost;        /* a crash came before what splitmx knew of it was durable */
     unsigned expired; /* recipients' bits: more time has passed since than the ledger remembers */
     unsigned refused; /* recipients' bits: answered 5xx since */
-    unsigned unread;  /* recipients' bits: answered 250 since, to a client that closed in order
-                         without having read it */
 };
 
 /* ---- causes of copies too many ---- */
@@ -129,11 +127,10 @@ enum cause {
     CAUSE_CRASH_ANSWER,  /* ditto, as splitmx crashed */
     CAUSE_CRASH_DURABLE, /* splitmx crashed before the record was durable */
     CAUSE_NO_IDENTITY,
-    CAUSE_EXPIRED,      /* more than a day passed, or the record's life, on the wall clock */
-    CAUSE_AT_ONCE,      /* it was sent again while the first attempt was under way */
-    CAUSE_CLOSED_EARLY, /* QUIT was pipelined, and the connection closed in order, unread */
-    CAUSE_REFUSED,      /* between the two the recipient was refused for good */
-    CAUSE_FULL,         /* the ledger is at its size */
+    CAUSE_EXPIRED, /* more than a day passed, or the record's life, on the wall clock */
+    CAUSE_AT_ONCE, /* it was sent again while the first attempt was under way */
+    CAUSE_REFUSED, /* between the two the recipient was refused for good */
+    CAUSE_FULL,    /* the ledger is at its size */
     CAUSES
 };
 
@@ -192,7 +189,8 @@ struct queue_totals {
     uint64_t attempts, outcomes, unsettled, from_record, copies;
     uint64_t faults, crashes, restarts, jumps, failures;
     uint64_t causes[CAUSES];
-    uint64_t untold; /* 451 though not durable, as the store was failing */
+    uint64_t given_up; /* as nobody sees to whose turn it is */
+    uint64_t untold;   /* 451 though not durable, as the store was failing */
 };
 
 /* queues.c: life */
@@ -266,12 +264,9 @@ struct queue_service_view queue_service_look(const struct queue_service *service
 /* queue_books.c: the oracle */
 struct attempt *books_begin(struct queues *q, struct queue_client *client, struct mail *mail,
                             unsigned boxes);
-void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code,
-                     struct span reply);
+void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, struct span reply);
 void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bool of_data);
 void books_over(struct attempt *attempt); /* nobody will hear of it */
-/* Its client has gone without having read an answer. */
-void books_deserted(struct attempt *attempt);
 void books_leg(struct attempt *attempt, struct queue_service *service);
 void books_end_written(struct attempt *attempt, struct queue_service *service);
 struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, bool odd);
