@@ -299,6 +299,7 @@ static bool enter_entry(struct ledger *ledger, struct ledger_set **set, struct s
         if (*set == NULL) {
             return false;
         }
+        (*set)->touched = now;
         ledger_set_enter(ledger, *set, ledger->last_number + 1);
     }
     if (member != NULL && member->leg->set != *set) {
