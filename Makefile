@@ -33,10 +33,11 @@ routing       := address destination dns dns_cache dns_channel dns_message excha
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
                  resolver route seal servers sorter source table table_build table_walk
 tls           := context context_server inspect pem policy sessions store stream why
-proxy/wire    := body client command header proxy_header received record reply server xclient
-proxy/session := commit leg leg_open pool prober quota rate recipients session session_begin \
-                 session_command shared summary timers transaction upstream upstream_greet \
-                 upstream_why world
+proxy/wire    := body client command field header identity proxy_header received record reply \
+                 server xclient
+proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober quota \
+                 rate recipients session session_begin session_command shared summary timers \
+                 transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls listener net
 proxy/daemon  := burial control control_ask daemon descriptors early_signals load log notify \
                  pid_file prepare privileges readable reload repair sockets state_lock status \
@@ -45,13 +46,13 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
                  doctor_relay doctor_table explain healthcheck import options quote reload route \
                  run status
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
-                 net oracle reach script server service_greet setup sim upstreams world
+                 net oracle reach script server service_greet setup sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts import log net_address nexthop pacing privileges \
-                 proxy_header quota rate received record relay repair reply resolver route seal \
-                 server shared sorter source span store table table_walk text timers tls_context \
-                 tls_inspect tls_stream xclient yaml
-fuzz_targets  := fuzz_body fuzz_command fuzz_proxy_header fuzz_reply
+                 explain header health hosts identity import log net_address nexthop pacing \
+                 privileges proxy_header quota rate received record relay repair reply resolver \
+                 route seal server shared sorter source span store table table_walk text timers \
+                 tls_context tls_inspect tls_stream xclient yaml
+fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_proxy_header fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 

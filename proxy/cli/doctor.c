@@ -204,7 +204,7 @@ static bool doctor_run(struct doctor *doctor)
     if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed || uv_loop_init(&doctor->loop)) {
         return false;
     }
-    if (shared_init(&doctor->shared, 1, seed)) {
+    if (shared_init(&doctor->shared, 1, seed, NULL)) {
         fine = open_world(doctor, seed);
     }
     if (fine) {

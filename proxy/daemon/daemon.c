@@ -48,6 +48,7 @@ struct daemon {
     atomic_uint done_count; /* workers that have carried out the order under way */
     struct log *log;
     struct control *control;
+    struct ledger *ledger;
     struct shared shared;
     struct in_force now;
     struct worker *workers[SOCKETS_WORKERS_MAX];
@@ -457,14 +458,28 @@ static void signals_watch(struct daemon *d)
     early_signals_end();
 }
 
+static void on_ledger_changed(void *store, bool soon)
+{
+    (void)store;
+    (void)soon;
+}
+
 static bool start_workers(struct daemon *d)
 {
     uint64_t seed = 0;
     const unsigned wanted = d->now.workers;
-    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed ||
-        !shared_init(&d->shared, d->now.prepared->config->limits.connections, seed)) {
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
         return false;
     }
+    d->ledger = ledger_new(&(struct ledger_options){.seed = seed + 6,
+                                                    .retry_window = 5 * LEDGER_SET_LIFE,
+                                                    .max_size = SIZE_MAX,
+                                                    .changed = on_ledger_changed});
+    if (d->ledger == NULL ||
+        !shared_init(&d->shared, d->now.prepared->config->limits.connections, seed, d->ledger)) {
+        return false;
+    }
+    ledger_ready(d->ledger);
     for (d->worker_count = 0; d->worker_count < wanted; d->worker_count++) {
         if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
             return false;
@@ -526,6 +541,7 @@ static void release(struct daemon *d)
     policy_unref(&d->now.prepared->policy);
     burial_release(&d->burial);
     shared_release(&d->shared);
+    ledger_free(d->ledger);
     free(d->outcome.errors);
     log_event(d->log, LOG_INFO, "stopped", NULL);
     log_stop(d->log);

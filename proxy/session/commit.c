@@ -5,6 +5,7 @@
  */
 #include "proxy/session/summary.h"
 #include "proxy/session/transaction_state.h"
+#include "proxy/session/unsettled.h"
 
 /* No commit begins with less than this left of `end-of-data` (design: section 5), milliseconds; a
  * ninth of it where that is shorter than the 9 minutes of the default. */
@@ -28,10 +29,7 @@ void commit_joint_refusal(const struct transaction *tx, const struct leg *leg,
 
 static void settle_with(struct transaction *tx, const struct reply *reply)
 {
-    tx->message->outcome = *reply;
-    transaction_abandon(tx);
-    transaction_settle(tx);
-    transaction_tell(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
+    transaction_conclude(tx, TRANSACTION_OUTCOME, reply);
 }
 
 /* Before the commit of the leg whose turn it is. */
@@ -122,6 +120,9 @@ void commit_answered(struct transaction *tx, struct leg *leg, const struct reply
         add_words(tx, leg, reply);
     }
     tx->committed++;
+    if (tx->committed != tx->turns) {
+        unsettled_accepted(tx);
+    }
     commit_next(tx);
 }
 
@@ -143,9 +144,8 @@ void commit_lost(struct transaction *tx, const struct leg *leg, const struct rep
     }
 }
 
-void commit_is_late(void *owner)
+void commit_is_late(struct transaction *tx)
 {
-    struct transaction *tx = owner;
     struct reply reply;
     reply_set(&reply, 451, "4.4.2", "Upstream did not answer the end of data in time");
     if (tx->state == TRANSACTION_IS_COMMITTING) {

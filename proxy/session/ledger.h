@@ -14,12 +14,11 @@
 #ifndef SPLITMX_PROXY_SESSION_LEDGER_H
 #define SPLITMX_PROXY_SESSION_LEDGER_H
 
-#include <stdatomic.h>
+#include <stdint.h>
 #include <time.h>
 
 #include "config/span.h"
-
-#define LEDGER_IDENTITY 32 /* octets of a message's identity */
+#include "proxy/wire/identity.h"
 
 /* Sets are forgotten so long after the last transaction that touched them, seconds. */
 #define LEDGER_SET_LIFE (24 * 60 * 60)
@@ -42,6 +41,9 @@ struct ledger *ledger_new(const struct ledger_options *options);
 /* No world uses it any more, nor does a store. */
 void ledger_free(struct ledger *ledger);
 void ledger_configure(struct ledger *ledger, uint64_t retry_window, size_t max_size);
+
+/* Nothing is known of anybody. */
+bool ledger_is_empty(const struct ledger *ledger);
 
 /* Whether an unsettled split could be recorded now: where not, no transaction may split. */
 bool ledger_usable(const struct ledger *ledger);
@@ -110,8 +112,8 @@ struct ledger_entry {
  * A split that has not settled: its recipients are a set from now on. `entries`: by leg, those that
  * have accepted first; `identity` is the message's, NULL where it has none: then nothing is put on
  * record. Wakes the ticket's world when it is durable, or cannot be; NULL: nobody waits, and the
- * store may take its time. False: nothing was recorded, for lack of memory or room, and the ticket
- * is not called.
+ * store may take its time. False: it will not be durable, for lack of memory or room or as the
+ * store cannot write, and the ticket is not called.
  */
 bool ledger_record(struct ledger *ledger, struct span sender, const struct ledger_entry *entries,
                    size_t count, const unsigned char *identity, time_t now,
@@ -142,7 +144,8 @@ typedef void ledger_put(void *store, uint64_t set, struct span record);
 
 /*
  * Gives what has changed since it was taken last, `most` octets or a little more at a time. Returns
- * what ledger_written is to be told once all of it is durable; 0: there is more to be taken first.
+ * what ledger_written is to be told once all of it is durable; 0: there is more to be taken first,
+ * or, when nothing was given, memory is short.
  */
 uint64_t ledger_take(struct ledger *ledger, size_t most, ledger_put *put, void *store);
 /* All that was taken up to here is durable. */
@@ -153,7 +156,8 @@ void ledger_failed(struct ledger *ledger);
 /* The store is ready: usable from now on. */
 void ledger_ready(struct ledger *ledger);
 
-/* Before the first use: a set as it was kept. False: it is not one, or there is no room. */
+/* Before the first use, by number from the lowest: a set as it was kept. False: it is not one, or
+ * there is no room. */
 bool ledger_restore(struct ledger *ledger, uint64_t set, struct span record, time_t now);
 
 /* ---- for the operator ---- */

@@ -506,6 +506,11 @@ enum leg_kind leg_kind(const struct leg *leg)
     return leg->kind;
 }
 
+struct span leg_domain(const struct leg *leg)
+{
+    return leg->domain;
+}
+
 bool leg_serves(const struct leg *leg, const struct relay *relay, enum leg_kind kind,
                 struct span domain)
 {

@@ -97,6 +97,7 @@ void leg_abandon(struct leg *leg);
 
 const struct relay *leg_relay(const struct leg *leg);
 enum leg_kind leg_kind(const struct leg *leg);
+struct span leg_domain(const struct leg *leg); /* empty: it takes several */
 enum leg_fate leg_fate(const struct leg *leg);
 bool leg_serves(const struct leg *leg, const struct relay *relay, enum leg_kind kind,
                 struct span domain);

@@ -8,6 +8,7 @@
 #include "proxy/session/stats.h"
 #include "proxy/session/summary.h"
 #include "proxy/session/transaction_state.h"
+#include "proxy/session/unsettled.h"
 
 /* How many of its unknown recipients a client may have asked for elsewhere, a minute (design:
  * section 6). */
@@ -35,6 +36,9 @@ static void count_recipient(struct transaction *tx, const struct recipient *reci
 static void recipient_answered(struct transaction *tx, const struct reply *reply)
 {
     struct recipient *recipient = tx->asked;
+    if (reply_is(reply, 5)) {
+        unsettled_refused(tx);
+    }
     tx->asked = NULL;
     tx->state = TRANSACTION_IS_OPEN;
     recipient->code = reply->code;
@@ -76,7 +80,7 @@ static bool relay_is_by_domain(const struct relay *relay)
     return relay->one_domain || relay->hops[0].kind == NEXTHOP_DOMAIN;
 }
 
-/* With `split: defer` a leg that no recipient was accepted by must not keep others away. */
+/* With one leg only, a leg that no recipient was accepted by must not keep others away. */
 static void abandon_empty_legs(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
@@ -108,13 +112,18 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, e
 {
     struct span leg_domain = relay_is_by_domain(relay) ? tx->domain : (struct span){0};
     struct leg *leg = leg_for(tx, relay, kind, leg_domain);
-    bool defers = tx->policy->config->split == SPLIT_DEFER;
-    if (defers && leg == NULL) {
+    if (kind == LEG_IS_PLAIN && !unsettled_lets(tx, leg, relay, leg_domain)) {
+        recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
+        return;
+    }
+    bool one_leg = unsettled_takes_one_leg(tx);
+    if (one_leg && leg == NULL) {
         abandon_empty_legs(tx);
     }
     bool alone = !holds_open_leg(tx);
     if (leg == NULL) {
-        if (tx->leg_count == LEGS_MAX || (defers && !alone)) {
+        if (tx->leg_count == LEGS_MAX || (one_leg && !alone)) {
+            unsettled_sent_away(tx, relay, kind, leg_domain);
             recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
             return;
         }

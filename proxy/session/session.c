@@ -14,6 +14,10 @@
  * machines that have it ready. */
 #define PROXY_WAIT 10000
 #define TLS_WAIT   60000
+/* How long a client that was told something by the ledger may take to close, and how often we look
+ * whether it has, milliseconds. */
+#define LEAVE_WAIT    2000
+#define LEAVE_RECHECK 10
 
 /* ---- ending ---- */
 
@@ -41,10 +45,17 @@ void session_drop_transaction(struct session *s)
     s->transaction = NULL;
 }
 
+static void session_drop_told(struct session *s)
+{
+    transaction_free(s->told);
+    s->told = NULL;
+}
+
 /* Nothing is left that it would wait for; connections that speak for its client are of no use. */
 static void session_go(struct session *s)
 {
     session_drop_transaction(s);
+    session_drop_told(s);
     session_unlink(s);
     pool_forget(s->world->pool, s->id);
     world_defer(s->world, &s->deferred);
@@ -146,6 +157,9 @@ void session_set_state(struct session *s, enum server_state next)
     case SERVER_NAME:
         session_wait(s, NAME_WAIT);
         break;
+    case SERVER_LEAVING:
+        session_wait(s, LEAVE_RECHECK);
+        break;
     case SERVER_BODY:
         session_wait(s, timeouts->data);
         break;
@@ -168,6 +182,12 @@ static void on_outcome(struct session *s, const struct transaction_event *event)
         return;
     }
     session_reply(s, event->reply);
+    session_drop_told(s);
+    if (transaction_is_told(s->transaction)) {
+        s->told = s->transaction;
+        s->transaction = NULL;
+        s->told_last = false;
+    }
     session_drop_transaction(s);
     session_set_state(s, SERVER_READY);
     if (event->close) {
@@ -213,6 +233,59 @@ void session_on_transaction(void *owner, const struct transaction_event *event)
     session_pump(s);
 }
 
+/* ---- what the ledger told ---- */
+
+static void session_has_read(struct session *s)
+{
+    transaction_read(s->told);
+    session_drop_told(s);
+}
+
+/* A command that came behind the answer proves that it was read; one that was sent along with the
+ * message, as some do with QUIT, does not. */
+static void told_command(struct session *s)
+{
+    if (s->told != NULL && s->told_last) {
+        session_has_read(s);
+    }
+}
+
+static void told_nothing_came(struct session *s)
+{
+    s->told_last = s->told_last || (s->told != NULL && !s->conn->ops->pending(s->conn));
+}
+
+/* Nor will a command come from who has said QUIT already, and perhaps closed its side; but a peer
+ * that has acknowledged all we said, has closed and has not reset is one that has read it. */
+static bool has_read_and_closed(struct session *s)
+{
+    const struct conn_ops *ops = s->conn->ops;
+    return s->eof && ops->unsent(s->conn) == 0 && ops->in_flight(s->conn) == 0 &&
+           !ops->is_reset(s->conn);
+}
+
+static void session_look_left(struct session *s)
+{
+    if (has_read_and_closed(s)) {
+        session_has_read(s);
+    }
+    if (s->told == NULL || s->world->now >= s->leave_by) {
+        session_close(s, CONN_FLUSH);
+    } else {
+        session_wait(s, LEAVE_RECHECK);
+    }
+}
+
+void session_leave(struct session *s)
+{
+    if (s->told == NULL) {
+        session_close(s, CONN_FLUSH);
+        return;
+    }
+    s->leave_by = s->world->now + LEAVE_WAIT;
+    session_set_state(s, SERVER_LEAVING);
+}
+
 /* ---- input ---- */
 
 /* Takes one command; false when there is no whole line yet. */
@@ -221,6 +294,7 @@ static bool read_command(struct session *s, struct span input)
     struct span line;
     size_t consumed = 0;
     enum line_status status = line_take(&s->lines, input, &line, &consumed);
+    told_command(s);
     switch (status) {
     case LINE_MORE:
         break;
@@ -272,7 +346,11 @@ static bool read_message(struct session *s, struct span input)
 static bool session_turn(struct session *s)
 {
     struct span input = s->conn->ops->peek(s->conn);
-    if (input.len == 0 || s->conn->ops->unsent(s->conn) > CONN_ROOM) {
+    if (input.len == 0) {
+        told_nothing_came(s);
+        return false;
+    }
+    if (s->conn->ops->unsent(s->conn) > CONN_ROOM) {
         return false; /* a client that does not read its replies is not read either */
     }
     switch (s->state) {
@@ -289,6 +367,7 @@ static bool session_turn(struct session *s)
     case SERVER_RCPT:
     case SERVER_DATA:
     case SERVER_OUTCOME:
+    case SERVER_LEAVING:
     case SERVER_CLOSED:
     case SERVER_STATES:
         break;
@@ -322,6 +401,7 @@ static bool is_through(const struct session *s)
     case SERVER_RCPT:
     case SERVER_DATA:
     case SERVER_OUTCOME:
+    case SERVER_LEAVING:
     case SERVER_CLOSED:
     case SERVER_STATES:
         break;
@@ -341,7 +421,7 @@ void session_pump(struct session *s)
     }
     s->pumping = false;
     if (s->conn != NULL && is_through(s)) {
-        session_close(s, CONN_FLUSH);
+        session_leave(s);
     } else if (s->conn != NULL && s->world->draining && is_idle(s)) {
         session_drain(s);
     }
@@ -412,6 +492,10 @@ void session_on_due(void *owner)
         session_on_name(s, &late);
         return;
     }
+    if (s->state == SERVER_LEAVING) {
+        session_look_left(s);
+        return;
+    }
     char text[80];
     struct text why = TEXT(text);
     text_printf(&why, "Timed out while %s", server_while(s->state));
@@ -438,6 +522,8 @@ void session_cut(struct session *s)
 {
     if (cannot_be_told(s)) {
         session_close(s, CONN_RESET);
+    } else if (s->state == SERVER_LEAVING) {
+        session_close(s, CONN_FLUSH);
     } else if (s->transaction == NULL || !transaction_is_committing(s->transaction)) {
         session_dismiss(s, 421, "4.3.2", "Shutting down", "session-cut");
     }

@@ -229,7 +229,7 @@ void session_command(struct session *s, struct span line, bool pipelined)
         break;
     case SERVER_DO_QUIT:
         session_say(s, step.code, step.enhanced, step.text);
-        session_close(s, CONN_FLUSH);
+        session_leave(s);
         break;
     case SERVER_DO_DROP:
         session_dismiss(s, step.code, step.enhanced, step.text, "session-dropped");

@@ -25,6 +25,9 @@ struct session {
     struct line_reader lines;
     char *rcpt_path; /* of the RCPT that SERVER_NAME holds back */
     struct transaction *transaction;
+    struct transaction *told; /* by the ledger, and may not have read it yet */
+    bool told_last;           /* nothing had arrived behind its message when it was answered */
+    uint64_t leave_by;
     unsigned transactions;
     unsigned errors;
     quota_cell cell;
@@ -46,6 +49,8 @@ void session_say(struct session *s, unsigned code, const char *enhanced, const c
 void session_drop_transaction(struct session *s);
 /* The session is over but for a commit under way, whose outcome it still waits for. */
 void session_close(struct session *s, enum conn_close how);
+/* All is said. Who was told something by the ledger is watched until he has read it. */
+void session_leave(struct session *s);
 /* The last words of a session that is not going on. */
 void session_dismiss(struct session *s, unsigned code, const char *enhanced, const char *text,
                      const char *event);

@@ -2,7 +2,7 @@
 
 #include "proxy/session/world.h"
 
-bool shared_init(struct shared *shared, unsigned connections, uint64_t seed)
+bool shared_init(struct shared *shared, unsigned connections, uint64_t seed, struct ledger *ledger)
 {
     *shared = (struct shared){
         .clients = quota_new(connections, seed),
@@ -12,6 +12,7 @@ bool shared_init(struct shared *shared, unsigned connections, uint64_t seed)
         .health = health_new(SHARED_HEALTH, seed + 4),
         .pacing = pacing_new(SHARED_PACED),
         .unknown = rate_new(SHARED_UNKNOWN, seed + 5),
+        .ledger = ledger,
     };
     if (shared->clients == NULL || shared->endpoints == NULL || shared->spare == NULL ||
         shared->wanted == NULL || shared->health == NULL || shared->pacing == NULL ||

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "proxy/session/ledger.h"
 #include "proxy/session/quota.h"
 #include "proxy/session/rate.h"
 #include "routing/health.h"
@@ -41,6 +42,7 @@ struct shared {
     struct health *health; /* of endpoints */
     struct pacing *pacing; /* of relays */
     struct rate *unknown;  /* recipients asked for elsewhere, by client (quota_client_key) */
+    struct ledger *ledger; /* not owned, outlives this; NULL: there are no sessions */
     atomic_uint sessions;
     atomic_uint waiting; /* legs that wait for a connection, in all worlds */
     struct shared_world worlds[SHARED_WORLDS];
@@ -48,7 +50,7 @@ struct shared {
 };
 
 /* False when memory is short. `connections`: the most sessions at once. */
-bool shared_init(struct shared *shared, unsigned connections, uint64_t seed);
+bool shared_init(struct shared *shared, unsigned connections, uint64_t seed, struct ledger *ledger);
 void shared_release(struct shared *shared);
 
 /* An entry for the world; NULL: all are taken. A world leaves when none of the others runs: what is

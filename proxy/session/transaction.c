@@ -2,10 +2,15 @@
 
 #include <stdlib.h>
 
+#include "proxy/session/shared.h"
 #include "proxy/session/stats.h"
 #include "proxy/session/summary.h"
 #include "proxy/session/transaction_state.h"
+#include "proxy/session/unsettled.h"
 #include "proxy/wire/received.h"
+
+/* How long the client waits for the ledger, which is to write one page, milliseconds. */
+#define RECORD_WAIT 10000
 
 static void on_leg(void *owner, struct leg *leg, const struct leg_event *event);
 
@@ -16,7 +21,7 @@ void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
                  &(struct transaction_event){.kind = kind, .reply = reply, .close = tx->dirty});
 }
 
-/* ---- DATA ---- */
+/* ---- the outcome ---- */
 
 void transaction_abandon(struct transaction *tx)
 {
@@ -25,7 +30,8 @@ void transaction_abandon(struct transaction *tx)
     }
 }
 
-void transaction_settle(struct transaction *tx)
+/* Counts and logs it. */
+static void transaction_settle(struct transaction *tx)
 {
     enum counter stat = tx->client_gone                      ? STAT_TRANSACTIONS_LOST
                         : reply_is(&tx->message->outcome, 2) ? STAT_TRANSACTIONS_ACCEPTED
@@ -47,12 +53,70 @@ void transaction_settle(struct transaction *tx)
                                           .several = tx->turns > 1});
 }
 
+/*
+ * The client is to hear it. What it will not hear is no final answer: it will come again, and what
+ * was accepted stays on record, where another leg is or was concerned.
+ */
+static void conclude_now(struct transaction *tx)
+{
+    const struct reply *outcome = &tx->message->outcome;
+    bool final = !reply_is(outcome, 4) && !tx->told;
+    if (final && !tx->client_gone) {
+        unsettled_settle(tx);
+    } else if (final && reply_is(outcome, 2) && (tx->turns > 1 || tx->set.bound)) {
+        unsettled_accepted(tx);
+    }
+    transaction_settle(tx);
+    transaction_tell(tx, tx->message->tells, outcome);
+}
+
+static void on_recorded(void *owner, bool durable)
+{
+    (void)durable; /* what the client is told is the same; that nothing can be written is logged */
+    conclude_now(owner);
+}
+
+/* Section 5, what did not settle: several legs, and one of them is the cause. A client that went
+ * before anything was accepted sends all of it again. */
+static bool is_unsettled(const struct transaction *tx)
+{
+    return tx->turns > 1 && reply_is(&tx->message->outcome, 4) &&
+           !(tx->client_gone && tx->committed == 0);
+}
+
+void transaction_conclude(struct transaction *tx, enum transaction_event_kind tells,
+                          const struct reply *outcome)
+{
+    tx->message->outcome = *outcome;
+    tx->message->tells = tells;
+    transaction_abandon(tx);
+    timer_stop(&tx->world->timers, &tx->recheck);
+    if (is_unsettled(tx) && unsettled_record(tx, &tx->ticket)) {
+        tx->state = TRANSACTION_IS_RECORDING;
+        timer_set(&tx->world->timers, &tx->timer, tx->world->now + RECORD_WAIT);
+    } else {
+        conclude_now(tx);
+    }
+}
+
+/* The transaction's time is over: that of the commit, or of the ledger, which will have it all the
+ * same if it can. */
+static void on_due(void *owner)
+{
+    struct transaction *tx = owner;
+    if (tx->state == TRANSACTION_IS_RECORDING) {
+        ledger_forget(tx->world->shared->ledger, &tx->ticket);
+        conclude_now(tx);
+    } else {
+        commit_is_late(tx);
+    }
+}
+
+/* ---- DATA ---- */
+
 static void data_fails(struct transaction *tx, const struct reply *reply)
 {
-    tx->message->outcome = *reply;
-    transaction_abandon(tx);
-    transaction_settle(tx);
-    transaction_tell(tx, TRANSACTION_DATA, &tx->message->outcome);
+    transaction_conclude(tx, TRANSACTION_DATA, reply);
 }
 
 /* Our Received field, in front of the message, for the legs on a detour or for the others. */
@@ -126,6 +190,7 @@ void transaction_data(struct transaction *tx)
             leg_abandon(tx->legs[i]);
         }
     }
+    unsettled_watch(tx);
     tx->state = TRANSACTION_IS_STARTING;
     tx->waiting = tx->turns;
     if (tx->waiting == 0) {
@@ -159,6 +224,9 @@ static void pass_on(struct transaction *tx, struct span clean)
 {
     const struct config_limits *limits = &tx->policy->config->limits;
     header_watch_feed(&tx->message->header, clean);
+    if (tx->message->identity != NULL) {
+        message_identity_feed(tx->message->identity, clean);
+    }
     if (tx->message->scanner.size > limits->message_size) {
         doom_with(tx, 552, "5.3.4", "Message too big");
     } else if (tx->message->header.received > limits->received_hops) {
@@ -187,15 +255,17 @@ bool transaction_has_room(const struct transaction *tx)
 static void doom_detours(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->turns; i++) {
-        struct reply reply;
-        switch (leg_kind(tx->message->turn[i])) {
+        const struct leg *leg = tx->message->turn[i];
+        struct reply its, reply;
+        switch (leg_kind(leg)) {
         case LEG_IS_PLAIN:
             continue;
         case LEG_IS_FALLBACK:
             reply_set(&reply, 451, "4.4.6", "The fallback has sent this message back to us");
             break;
         case LEG_IS_UNKNOWN:
-            reply_set(&reply, 554, "5.4.6", "This message is going in circles");
+            reply_set(&its, 554, "5.4.6", "This message is going in circles");
+            commit_joint_refusal(tx, leg, &its, &reply); /* the other legs' recipients are not */
             break;
         }
         doom(tx, &reply);
@@ -203,14 +273,28 @@ static void doom_detours(struct transaction *tx)
     }
 }
 
+/* Its leg has this very message: that is all the sender wants to hear. */
+static void tell_it_is_known(struct transaction *tx)
+{
+    struct reply reply;
+    reply_set(&reply, 250, "2.0.0", "already accepted");
+    tx->told = true;
+    transaction_conclude(tx, TRANSACTION_OUTCOME, &reply);
+}
+
 static void message_ended(struct transaction *tx)
 {
+    unsettled_identify(tx);
+    if (tx->state == TRANSACTION_IS_TAKING && unsettled_is_known(tx)) {
+        tell_it_is_known(tx);
+        return;
+    }
     if (tx->state == TRANSACTION_IS_TAKING && tx->message->header.own_fallback) {
         doom_detours(tx);
     }
     if (tx->state == TRANSACTION_IS_DOOMED) {
-        transaction_settle(tx);
-        transaction_tell(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
+        struct reply outcome = tx->message->outcome;
+        transaction_conclude(tx, TRANSACTION_OUTCOME, &outcome);
         return;
     }
     commit_begin(tx);
@@ -262,6 +346,7 @@ static void leg_is_lost(struct transaction *tx, const struct leg *leg, const str
     case TRANSACTION_IS_OPEN:
     case TRANSACTION_IS_ASKING:
     case TRANSACTION_IS_DOOMED:
+    case TRANSACTION_IS_RECORDING:
     case TRANSACTION_IS_SETTLED:
         break; /* told to the recipient, or already counted */
     }
@@ -308,7 +393,17 @@ bool transaction_client_gone(struct transaction *tx)
 
 bool transaction_is_committing(const struct transaction *tx)
 {
-    return tx->state == TRANSACTION_IS_COMMITTING;
+    return tx->state == TRANSACTION_IS_COMMITTING || tx->state == TRANSACTION_IS_RECORDING;
+}
+
+bool transaction_is_told(const struct transaction *tx)
+{
+    return tx->told;
+}
+
+void transaction_read(struct transaction *tx)
+{
+    unsettled_settle(tx);
 }
 
 /* ---- life ---- */
@@ -325,7 +420,10 @@ static void transaction_release(struct deferred *deferred)
         tx->first = next;
     }
     free(tx->asked);
-    free(tx->message);
+    if (tx->message != NULL) {
+        message_identity_free(tx->message->identity);
+        free(tx->message);
+    }
     policy_unref(tx->policy);
     free(tx);
 }
@@ -352,10 +450,11 @@ struct transaction *transaction_new(struct world *world, const struct client_vie
     tx->on_event = on_event;
     tx->owner = owner;
     tx->begun_at = world->now;
-    tx->timer.on_due = commit_is_late;
+    tx->timer.on_due = on_due;
     tx->timer.owner = tx;
     tx->recheck.on_due = commit_recheck;
     tx->recheck.owner = tx;
+    tx->ticket = (struct ledger_ticket){.world = world, .on_done = on_recorded, .owner = tx};
     tx->deferred.free = transaction_release;
     struct text id = TEXT(tx->id);
     text_printf(&id, "%s-%u", client->session_id, number);
@@ -382,9 +481,12 @@ void transaction_free(struct transaction *tx)
     }
     if (has_message(tx)) {
         tx->client_gone = true;
-        reply_set(&tx->message->outcome, 451, "4.4.2", "The client is gone");
+        if (tx->state != TRANSACTION_IS_RECORDING) {
+            reply_set(&tx->message->outcome, 451, "4.4.2", "The client is gone");
+        }
         transaction_settle(tx);
     }
+    ledger_forget(tx->world->shared->ledger, &tx->ticket);
     timer_stop(&tx->world->timers, &tx->timer);
     timer_stop(&tx->world->timers, &tx->recheck);
     transaction_abandon(tx);

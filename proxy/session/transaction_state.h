@@ -1,11 +1,12 @@
 /*
  * transaction_state: what the files of a transaction share, and nobody else includes: recipients.c
- * (RCPT), transaction.c (DATA, the message, its life) and commit.c (the barrier, and commit in
- * turn).
+ * (RCPT), transaction.c (DATA, the message, its life), commit.c (the barrier, and commit in turn)
+ * and unsettled.c (the ledger).
  */
 #ifndef SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
 #define SPLITMX_PROXY_SESSION_TRANSACTION_STATE_H
 
+#include "proxy/session/ledger.h"
 #include "proxy/session/policy.h"
 #include "proxy/session/transaction.h"
 #include "proxy/wire/body.h"
@@ -22,6 +23,7 @@ enum transaction_state {
     TRANSACTION_IS_DOOMED,     /* the rest of a message whose outcome is known */
     TRANSACTION_IS_FLUSHING,   /* every leg to have taken the whole body (the barrier) */
     TRANSACTION_IS_COMMITTING, /* one leg's answer to end-of-data */
+    TRANSACTION_IS_RECORDING,  /* the ledger to have it that the split has not settled */
     TRANSACTION_IS_SETTLED,
 };
 
@@ -30,8 +32,12 @@ struct transaction_message {
     struct leg *turn[LEGS_MAX]; /* the legs that carry it, in the order of commit */
     struct body_scanner scanner;
     struct header_watch header;
+    struct message_identity *identity; /* being computed; NULL: not wanted, or there is none */
+    bool has_identity;
+    unsigned char digest[MESSAGE_IDENTITY_SIZE];
     struct reply outcome;
-    struct reply joint; /* the words of the legs that have accepted */
+    struct reply joint;                /* the words of the legs that have accepted */
+    enum transaction_event_kind tells; /* what the outcome answers: the end of data, or DATA */
 };
 
 struct transaction {
@@ -57,9 +63,12 @@ struct transaction {
     unsigned waiting;                    /* legs that owe their 354 */
     struct transaction_message *message; /* NULL before DATA; owned */
     unsigned turns, committed;           /* of its legs */
+    struct ledger_turn set;              /* of the ledger's, that has to do with it */
+    struct ledger_ticket ticket;
 
     bool dirty; /* bare CR, bare LF or NUL: the session ends after the true end */
     bool client_gone;
+    bool told;    /* that it is accepted already; until the client has read that, it is on record */
     bool stopped; /* a leg was lost before its turn: no other commit begins; `outcome` says why */
     uint64_t commit_by;
     struct timer timer;
@@ -73,8 +82,10 @@ void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
                       const struct reply *reply);
 /* Ends every leg so that its upstream has nothing that was not committed. */
 void transaction_abandon(struct transaction *tx);
-/* The outcome is known: counts and logs it; the caller tells the session. */
-void transaction_settle(struct transaction *tx);
+/* The outcome is known: no leg goes on; a split that has not settled is recorded; the session is
+ * told. */
+void transaction_conclude(struct transaction *tx, enum transaction_event_kind tells,
+                          const struct reply *outcome);
 
 /* recipients.c: a leg has the answer for the recipient asked for. */
 void recipient_is_answered(struct transaction *tx, struct leg *leg, const struct leg_event *event);
@@ -86,8 +97,8 @@ void commit_next(struct transaction *tx);
 /* What a leg said to its end-of-data, and what is said when it was lost instead. */
 void commit_answered(struct transaction *tx, struct leg *leg, const struct reply *reply);
 void commit_lost(struct transaction *tx, const struct leg *leg, const struct reply *reply);
-/* `end-of-data` is over, for all legs together: the transaction's timer. */
-void commit_is_late(void *owner);
+/* `end-of-data` is over, for all legs together. */
+void commit_is_late(struct transaction *tx);
 /* The barrier's timer. */
 void commit_recheck(void *owner);
 /* One of several upstreams decided for all: its words, and whose they are. */

@@ -69,6 +69,9 @@ void world_settle(struct world *world)
 
 void world_woken(struct world *world)
 {
+    if (world->shared->ledger != NULL) { /* where there are sessions */
+        ledger_collect(world->shared->ledger, world);
+    }
     pool_woken(world->pool);
 }
 

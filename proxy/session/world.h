@@ -1,6 +1,6 @@
 /*
- * world: what session code sees of everything outside: connection, clock, resolver (and, with the
- * ledger, store).
+ * world: what session code sees of everything outside: connection, clock, resolver. (The
+ * fourth, the ledger's store, is behind ledger.h.)
  *
  * Session, transaction, leg, upstream and pool reach sockets, time and names only through here, so
  * the very same code runs over libuv (proxy/net) and in the deterministic simulator (tests/sim).
@@ -166,8 +166,8 @@ void world_release(struct world *world);
 void world_set_policy(struct world *world, struct policy *policy);
 void world_defer(struct world *world, struct deferred *deferred);
 void world_settle(struct world *world);
-/* Another world wants a connection that may lie idle here, or has given back what is awaited here.
- */
+/* Another world wants a connection that may lie idle here, or has given back what is awaited here,
+ * or what was to be recorded is durable. */
 void world_woken(struct world *world);
 
 /* Stops taking work: idle sessions get 421 4.3.2 now, the others when their transaction ends; at

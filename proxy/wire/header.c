@@ -2,26 +2,17 @@
 
 void header_watch_init(struct header_watch *watch, struct span hostname)
 {
-    *watch = (struct header_watch){.place = HEADER_LINE_START, .hostname = hostname};
+    *watch = (struct header_watch){.hostname = hostname};
 }
 
-static bool is_blank(char c)
+/* Keeps bytes of the field; each run of blanks as one space. */
+static void keep(struct header_watch *watch, struct span bytes)
 {
-    return c == ' ' || c == '\t';
-}
-
-/* Keeps a byte of the field; blanks and line ends are all one separator, so folding makes no
- * difference. */
-static void keep(struct header_watch *watch, char c)
-{
-    if (is_blank(c) || c == '\r' || c == '\n') {
-        if (watch->kept > 0 && watch->line[watch->kept - 1] == ' ') {
-            return;
+    for (size_t i = 0; i < bytes.len && watch->kept < sizeof watch->line; i++) {
+        const char c = bytes.ptr[i] == '\t' ? ' ' : bytes.ptr[i];
+        if (c != ' ' || watch->kept == 0 || watch->line[watch->kept - 1] != ' ') {
+            watch->line[watch->kept++] = c;
         }
-        c = ' ';
-    }
-    if (watch->kept < sizeof watch->line) {
-        watch->line[watch->kept++] = c;
     }
 }
 
@@ -79,84 +70,62 @@ static bool is_own_fallback(const struct header_watch *watch)
     return false;
 }
 
-/* The name is in line[], the colon was just read. */
-static void begin_body(struct header_watch *watch)
+static void add_name(struct header_watch *watch, struct span bytes)
 {
-    watch->in_field = true;
+    if (watch->in_value) {
+        watch->in_value = false;
+        watch->kept = 0;
+    }
+    keep(watch, bytes);
+}
+
+/* The name is in line[]. */
+static void begin_value(struct header_watch *watch)
+{
+    watch->in_value = true;
     watch->in_received = span_equal_fold(span_make(watch->line, watch->kept), SPAN("Received"));
     watch->received += watch->in_received;
-    watch->place = watch->in_received ? HEADER_RECEIVED : HEADER_OTHER;
     watch->kept = 0;
     watch->judged = 0;
 }
 
-static void begin_line(struct header_watch *watch, char c)
+/* Looks at each line, as the message may end without an empty one. When the
+ * field goes on, the next begins with a blank, so folding makes no difference. */
+static void end_line(struct header_watch *watch)
 {
-    if (is_blank(c) && watch->in_field) {
-        watch->place = watch->in_received ? HEADER_RECEIVED : HEADER_OTHER;
-        if (watch->in_received) {
-            keep(watch, c);
-        }
-        return;
-    }
-    watch->in_field = false;
-    watch->in_received = false;
-    watch->kept = 0;
-    watch->place = HEADER_NAME;
-    if (c > ' ' && c < 0x7f && c != ':') {
-        keep(watch, c);
-    } else {
-        watch->done = true; /* the empty line, or no header */
-    }
-}
-
-static void step(struct header_watch *watch, char c)
-{
-    switch (watch->place) {
-    case HEADER_LINE_START:
-        begin_line(watch, c);
-        break;
-    case HEADER_NAME:
-    case HEADER_NAME_END:
-        if (c == ':') {
-            begin_body(watch);
-        } else if (is_blank(c)) {
-            watch->place = HEADER_NAME_END;
-        } else if (watch->place == HEADER_NAME && c > ' ' && c < 0x7f) {
-            keep(watch, c);
-        } else {
-            watch->done = true;
-        }
-        break;
-    case HEADER_RECEIVED:
-        keep(watch, c);
-        if (c == '\n') {
-            /* At each line, as the message may end without an empty one. */
-            if (!watch->own_fallback && watch->kept != watch->judged) {
-                watch->own_fallback = is_own_fallback(watch);
-                watch->judged = watch->kept;
-            }
-            watch->place = HEADER_LINE_START;
-        }
-        break;
-    case HEADER_OTHER:
-        if (c == '\n') {
-            watch->place = HEADER_LINE_START;
-        }
-        break;
+    if (!watch->own_fallback && watch->kept != watch->judged) {
+        watch->own_fallback = is_own_fallback(watch);
+        watch->judged = watch->kept;
     }
 }
 
 void header_watch_feed(struct header_watch *watch, struct span bytes)
 {
     while (bytes.len > 0 && !watch->done) {
-        if (watch->place == HEADER_OTHER) {
-            bytes = span_skip(bytes, span_find(bytes, '\n'));
-            if (bytes.len == 0) {
-                return;
+        struct span piece = SPAN("");
+        switch (field_next(&watch->walk, &bytes, &piece)) {
+        case FIELD_NAME:
+            add_name(watch, piece);
+            break;
+        case FIELD_COLON:
+            begin_value(watch);
+            break;
+        case FIELD_VALUE:
+            if (watch->in_received) {
+                keep(watch, piece);
             }
+            break;
+        case FIELD_LINE:
+            if (watch->in_received) {
+                end_line(watch);
+            }
+            break;
+        case FIELD_MORE:
+            break;
+        case FIELD_END:
+        case FIELD_WRONG:
+            watch->done = true;
+            break;
         }
-        step(watch, bytes.ptr[0]);
-        bytes = span_skip(bytes, 1);
     }
 }

@@ -57,6 +57,7 @@ static const struct server_row table[SERVER_STATES] = {
     [SERVER_DATA] = {"DATA", "asking upstreams to take the message", {NO_COMMANDS}},
     [SERVER_BODY] = {"BODY", "receiving the message", {NO_COMMANDS}},
     [SERVER_OUTCOME] = {"OUTCOME", "waiting for the outcome", {NO_COMMANDS}},
+    [SERVER_LEAVING] = {"LEAVING", "waiting for the client to close", {NO_COMMANDS}},
     [SERVER_CLOSED] = {"CLOSED", "closing", {NO_COMMANDS}},
 };
 

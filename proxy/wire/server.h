@@ -22,6 +22,7 @@ enum server_state {
     SERVER_DATA,     /* the legs' 354 */
     SERVER_BODY,     /* the client's message */
     SERVER_OUTCOME,  /* the transaction's outcome */
+    SERVER_LEAVING,  /* the client's having read the last answers; all is said */
     SERVER_CLOSED,
     SERVER_STATES
 };

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "config/config.h"
+#include "config/text.h"
 #include "tests/sim/message.h"
 
 void message_expect(const struct message *message, const char *what, struct span reply,
@@ -150,16 +151,28 @@ static unsigned first_refusal(const struct message *message, const unsigned *tur
     return at;
 }
 
+/* Who came unknown is refused for good, but only he. */
+static struct span circle_of_unknown(const struct message *message, unsigned leg, char *out)
+{
+    struct text text = text_over(out, REPLY_LINE);
+    if (message_is_split(message)) {
+        text_printf(&text,
+                    "451 4.3.0 %s: ", message->sim->relays[leg_relay_number(leg)].relay.name);
+    }
+    text_puts(&text, "554 5.4.6 This message is going in circles\r\n");
+    return text_span(&text);
+}
+
 /* The answer to a message that we have sent on a detour before and are asked to again: by its first
  * detour; "" where there is none. */
-static struct span circle_of(const struct message *message)
+static struct span circle_of(const struct message *message, char *out)
 {
     for (unsigned i = 0; i < message->leg_count && message->marked; i++) {
         unsigned leg = message->order[i];
         if (message->legs[leg].accepted != 0 && leg_way(leg) != WAY_HOME) {
             return leg_way(leg) == WAY_FALLBACK
                        ? SPAN("451 4.4.6 The fallback has sent this message back to us\r\n")
-                       : SPAN("554 5.4.6 This message is going in circles\r\n");
+                       : circle_of_unknown(message, leg, out);
         }
     }
     return SPAN("");
@@ -168,7 +181,8 @@ static struct span circle_of(const struct message *message)
 /* What is sent to nobody, whatever the upstreams would say. */
 bool message_is_refused(const struct message *message)
 {
-    return message->dirty || message->circles || circle_of(message).len != 0 ||
+    char line[REPLY_LINE];
+    return message->dirty || message->circles || circle_of(message, line).len != 0 ||
            message->size > message->sim->settings->limits.message_size;
 }
 
@@ -185,8 +199,9 @@ static struct span outcome_of(struct message *message, const unsigned *turn, uns
     if (message->circles) {
         return SPAN("554 5.4.6 Too many hops: this message is going in circles\r\n");
     }
-    if (circle_of(message).len != 0) {
-        return circle_of(message);
+    struct span circle = circle_of(message, out);
+    if (circle.len != 0) {
+        return circle;
     }
     for (unsigned i = 0; i < refusal; i++) {
         message->legs[turn[i]].wanted = true;

@@ -9,6 +9,7 @@
 #include "proxy/session/stats.h"
 #include "tests/sim/client.h"
 #include "tests/sim/message.h"
+#include "tests/sim/store.h"
 
 #define SESSIONS 80 /* in a world: few, so that a world that fails is a short one */
 #define MESSAGES (SESSIONS * 5)
@@ -166,7 +167,8 @@ static void sim_begin(struct sim *sim)
     random_next(&sim->random);
     sim_build(sim);
     policy = sim_policy_new(sim);
-    if (!shared_init(&sim->shared, 1000, sim_below(sim, UINT64_MAX)) ||
+    store_open(sim);
+    if (!shared_init(&sim->shared, 1000, sim_below(sim, UINT64_MAX), sim->ledger) ||
         !world_init(&sim->world, &sim_world_ops, policy, &sim->shared)) {
         abort();
     }
@@ -295,6 +297,7 @@ static void sim_end(struct sim *sim)
     free(sim->messages);
     free(sim->queue.heap);
     shared_release(&sim->shared);
+    store_close(sim);
     config_unref(sim->settings);
 }
 

@@ -119,6 +119,8 @@ struct sim {
     struct world world; /* first: world_ops get it back from there */
     struct sim_config config;
     struct shared shared;
+    struct ledger *ledger;
+    bool storing, woken; /* its store has something to do; the world is to be woken */
     struct config *settings;
     struct sim_random random;
     struct sim_queue queue;

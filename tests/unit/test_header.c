@@ -46,6 +46,14 @@ static void received_fields_are_counted(void **state)
     expect(SPAN(""), 0, false, false);
 }
 
+/* The next server sees the line without its first dot, needed or not (RFC 5321 4.5.2). */
+static void a_stuffed_line_is_what_the_next_server_sees(void **state)
+{
+    (void)state;
+    expect(SPAN(".Received: a\r\n.Received: b\r\n..Received: c\r\n"), 2, false, false);
+    expect(SPAN("Received: by mx.example.com\r\n. (splitmx fallback)\r\n"), 1, true, false);
+}
+
 static void the_header_ends_where_something_else_begins(void **state)
 {
     (void)state;
@@ -133,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(received_fields_are_counted),
+        cmocka_unit_test(a_stuffed_line_is_what_the_next_server_sees),
         cmocka_unit_test(the_header_ends_where_something_else_begins),
         cmocka_unit_test(our_own_fallback_mark_is_known),
         cmocka_unit_test(marks_of_others_are_not_ours),

@@ -23,7 +23,7 @@ static void only_those_are_woken_that_have_or_want(void **state)
     struct shared_world *entries[4];
 
     (void)state;
-    assert_true(shared_init(&shared, 10, 1));
+    assert_true(shared_init(&shared, 10, 1, NULL));
     for (int i = 0; i < 4; i++) {
         entries[i] = shared_enter(&shared, &worlds[i]);
         assert_non_null(entries[i]);
@@ -53,7 +53,7 @@ static void there_is_room_for_so_many_worlds(void **state)
     struct shared_world *last = NULL;
 
     (void)state;
-    assert_true(shared_init(&shared, 10, 1));
+    assert_true(shared_init(&shared, 10, 1, NULL));
     for (int i = 0; i < SHARED_WORLDS; i++) {
         last = shared_enter(&shared, &world);
         assert_non_null(last);
@@ -71,7 +71,7 @@ static void endpoints_are_counted(void **state)
     struct net_address a, b;
 
     (void)state;
-    assert_true(shared_init(&shared, 10, 1));
+    assert_true(shared_init(&shared, 10, 1, NULL));
     assert_true(net_address_parse(SPAN("192.0.2.1"), 25, &a));
     assert_true(net_address_parse(SPAN("192.0.2.1"), 26, &b));
     quota_cell cell = shared_count(shared.endpoints, &a, 1);

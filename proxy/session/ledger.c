@@ -1,0 +1,458 @@
+#include "proxy/session/ledger.h"
+
+#include <stdlib.h>
+
+#include "proxy/session/ledger_state.h"
+
+#define FIRST_BUCKETS 64
+
+/* Sets that have expired and are looked at in passing, at most, so that no call takes long. */
+#define EXPIRED_AT_ONCE 4
+
+/* ---- the sets ---- */
+
+void ledger_lock(struct ledger *ledger)
+{
+    pthread_mutex_lock(&ledger->lock);
+}
+
+bool ledger_has_room(const struct ledger *ledger)
+{
+    return ledger->members.octets < ledger->options.max_size;
+}
+
+void ledger_unlock(struct ledger *ledger)
+{
+    atomic_store_explicit(&ledger->usable, ledger->ready && ledger_has_room(ledger),
+                          memory_order_relaxed);
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+static struct ledger_set **bucket_of(struct ledger_set **buckets, size_t count, uint64_t number)
+{
+    return &buckets[number & (count - 1)];
+}
+
+struct ledger_set *ledger_set_numbered(const struct ledger *ledger, uint64_t number)
+{
+    struct ledger_set *set = *bucket_of(ledger->buckets, ledger->bucket_count, number);
+    while (set != NULL && set->number != number) {
+        set = set->next_hashed;
+    }
+    return set;
+}
+
+/* Without memory it only gets slower. */
+static void sets_grow(struct ledger *ledger)
+{
+    size_t count = ledger->bucket_count * 2;
+    struct ledger_set **buckets = calloc(count, sizeof(struct ledger_set *));
+    if (buckets == NULL) {
+        return;
+    }
+    for (struct ledger_set *set = ledger->oldest; set != NULL; set = set->newer) {
+        struct ledger_set **bucket = bucket_of(buckets, count, set->number);
+        set->next_hashed = *bucket;
+        *bucket = set;
+    }
+    free(ledger->buckets);
+    ledger->buckets = buckets;
+    ledger->bucket_count = count;
+}
+
+static void warm_link(struct ledger *ledger, struct ledger_set *set)
+{
+    set->warmer = NULL;
+    set->colder = ledger->warmest;
+    *(ledger->warmest != NULL ? &ledger->warmest->warmer : &ledger->coldest) = set;
+    ledger->warmest = set;
+}
+
+static void warm_unlink(struct ledger *ledger, struct ledger_set *set)
+{
+    *(set->colder != NULL ? &set->colder->warmer : &ledger->coldest) = set->warmer;
+    *(set->warmer != NULL ? &set->warmer->colder : &ledger->warmest) = set->colder;
+}
+
+void ledger_set_enter(struct ledger *ledger, struct ledger_set *set, uint64_t number)
+{
+    if (atomic_load(&ledger->set_count) >= ledger->bucket_count) {
+        sets_grow(ledger);
+    }
+    struct ledger_set **bucket = bucket_of(ledger->buckets, ledger->bucket_count, number);
+    set->number = number;
+    set->next_hashed = *bucket;
+    *bucket = set;
+    set->older = ledger->newest;
+    *(ledger->newest != NULL ? &ledger->newest->newer : &ledger->oldest) = set;
+    ledger->newest = set;
+    warm_link(ledger, set);
+    ledger->last_number = number;
+    atomic_fetch_add(&ledger->set_count, 1);
+}
+
+static void set_unlink(struct ledger *ledger, struct ledger_set *set)
+{
+    struct ledger_set **link = bucket_of(ledger->buckets, ledger->bucket_count, set->number);
+    while (*link != set) {
+        link = &(*link)->next_hashed;
+    }
+    *link = set->next_hashed;
+    *(set->older != NULL ? &set->older->newer : &ledger->oldest) = set->newer;
+    *(set->newer != NULL ? &set->newer->older : &ledger->newest) = set->older;
+    warm_unlink(ledger, set);
+    atomic_fetch_sub(&ledger->set_count, 1);
+}
+
+void ledger_set_changed(struct ledger *ledger, struct ledger_set *set, bool soon)
+{
+    ledger->sequence++;
+    if (!set->dirty) {
+        set->dirty = true;
+        set->next_dirty = ledger->dirty;
+        ledger->dirty = set;
+    }
+    ledger->options.changed(ledger->options.store, soon);
+}
+
+void ledger_set_remove(struct ledger *ledger, struct ledger_set *set)
+{
+    ledger_set_empty(&ledger->members, set);
+    set_unlink(ledger, set);
+    set->gone = true;
+    if (set->stored || set->dirty) { /* the store has to be told, or would look at it */
+        ledger_set_changed(ledger, set, false);
+    } else {
+        ledger_set_free(&ledger->members, set);
+    }
+}
+
+void ledger_set_look(struct ledger *ledger, struct ledger_set *set, bool soon)
+{
+    if (ledger_set_is_over(set)) {
+        ledger_set_remove(ledger, set);
+    } else {
+        ledger_set_changed(ledger, set, soon);
+    }
+}
+
+/* A clock that was set back makes nobody older. */
+static bool is_expired(const struct ledger_set *set, time_t now)
+{
+    return now > set->touched && now - set->touched > LEDGER_SET_LIFE;
+}
+
+static int64_t oldest_record(const struct ledger *ledger, time_t now)
+{
+    return (int64_t)now - (int64_t)ledger->options.retry_window;
+}
+
+static void expire(struct ledger *ledger, time_t now)
+{
+    for (int i = 0; i < EXPIRED_AT_ONCE && ledger->coldest != NULL; i++) {
+        if (!is_expired(ledger->coldest, now)) {
+            return;
+        }
+        ledger_set_remove(ledger, ledger->coldest);
+    }
+}
+
+static void touch(struct ledger *ledger, struct ledger_set *set, time_t now)
+{
+    set->touched = now;
+    warm_unlink(ledger, set);
+    warm_link(ledger, set);
+}
+
+/* The member, unless its set has expired, which ends with this. */
+static struct ledger_member *find(struct ledger *ledger, struct span sender, struct span path,
+                                  time_t now)
+{
+    struct ledger_member *member = ledger_find(&ledger->members, sender, path);
+    if (member != NULL && is_expired(member->leg->set, now)) {
+        ledger_set_remove(ledger, member->leg->set);
+        return NULL;
+    }
+    return member;
+}
+
+/* ---- RCPT ---- */
+
+bool ledger_is_empty(const struct ledger *ledger)
+{
+    return atomic_load_explicit(&ledger->set_count, memory_order_acquire) == 0;
+}
+
+/* One of the set to which it may belong that the transaction is bound to; NULL: that has ended. */
+static struct ledger_set *set_of_turn(const struct ledger *ledger, const struct ledger_turn *turn,
+                                      struct span sender)
+{
+    struct ledger_set *set = ledger_set_numbered(ledger, turn->set);
+    return set != NULL && span_equal(set->sender, sender) ? set : NULL;
+}
+
+static const struct ledger_leg *leg_of_turn(const struct ledger_set *set,
+                                            const struct ledger_turn *turn)
+{
+    const struct ledger_leg *leg = set->first;
+    while (leg != NULL && leg->number != turn->leg) {
+        leg = leg->next;
+    }
+    return leg;
+}
+
+/* The first of its set in this transaction: the turn is taken, and moves on whatever comes of it.
+ */
+static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
+                                const struct ledger_member *member,
+                                const struct ledger_question *question, time_t now)
+{
+    struct ledger_set *set = member->leg->set;
+    ledger_set_prune(&ledger->members, set, oldest_record(ledger, now));
+    const struct ledger_leg *leg = ledger_set_turn(set);
+    bool fits = question->company == LEDGER_ALONE ||
+                (question->company == LEDGER_SAME && member->leg == leg && leg->record_count == 0);
+    touch(ledger, set, now);
+    *turn = (struct ledger_turn){.bound = true, .set = set->number};
+    if (fits) {
+        turn->leg = leg->number;
+        turn->recorded = leg->record_count != 0;
+    }
+    ledger_set_changed(ledger, set, false);
+    return fits && member->leg == leg ? LEDGER_GO : LEDGER_WAIT;
+}
+
+/* The transaction is bound already. */
+static enum ledger_verdict follow(struct ledger *ledger, const struct ledger_turn *turn,
+                                  struct ledger_member *member,
+                                  const struct ledger_question *question, time_t now)
+{
+    struct ledger_set *set = set_of_turn(ledger, turn, question->sender);
+    const struct ledger_leg *leg = set != NULL ? leg_of_turn(set, turn) : NULL;
+    if (member == NULL) { /* it may share what is not on record for others */
+        bool same =
+            question->company == LEDGER_SAME || (question->company == LEDGER_ALONE && leg != NULL &&
+                                                 span_equal(leg->label, question->label));
+        return same && !turn->recorded && turn->leg != 0 ? LEDGER_GO : LEDGER_WAIT;
+    }
+    if (member->leg == leg && question->company != LEDGER_OTHERS) {
+        return LEDGER_GO;
+    }
+    if (set != NULL && member->leg->set != set) {
+        struct ledger_set *other = member->leg->set;
+        ledger_set_merge(&ledger->members, set, other);
+        touch(ledger, set, now);
+        ledger_set_changed(ledger, set, false);
+        ledger_set_remove(ledger, other);
+    }
+    return LEDGER_WAIT;
+}
+
+enum ledger_verdict ledger_turn(struct ledger *ledger, struct ledger_turn *turn,
+                                const struct ledger_question *question, time_t now)
+{
+    enum ledger_verdict verdict = LEDGER_FREE;
+    if (!turn->bound && ledger_is_empty(ledger)) {
+        return LEDGER_FREE;
+    }
+    ledger_lock(ledger);
+    expire(ledger, now);
+    struct ledger_member *member = find(ledger, question->sender, question->recipient, now);
+    if (turn->bound) {
+        verdict = follow(ledger, turn, member, question, now);
+    } else if (member != NULL) {
+        verdict = bind(ledger, turn, member, question, now);
+    }
+    ledger_unlock(ledger);
+    return verdict;
+}
+
+void ledger_join(struct ledger *ledger, const struct ledger_turn *turn, struct span sender,
+                 struct span recipient, struct span label, time_t now)
+{
+    ledger_lock(ledger);
+    struct ledger_set *set = set_of_turn(ledger, turn, sender);
+    struct ledger_member *member = find(ledger, sender, recipient, now);
+    if (set != NULL && member == NULL && ledger_has_room(ledger)) {
+        member = ledger_set_add(&ledger->members, set, recipient, label);
+        ledger_set_changed(ledger, set, false);
+    } else if (set != NULL && member != NULL && member->leg->set == set &&
+               member->leg->number == turn->leg) {
+        ledger_member_part(&ledger->members, member, label);
+        ledger_set_changed(ledger, set, false);
+    }
+    ledger_unlock(ledger);
+}
+
+/* ---- the outcome ---- */
+
+/* One recipient of a split: in the set, made with the first, with what it has on record. */
+static bool enter_entry(struct ledger *ledger, struct ledger_set **set, struct span sender,
+                        const struct ledger_entry *entry, const unsigned char *identity, time_t now)
+{
+    struct ledger_members *members = &ledger->members;
+    struct ledger_member *member = find(ledger, sender, entry->recipient, now);
+    if (*set == NULL && member != NULL) {
+        *set = member->leg->set;
+    } else if (*set == NULL) {
+        *set = ledger_set_new(members, sender);
+        if (*set == NULL) {
+            return false;
+        }
+        ledger_set_enter(ledger, *set, ledger->last_number + 1);
+    }
+    if (member != NULL && member->leg->set != *set) {
+        struct ledger_set *other = member->leg->set;
+        ledger_set_merge(members, *set, other);
+        ledger_set_remove(ledger, other);
+    }
+    if (member == NULL) {
+        member = ledger_set_add(members, *set, entry->recipient, entry->label);
+    }
+    return member != NULL && (!entry->accepted || identity == NULL ||
+                              ledger_member_record(members, member, entry->label, identity, now));
+}
+
+static void ticket_wait(struct ledger *ledger, struct ledger_ticket *ticket)
+{
+    ticket->sequence = ledger->sequence;
+    ticket->next = ledger->waiting;
+    ledger->waiting = ticket;
+}
+
+bool ledger_record(struct ledger *ledger, struct span sender, const struct ledger_entry *entries,
+                   size_t count, const unsigned char *identity, time_t now,
+                   struct ledger_ticket *ticket)
+{
+    struct ledger_set *set = NULL;
+    ledger_lock(ledger);
+    expire(ledger, now);
+    bool good = ledger_has_room(ledger);
+    for (size_t i = 0; i < count && good; i++) {
+        good = enter_entry(ledger, &set, sender, &entries[i], identity, now);
+    }
+    if (set != NULL) {
+        touch(ledger, set, now);
+        good = !ledger_set_is_over(set) && good;
+        ledger_set_look(ledger, set, ticket != NULL);
+    }
+    good = good && set != NULL && ledger->ready;
+    if (good && ticket != NULL) {
+        ticket_wait(ledger, ticket);
+    }
+    ledger_unlock(ledger);
+    return good;
+}
+
+bool ledger_accepted(struct ledger *ledger, struct span sender, struct span recipient,
+                     const unsigned char *identity, time_t now)
+{
+    if (ledger_is_empty(ledger)) {
+        return false;
+    }
+    ledger_lock(ledger);
+    const struct ledger_member *member = find(ledger, sender, recipient, now);
+    bool accepted =
+        member != NULL && ledger_leg_has(member->leg, identity, oldest_record(ledger, now));
+    ledger_unlock(ledger);
+    return accepted;
+}
+
+static void leave(struct ledger *ledger, struct span sender, struct span recipient,
+                  void (*how)(struct ledger_members *, struct ledger_member *,
+                              const unsigned char *),
+                  const unsigned char *identity)
+{
+    if (ledger_is_empty(ledger)) {
+        return;
+    }
+    ledger_lock(ledger);
+    struct ledger_member *member = ledger_find(&ledger->members, sender, recipient);
+    if (member != NULL) {
+        struct ledger_set *set = member->leg->set;
+        how(&ledger->members, member, identity);
+        ledger_set_look(ledger, set, false);
+    }
+    ledger_unlock(ledger);
+}
+
+void ledger_settle(struct ledger *ledger, struct span sender, struct span recipient,
+                   const unsigned char *identity)
+{
+    leave(ledger, sender, recipient, ledger_member_settle, identity);
+}
+
+static void drop(struct ledger_members *members, struct ledger_member *member,
+                 const unsigned char *identity)
+{
+    (void)identity;
+    ledger_member_drop(members, member);
+}
+
+void ledger_refused(struct ledger *ledger, struct span sender, struct span recipient)
+{
+    leave(ledger, sender, recipient, drop, NULL);
+}
+
+/* ---- life ---- */
+
+struct ledger *ledger_new(const struct ledger_options *options)
+{
+    struct ledger *ledger = calloc(1, sizeof *ledger);
+    if (ledger == NULL) {
+        return NULL;
+    }
+    ledger->options = *options;
+    ledger->bucket_count = FIRST_BUCKETS;
+    ledger->buckets = calloc(FIRST_BUCKETS, sizeof(struct ledger_set *));
+    if (ledger->buckets == NULL || !ledger_members_init(&ledger->members, options->seed)) {
+        free(ledger->buckets);
+        free(ledger);
+        return NULL;
+    }
+    if (pthread_mutex_init(&ledger->lock, NULL) != 0) {
+        ledger_members_release(&ledger->members);
+        free(ledger->buckets);
+        free(ledger);
+        return NULL;
+    }
+    return ledger;
+}
+
+void ledger_free(struct ledger *ledger)
+{
+    if (ledger == NULL) {
+        return;
+    }
+    while (ledger->dirty != NULL) {
+        struct ledger_set *set = ledger->dirty;
+        ledger->dirty = set->next_dirty;
+        set->dirty = false;
+        if (set->gone) {
+            ledger_set_free(&ledger->members, set);
+        }
+    }
+    while (ledger->oldest != NULL) {
+        struct ledger_set *set = ledger->oldest;
+        ledger->oldest = set->newer;
+        ledger_set_free(&ledger->members, set);
+    }
+    ledger_members_release(&ledger->members);
+    pthread_mutex_destroy(&ledger->lock);
+    free(ledger->buckets);
+    free(ledger->bytes);
+    free(ledger);
+}
+
+void ledger_configure(struct ledger *ledger, uint64_t retry_window, size_t max_size)
+{
+    ledger_lock(ledger);
+    ledger->options.retry_window = retry_window;
+    ledger->options.max_size = max_size;
+    ledger_unlock(ledger);
+}
+
+bool ledger_usable(const struct ledger *ledger)
+{
+    return atomic_load_explicit(&ledger->usable, memory_order_relaxed);
+}

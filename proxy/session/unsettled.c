@@ -1,0 +1,216 @@
+#include "proxy/session/unsettled.h"
+
+#include <stdlib.h>
+
+#include "proxy/session/shared.h"
+
+#define LABEL_LONGEST 512
+
+static struct ledger *ledger_of(const struct transaction *tx)
+{
+    return tx->world->shared->ledger;
+}
+
+static time_t wall(const struct transaction *tx)
+{
+    return tx->world->ops->wall(tx->world);
+}
+
+static const unsigned char *identity_of(const struct transaction *tx)
+{
+    return tx->message != NULL && tx->message->has_identity ? tx->message->digest : NULL;
+}
+
+/* What a leg is known by over transactions, and shown as: "gmail example.org (fallback)". */
+static struct span label(struct text *text, const struct relay *relay, enum leg_kind kind,
+                         struct span domain)
+{
+    static const char *const kinds[] = {"", " (fallback)", " (unknown-recipient)"};
+    text_puts(text, relay->name);
+    text_puts(text, domain.len != 0 ? " " : "");
+    for (size_t i = 0; i < domain.len; i++) {
+        text_putc(text, ascii_lower(domain.ptr[i]));
+    }
+    text_puts(text, kinds[kind]);
+    return text_span(text);
+}
+
+static struct span label_of(struct text *text, const struct leg *leg)
+{
+    return label(text, leg_relay(leg), leg_kind(leg), leg_domain(leg));
+}
+
+/* ---- RCPT ---- */
+
+static enum ledger_company company_of(const struct transaction *tx, const struct leg *leg)
+{
+    enum ledger_company company = LEDGER_ALONE;
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (leg_recipient_count(tx->legs[i]) != 0) {
+            if (tx->legs[i] != leg) {
+                return LEDGER_OTHERS;
+            }
+            company = LEDGER_SAME;
+        }
+    }
+    return company;
+}
+
+static void join(struct transaction *tx, struct span path, struct span its_label)
+{
+    ledger_join(ledger_of(tx), &tx->set, tx->context.envelope.sender, path, its_label, wall(tx));
+}
+
+/* Those who were there when the transaction met a set: next time they wait for their turn too. */
+static void join_accepted(struct transaction *tx)
+{
+    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
+        if (r->leg != NULL) {
+            char buffer[LABEL_LONGEST];
+            struct text text = TEXT(buffer);
+            join(tx, r->path, label_of(&text, r->leg));
+        }
+    }
+}
+
+bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct relay *relay,
+                    struct span domain)
+{
+    char buffer[LABEL_LONGEST];
+    struct text text = TEXT(buffer);
+    if (!tx->set.bound && ledger_is_empty(ledger_of(tx))) {
+        return true;
+    }
+    bool was_bound = tx->set.bound;
+    struct ledger_question question = {.sender = tx->context.envelope.sender,
+                                       .recipient = tx->asked->path,
+                                       .label = label(&text, relay, LEG_IS_PLAIN, domain),
+                                       .company = company_of(tx, leg)};
+    enum ledger_verdict verdict = ledger_turn(ledger_of(tx), &tx->set, &question, wall(tx));
+    if (tx->set.bound && !was_bound) {
+        join_accepted(tx);
+    }
+    if (verdict == LEDGER_WAIT) {
+        join(tx, tx->asked->path, question.label);
+    }
+    return verdict != LEDGER_WAIT;
+}
+
+void unsettled_sent_away(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
+                         struct span domain)
+{
+    char buffer[LABEL_LONGEST];
+    struct text text = TEXT(buffer);
+    if (tx->set.bound) {
+        join(tx, tx->asked->path, label(&text, relay, kind, domain));
+    }
+}
+
+bool unsettled_takes_one_leg(const struct transaction *tx)
+{
+    return tx->policy->config->split == SPLIT_DEFER || tx->set.bound ||
+           !ledger_usable(ledger_of(tx));
+}
+
+void unsettled_refused(struct transaction *tx)
+{
+    ledger_refused(ledger_of(tx), tx->context.envelope.sender, tx->asked->path);
+}
+
+/* ---- the message ---- */
+
+void unsettled_watch(struct transaction *tx)
+{
+    if (tx->turns > 1 || tx->set.bound) {
+        tx->message->identity = message_identity_new();
+    }
+}
+
+void unsettled_identify(struct transaction *tx)
+{
+    struct transaction_message *message = tx->message;
+    message->has_identity =
+        message->identity != NULL && message_identity_end(message->identity, message->digest);
+}
+
+bool unsettled_is_known(const struct transaction *tx)
+{
+    const unsigned char *identity = identity_of(tx);
+    if (!tx->set.bound || identity == NULL || tx->turns == 0) {
+        return false;
+    }
+    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
+        if (r->leg != NULL && !ledger_accepted(ledger_of(tx), tx->context.envelope.sender, r->path,
+                                               identity, wall(tx))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- the outcome ---- */
+
+struct entries {
+    struct ledger_entry *entry;
+    size_t count;
+    char *labels; /* LABEL_LONGEST each */
+};
+
+static void add_leg(struct entries *entries, const struct transaction *tx, unsigned number,
+                    enum leg_fate fate)
+{
+    const struct leg *leg = tx->message->turn[number];
+    if (leg_fate(leg) != fate) {
+        return;
+    }
+    struct text text = text_over(entries->labels + (size_t)number * LABEL_LONGEST, LABEL_LONGEST);
+    struct span its_label = label_of(&text, leg);
+    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
+        if (r->leg == leg) {
+            entries->entry[entries->count++] = (struct ledger_entry){
+                .recipient = r->path, .label = its_label, .accepted = fate == LEG_FATE_ACCEPTED};
+        }
+    }
+}
+
+/* Whose turn it is first: who has accepted, then who was not asked, then who was. */
+static bool record(struct transaction *tx, struct ledger_ticket *ticket)
+{
+    static const enum leg_fate fates[] = {LEG_FATE_ACCEPTED, LEG_FATE_NONE, LEG_FATE_REFUSED,
+                                          LEG_FATE_UNKNOWN};
+    struct entries entries = {.entry = calloc(tx->recipient_count, sizeof *entries.entry),
+                              .labels = calloc(tx->turns, LABEL_LONGEST)};
+    bool recorded = false;
+    if (entries.entry != NULL && entries.labels != NULL) {
+        for (unsigned i = 0; i < 4 * tx->turns; i++) {
+            add_leg(&entries, tx, i % tx->turns, fates[i / tx->turns]);
+        }
+        recorded = ledger_record(ledger_of(tx), tx->context.envelope.sender, entries.entry,
+                                 entries.count, identity_of(tx), wall(tx), ticket);
+    }
+    free(entries.entry);
+    free(entries.labels);
+    return recorded;
+}
+
+void unsettled_accepted(struct transaction *tx)
+{
+    record(tx, NULL);
+}
+
+bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket)
+{
+    return record(tx, ticket);
+}
+
+void unsettled_settle(struct transaction *tx)
+{
+    if (ledger_is_empty(ledger_of(tx))) {
+        return;
+    }
+    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
+        if (r->leg != NULL) {
+            ledger_settle(ledger_of(tx), tx->context.envelope.sender, r->path, identity_of(tx));
+        }
+    }
+}

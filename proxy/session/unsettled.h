@@ -1,0 +1,46 @@
+/*
+ * unsettled: what a transaction asks the ledger, and what it tells it (design: section 5, "What did
+ * not settle"). For the files of a transaction only.
+ */
+#ifndef SPLITMX_PROXY_SESSION_UNSETTLED_H
+#define SPLITMX_PROXY_SESSION_UNSETTLED_H
+
+#include "proxy/session/transaction_state.h"
+
+/*
+ * Whether the ledger lets the recipient asked for come along, on this leg, or, where that is NULL,
+ * on a new one that is to be opened by its route. False: 452 4.5.3; its turn will come.
+ */
+bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct relay *relay,
+                    struct span domain);
+
+/* The recipient asked for was sent away, as it would have needed another leg. */
+void unsettled_sent_away(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
+                         struct span domain);
+
+/* No second leg: by configuration, by the set that the transaction is bound to, or as an unsettled
+ * split could not be recorded now. */
+bool unsettled_takes_one_leg(const struct transaction *tx);
+
+/* The recipient asked for was refused for good by its relay. */
+void unsettled_refused(struct transaction *tx);
+
+/* DATA: begins to compute the message's identity where it may be wanted; at the end of the message:
+ * it is known, or there is none. */
+void unsettled_watch(struct transaction *tx);
+void unsettled_identify(struct transaction *tx);
+
+/* Whether all recipients are on record as having this very message. */
+bool unsettled_is_known(const struct transaction *tx);
+
+/* A leg has accepted while others are to come: the ledger has it as soon as may be. */
+void unsettled_accepted(struct transaction *tx);
+
+/* The split has not settled. True: `ticket` will tell when that is recorded, or cannot be; false:
+ * it cannot be recorded. */
+bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket);
+
+/* All recipients have their final answer. */
+void unsettled_settle(struct transaction *tx);
+
+#endif

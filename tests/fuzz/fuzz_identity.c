@@ -1,0 +1,55 @@
+/* The message identity: the same whole, bytewise and cut as the input says; and the same with a
+ * field in front that does not count. */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "proxy/wire/identity.h"
+
+struct outcome {
+    bool has;
+    unsigned char digest[MESSAGE_IDENTITY_SIZE];
+};
+
+static void require(bool condition)
+{
+    if (!condition) {
+        abort();
+    }
+}
+
+/* step 0: lengths of the pieces are taken from the message itself. */
+static struct outcome drive(struct span before, struct span in, size_t step)
+{
+    struct message_identity *identity = message_identity_new();
+    struct outcome out = {0};
+
+    require(identity != NULL);
+    message_identity_feed(identity, before);
+    while (in.len > 0) {
+        const size_t next = step > 0 ? step : (unsigned char)in.ptr[0] % 7u + 1;
+        message_identity_feed(identity, span_first(in, next));
+        in = span_skip(in, next);
+    }
+    out.has = message_identity_end(identity, out.digest);
+    message_identity_free(identity);
+    return out;
+}
+
+static void require_equal(struct outcome a, struct outcome b)
+{
+    require(a.has == b.has && memcmp(a.digest, b.digest, sizeof a.digest) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const struct span in = span_make((const char *)data, size);
+    const struct outcome whole = drive(SPAN(""), in, size + 1);
+
+    require_equal(drive(SPAN(""), in, 1), whole);
+    require_equal(drive(SPAN(""), in, 0), whole);
+    if (whole.has) {
+        require_equal(drive(SPAN("Received: by a\r\n\tDate: b\r\nX-To: c\r\n"), in, 1), whole);
+    }
+    return 0;
+}
