@@ -73,8 +73,8 @@ static void unusable(struct ledger_store *store, const char *why)
     const uint64_t now = now_ms();
     const bool again = strcmp(store->why, why) != 0 && now - store->told_at >= TELL_AGAIN;
     store->is_writable = false;
-    ledger_failed(store->ledger);
     set_why(store, why);
+    ledger_failed(store->ledger); /* who waited, and asks why, is told */
     if (store->told_at == 0 || again) {
         store->told_at = now;
         tell(store, (struct ledger_event){LOG_ERROR, "ledger-unusable", .why = why});
