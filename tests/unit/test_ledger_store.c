@@ -43,11 +43,16 @@ static void on_event(void *context, const struct ledger_event *event)
     pthread_mutex_unlock(&events.mutex);
 }
 
+/* Now or in a moment: who waits for the disk may hear first. */
 static bool was_told(const char *what)
 {
-    pthread_mutex_lock(&events.mutex);
-    const bool told = strstr(events.lines, what) != NULL;
-    pthread_mutex_unlock(&events.mutex);
+    bool told = false;
+    for (int i = 0; i < PATIENCE && !told; i++) {
+        pthread_mutex_lock(&events.mutex);
+        told = strstr(events.lines, what) != NULL;
+        pthread_mutex_unlock(&events.mutex);
+        poll(NULL, 0, told ? 0 : 1);
+    }
     return told;
 }
 
