@@ -36,7 +36,7 @@ tls           := context context_server inspect pem policy sessions store stream
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient
 proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober quota \
-                 rate recipients session session_begin session_command shared summary timers \
+                 rate recipients session session_begin session_command session_told shared summary timers \
                  transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls ledger_file ledger_reader ledger_store listener net
 proxy/daemon  := burial control control_ask daemon descriptors early_signals \

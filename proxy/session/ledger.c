@@ -233,7 +233,7 @@ static enum ledger_verdict follow(struct ledger *ledger, const struct ledger_tur
         bool same =
             question->company == LEDGER_SAME || (question->company == LEDGER_ALONE && leg != NULL &&
                                                  span_equal(leg->label, question->label));
-        return same && !turn->recorded && turn->leg != 0 ? LEDGER_GO : LEDGER_WAIT;
+        return same && !turn->recorded ? LEDGER_GO : LEDGER_WAIT;
     }
     if (member->leg == leg && question->company != LEDGER_OTHERS) {
         return LEDGER_GO;

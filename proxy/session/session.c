@@ -14,10 +14,6 @@
  * machines that have it ready. */
 #define PROXY_WAIT 10000
 #define TLS_WAIT   60000
-/* How long a client that was told something by the ledger may take to close, and how often we look
- * whether it has, milliseconds. */
-#define LEAVE_WAIT    2000
-#define LEAVE_RECHECK 10
 
 /* ---- ending ---- */
 
@@ -45,17 +41,11 @@ void session_drop_transaction(struct session *s)
     s->transaction = NULL;
 }
 
-static void session_drop_told(struct session *s)
-{
-    transaction_free(s->told);
-    s->told = NULL;
-}
-
 /* Nothing is left that it would wait for; connections that speak for its client are of no use. */
 static void session_go(struct session *s)
 {
     session_drop_transaction(s);
-    session_drop_told(s);
+    session_told_forget(s);
     session_unlink(s);
     pool_forget(s->world->pool, s->id);
     world_defer(s->world, &s->deferred);
@@ -128,7 +118,7 @@ void session_dismiss(struct session *s, unsigned code, const char *enhanced, con
     session_close(s, CONN_FLUSH);
 }
 
-static void session_wait(struct session *s, uint64_t milliseconds)
+void session_wait(struct session *s, uint64_t milliseconds)
 {
     timer_set(&s->world->timers, &s->timer, s->world->now + milliseconds);
 }
@@ -158,7 +148,7 @@ void session_set_state(struct session *s, enum server_state next)
         session_wait(s, NAME_WAIT);
         break;
     case SERVER_LEAVING:
-        session_wait(s, LEAVE_RECHECK);
+        session_wait(s, SESSION_LEAVE_RECHECK);
         break;
     case SERVER_BODY:
         session_wait(s, timeouts->data);
@@ -182,11 +172,8 @@ static void on_outcome(struct session *s, const struct transaction_event *event)
         return;
     }
     session_reply(s, event->reply);
-    session_drop_told(s);
     if (transaction_is_told(s->transaction)) {
-        s->told = s->transaction;
-        s->transaction = NULL;
-        s->told_last = false;
+        session_told_keep(s);
     }
     session_drop_transaction(s);
     session_set_state(s, SERVER_READY);
@@ -233,59 +220,6 @@ void session_on_transaction(void *owner, const struct transaction_event *event)
     session_pump(s);
 }
 
-/* ---- what the ledger told ---- */
-
-static void session_has_read(struct session *s)
-{
-    transaction_read(s->told);
-    session_drop_told(s);
-}
-
-/* A command that came behind the answer proves that it was read; one that was sent along with the
- * message, as some do with QUIT, does not. */
-static void told_command(struct session *s)
-{
-    if (s->told != NULL && s->told_last) {
-        session_has_read(s);
-    }
-}
-
-static void told_nothing_came(struct session *s)
-{
-    s->told_last = s->told_last || (s->told != NULL && !s->conn->ops->pending(s->conn));
-}
-
-/* Nor will a command come from who has said QUIT already, and perhaps closed its side; but a peer
- * that has acknowledged all we said, has closed and has not reset is one that has read it. */
-static bool has_read_and_closed(struct session *s)
-{
-    const struct conn_ops *ops = s->conn->ops;
-    return s->eof && ops->unsent(s->conn) == 0 && ops->in_flight(s->conn) == 0 &&
-           !ops->is_reset(s->conn);
-}
-
-static void session_look_left(struct session *s)
-{
-    if (has_read_and_closed(s)) {
-        session_has_read(s);
-    }
-    if (s->told == NULL || s->world->now >= s->leave_by) {
-        session_close(s, CONN_FLUSH);
-    } else {
-        session_wait(s, LEAVE_RECHECK);
-    }
-}
-
-void session_leave(struct session *s)
-{
-    if (s->told == NULL) {
-        session_close(s, CONN_FLUSH);
-        return;
-    }
-    s->leave_by = s->world->now + LEAVE_WAIT;
-    session_set_state(s, SERVER_LEAVING);
-}
-
 /* ---- input ---- */
 
 /* Takes one command; false when there is no whole line yet. */
@@ -294,7 +228,7 @@ static bool read_command(struct session *s, struct span input)
     struct span line;
     size_t consumed = 0;
     enum line_status status = line_take(&s->lines, input, &line, &consumed);
-    told_command(s);
+    session_told_command(s);
     switch (status) {
     case LINE_MORE:
         break;
@@ -342,12 +276,20 @@ static bool read_message(struct session *s, struct span input)
     return consumed != 0;
 }
 
+static bool is_idle(const struct session *s)
+{
+    return s->state == SERVER_HELO || s->state == SERVER_READY;
+}
+
 /* Does one thing with what has arrived; false when there is nothing to be done now. */
 static bool session_turn(struct session *s)
 {
     struct span input = s->conn->ops->peek(s->conn);
+    if (s->world->draining && is_idle(s)) {
+        return false; /* what was sent along behind a transaction finds nobody */
+    }
     if (input.len == 0) {
-        told_nothing_came(s);
+        session_told_silence(s);
         return false;
     }
     if (s->conn->ops->unsent(s->conn) > CONN_ROOM) {
@@ -373,11 +315,6 @@ static bool session_turn(struct session *s)
         break;
     }
     return false;
-}
-
-static bool is_idle(const struct session *s)
-{
-    return s->state == SERVER_HELO || s->state == SERVER_READY;
 }
 
 /* End-of-file only says that the client will send no more: what it sent before is done still, and
@@ -420,10 +357,10 @@ void session_pump(struct session *s)
         continue;
     }
     s->pumping = false;
-    if (s->conn != NULL && is_through(s)) {
-        session_leave(s);
-    } else if (s->conn != NULL && s->world->draining && is_idle(s)) {
+    if (s->conn != NULL && s->world->draining && is_idle(s)) {
         session_drain(s);
+    } else if (s->conn != NULL && is_through(s)) {
+        session_leave(s);
     }
 }
 

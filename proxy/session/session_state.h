@@ -1,7 +1,7 @@
 /*
  * session_state: what the files of a session share, and nobody else includes: session_begin.c (up
- * to the greeting), session.c (its life, and what it reads) and session_command.c (what each
- * command does).
+ * to the greeting), session.c (its life, and what it reads), session_command.c (what each command
+ * does) and session_told.c (what the ledger told).
  */
 #ifndef SPLITMX_PROXY_SESSION_SESSION_STATE_H
 #define SPLITMX_PROXY_SESSION_SESSION_STATE_H
@@ -49,11 +49,24 @@ void session_say(struct session *s, unsigned code, const char *enhanced, const c
 void session_drop_transaction(struct session *s);
 /* The session is over but for a commit under way, whose outcome it still waits for. */
 void session_close(struct session *s, enum conn_close how);
-/* All is said. Who was told something by the ledger is watched until he has read it. */
+/* All is said: the session ends, once the client may be taken to have read what the ledger told. */
 void session_leave(struct session *s);
 /* The last words of a session that is not going on. */
 void session_dismiss(struct session *s, unsigned code, const char *enhanced, const char *text,
                      const char *event);
+
+void session_wait(struct session *s, uint64_t milliseconds);
+
+/* How often we look whether a client has left, milliseconds. */
+#define SESSION_LEAVE_RECHECK 10
+
+/* session_told.c: the transaction was answered from the ledger; a command has come; all that had
+ * arrived is read; has it left. */
+void session_told_keep(struct session *s);
+void session_told_forget(struct session *s);
+void session_told_command(struct session *s);
+void session_told_silence(struct session *s);
+void session_look_left(struct session *s);
 
 /* session_begin.c: takes what there is of the PROXY header; false: more is needed. */
 bool session_read_proxy(struct session *s, struct span input);

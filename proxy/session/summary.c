@@ -126,6 +126,9 @@ void summary_transaction(struct world *world, const struct policy *policy,
     record_number(&record, "ms", summary->milliseconds);
     record_str(&record, "outcome", outcome_of(summary));
     put_reply(&record, summary->reply);
+    if (summary->ledger != NULL) {
+        record_str(&record, "ledger", summary->ledger);
+    }
     end(&record, world, LOG_INFO);
     summary_more_recipients(world, policy, client, summary->id, rest, fates);
 }

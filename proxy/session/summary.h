@@ -17,7 +17,8 @@ struct summary {
     uint64_t milliseconds;
     const struct reply *reply;
     bool client_gone;
-    bool several; /* legs that carried the message */
+    bool several;       /* legs that carried the message */
+    const char *ledger; /* what it had to do with it; NULL: nothing */
 };
 
 /* event=transaction: the one line that tells what became of a message. */

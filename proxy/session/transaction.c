@@ -30,6 +30,24 @@ void transaction_abandon(struct transaction *tx)
     }
 }
 
+/* Section 5, what did not settle: several legs, and one of them is the cause. A client that went
+ * before anything was accepted sends all of it again. */
+static bool is_unsettled(const struct transaction *tx)
+{
+    return tx->turns > 1 && reply_is(&tx->message->outcome, 4) &&
+           !(tx->client_gone && tx->committed == 0);
+}
+
+/* What the ledger has had to do with it, for the log. */
+static const char *ledger_part(const struct transaction *tx)
+{
+    return tx->told           ? "already-accepted"
+           : tx->recorded     ? "recorded"
+           : is_unsettled(tx) ? "not-recorded"
+           : tx->set.bound    ? "one-leg"
+                              : NULL;
+}
+
 /* Counts and logs it. */
 static void transaction_settle(struct transaction *tx)
 {
@@ -50,7 +68,8 @@ static void transaction_settle(struct transaction *tx)
                                           .milliseconds = tx->world->now - tx->begun_at,
                                           .reply = &tx->message->outcome,
                                           .client_gone = tx->client_gone,
-                                          .several = tx->turns > 1});
+                                          .several = tx->turns > 1,
+                                          .ledger = ledger_part(tx)});
 }
 
 /*
@@ -72,16 +91,9 @@ static void conclude_now(struct transaction *tx)
 
 static void on_recorded(void *owner, bool durable)
 {
-    (void)durable; /* what the client is told is the same; that nothing can be written is logged */
-    conclude_now(owner);
-}
-
-/* Section 5, what did not settle: several legs, and one of them is the cause. A client that went
- * before anything was accepted sends all of it again. */
-static bool is_unsettled(const struct transaction *tx)
-{
-    return tx->turns > 1 && reply_is(&tx->message->outcome, 4) &&
-           !(tx->client_gone && tx->committed == 0);
+    struct transaction *tx = owner;
+    tx->recorded = durable; /* what the client is told is the same */
+    conclude_now(tx);
 }
 
 void transaction_conclude(struct transaction *tx, enum transaction_event_kind tells,

@@ -68,6 +68,7 @@ struct transaction {
 
     bool dirty; /* bare CR, bare LF or NUL: the session ends after the true end */
     bool client_gone;
+    bool recorded; /* it has not settled, and that is durable */
     bool told;    /* that it is accepted already; until the client has read that, it is on record */
     bool stopped; /* a leg was lost before its turn: no other commit begins; `outcome` says why */
     uint64_t commit_by;

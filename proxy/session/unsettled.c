@@ -209,8 +209,6 @@ void unsettled_settle(struct transaction *tx)
         return;
     }
     for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
-        if (r->leg != NULL) {
-            ledger_settle(ledger_of(tx), tx->context.envelope.sender, r->path, identity_of(tx));
-        }
+        ledger_settle(ledger_of(tx), tx->context.envelope.sender, r->path, identity_of(tx));
     }
 }

@@ -13,6 +13,8 @@ APART = {("routing", "tls"), ("tls", "routing")}
 # Folders that know nothing of loops, sockets' calls, files and threads (docs/architecture.md).
 PURE = ("proxy/wire", "proxy/session", "tests/sim")
 OUTSIDE = {"uv.h", "ares.h", "lmdb.h", "yaml.h", "pthread.h", "threads.h", "fcntl.h", "sys/epoll.h", "netdb.h"}
+# The ledger is one for all threads of the process; its lock is its own affair.
+LOCKED = {"proxy/session/ledger_state.h": "pthread.h"}
 # Headers of the world that a test program may need for its own output and options.
 OUTSIDE_SESSION = OUTSIDE | {"unistd.h"}
 
@@ -65,7 +67,7 @@ def reach(files, start):
         for line, quoted, system in files.get(path, ()):
             step = first or (line, quoted or system)
             for target, known in ((quoted, files), (system, None)):
-                if target is not None and target not in seen:
+                if target is not None and target not in seen and LOCKED.get(path) != target:
                     seen[target] = step
                     if known is not None and target in known:
                         todo.append((target, step))
