@@ -404,6 +404,7 @@ struct ledger *ledger_new(const struct ledger_options *options)
         return NULL;
     }
     ledger->options = *options;
+    ledger->sequence = 1; /* what is restored can be taken before there was any change */
     ledger->bucket_count = FIRST_BUCKETS;
     ledger->buckets = calloc(FIRST_BUCKETS, sizeof(struct ledger_set *));
     if (ledger->buckets == NULL || !ledger_members_init(&ledger->members, options->seed)) {
