@@ -146,6 +146,14 @@ class Postfix(Peer):
                 self.process.wait()
 
 
+def exim_in(folder):
+    """Exim runs itself again to deliver, as nobody: it has to find itself where nobody may look."""
+    program = folder / "exim4"
+    shutil.copyfile(EXIM, program)
+    program.chmod(0o755)
+    return program
+
+
 class Exim(Peer):
     """Unpacked from its package by install.sh (it cannot be installed beside Postfix). Needs root."""
 
@@ -154,10 +162,7 @@ class Exim(Peer):
         spool = self.folder / "spool"
         spool.mkdir()
         user, group = self.owner.pw_name, "nogroup"
-        # Exim runs itself again to deliver, as nobody: it has to find itself where nobody may look.
-        self.program = self.folder / "exim4"
-        shutil.copyfile(EXIM, self.program)
-        self.program.chmod(0o755)
+        self.program = exim_in(self.folder)
         os.chown(spool, self.owner.pw_uid, self.owner.pw_gid)
         self.conf = self.folder / "exim.conf"
         self.conf.write_text(f"""

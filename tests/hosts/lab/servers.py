@@ -196,7 +196,7 @@ class Sender(HostPostfix):
     def __init__(self, host, name, ca_file):
         super().__init__(
             host, name, listeners=["127.0.0.1:25 inet n - n - 100 smtpd", "smtp unix - - n - - smtp",
-                                   "showq unix n - n - - showq"],
+                                   "showq unix n - n - - showq", "pickup unix n - n 60 1 pickup"],
             ready="127.0.0.1", virtual_mailbox_domains="", smtpd_recipient_restrictions="permit_mynetworks, reject",
             queue_run_delay="1s", minimal_backoff_time="2s", maximal_backoff_time="2s", smtp_host_lookup="dns",
             smtp_tls_security_level="may", smtp_tls_CAfile=ca_file, smtp_tls_loglevel="1", smtp_connection_cache_on_demand="no")
