@@ -7,13 +7,13 @@ at the end of the tests; it is judged nowhere.
 """
 
 import re
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lab.laboratory import KING
+from lab.names import mx
 from lab.servers import Local
 from splitmx_test.messages import message
 from splitmx_test.upstream import call, reply, reset, silence
@@ -372,22 +372,24 @@ def test_a_queue_that_is_left_alone(lab, start, home, record_property, said, tim
     assert len(home.messages) == (1 if times is None else 0)
 
 
-# What the ledger has to know of these senders.
+# What splitmx has to know of these senders.
 
 
 def test_both_say_quit_before_they_have_their_answer(lab, start_server, sender):
-    """So the next command is no sign that a sender has read what it was told."""
-    server = start_server(lab.far, "mx1.test", KING)
-    heard, answer = threading.Event(), b"250 2.0.0 Ok\r\n"
-
-    def await_quit(connection):
-        while b"QUIT\r\n" not in connection._buffer:
-            connection._receive()
-        heard.set()
-        connection.send(answer)
-        return True
-
-    server.on("eod", call(await_quit))
-    with lab.names.also(["mx-host=quit.test,kingmailer.org,10"]):
+    """So a command behind the end of data does not say that its answer was read."""
+    server = start_server(lab.far, "kingmailer.org", KING)
+    server.on("eod", call(lambda connection: connection.await_unasked(b"QUIT\r\n")))
+    with lab.names.also(mx("quit.test", (10, "kingmailer.org"))):
         sender.send(message(), "somebody@quit.test")
-    assert heard.is_set() and sender.queue() == {}
+    assert len(server.messages) == 1 and sender.queue() == {}
+
+
+def test_both_keep_who_was_told_451_when_the_rest_is_refused(lab, start_server, sender):
+    """Exim bounces who was told 452 behind a 250 together with those that the 5xx at the end of data is for."""
+    server = start_server(lab.far, "kingmailer.org", KING)
+    server.on("rcpt", reply("451 4.5.3 Separately"), when="second@", times=1).on("eod", reply(NO), times=1)
+    with lab.names.also(mx("quit.test", (10, "kingmailer.org"))):
+        sender.send(message(), "first@quit.test", "second@quit.test")
+        assert "second@quit.test" in sender.queue()
+        sender.run()
+    assert [one.recipients for one in server.messages] == [["second@quit.test"]]

@@ -6,7 +6,6 @@ returns when it is over; queue() tells who is still waited for, and why; settle(
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -86,7 +85,7 @@ class PostfixQueue(Queueing):
 
 class EximQueue(Queueing):
     """
-    Takes a message by its command line and delivers when it is told to run its queue; no daemon. Needs root.
+    Takes a message by its command line and delivers when it is told to run its queue, without a daemon. Needs root.
 
     `routes` names the hosts to ask in place of a domain's MX.
     """
@@ -165,6 +164,6 @@ begin retry
 
     def _exim(self, *arguments, **keywords):
         command = self.host.command(self.program, "-C", self.conf, *arguments)
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE, env=os.environ, **keywords)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE, **keywords)
         assert done.returncode == 0, f"exim {arguments}: {done.stderr.decode()}"
         return done.stdout.decode()
