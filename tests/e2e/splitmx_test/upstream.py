@@ -242,6 +242,11 @@ class Connection:
             self._receive(record=self.body is None)
             self._buffer = b""
 
+    def await_unasked(self, octets):
+        """Until the peer has sent this behind what was read; it is read as always, later."""
+        while octets not in self._buffer:
+            self._receive()
+
     def wait_for_event(self, event, timeout):
         deadline = time.monotonic() + timeout
         while not event.wait(0.05):
