@@ -5,44 +5,13 @@ import re
 import pytest
 
 from splitmx_test.client import Client
+from splitmx_test.identified import ALL, Identified
 from splitmx_test.messages import message
-from splitmx_test.tls import TlsConnection, TlsUpstream
 from splitmx_test.upstream import call, close, raw, reply, reset
 from splitmx_test.waiting import free_port, poll
 
 USER = "user@example.com"
 NAMED, ITS_PTR = "127.0.0.77", "77.0.0.127.in-addr.arpa"  # 127.0.0.1 has a name everywhere: localhost
-ALL = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT REVERSE_NAME"
-
-
-class _Connection(TlsConnection):
-    """Takes XCLIENT where its upstream lists attributes, once, as Postfix does."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.introduced = False
-
-    def _offers(self):
-        attributes = self.upstream.attributes
-        return (*super()._offers(), *([f"XCLIENT {attributes}"] if attributes and not self.introduced else []))
-
-    def _command(self, line):
-        if not line.upper().startswith(b"XCLIENT"):
-            super()._command(line)
-        elif self._answer("xclient", line, f"220 {self.upstream.name} ESMTP"):
-            self.introduced = b" ADDR=" in line
-
-    def told(self):
-        """What XCLIENT said, all lines together."""
-        return dict(word.split("=", 1) for line in self.commands if line.startswith(b"XCLIENT") for word in line.decode().split(" ")[1:])
-
-
-class Identified(TlsUpstream):
-    connection_type = _Connection
-
-    def __init__(self, name, attributes=ALL, **settings):
-        self.attributes = attributes
-        super().__init__(name, **settings)
 
 
 class Town:
