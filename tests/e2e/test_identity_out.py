@@ -7,7 +7,7 @@ import pytest
 from splitmx_test.client import Client
 from splitmx_test.identified import ALL, Identified
 from splitmx_test.messages import message
-from splitmx_test.upstream import call, close, raw, reply, reset
+from splitmx_test.upstream import call, chased_by, close, raw, reply, reset
 from splitmx_test.waiting import free_port, poll
 
 USER = "user@example.com"
@@ -193,6 +193,17 @@ def test_the_second_ehlo_refused(start, answer):
         client.mail()
         client.rcpt(USER)
     assert not any(line.startswith((b"MAIL", b"RCPT")) for line in town.local.commands())
+
+
+def test_an_answer_to_xclient_before_it_was_sent_does_not_shift_the_others(start):
+    """Else the answer to each RCPT would be taken for that to the next."""
+    town = start("xclient")
+    town.local.on("ehlo", chased_by(b"220 local.test\r\n"), times=1)
+    town.local.on("rcpt", reply("550 5.1.1 unknown"), when="absent")
+    with town.daemon.client() as client:
+        client.mail()
+        assert client.rcpt("absent@example.com") == 451
+    assert town.local.connections[0].verbs() == ["EHLO"], "it ends there"
 
 
 def test_xclient_comes_in_tls(start, ca):

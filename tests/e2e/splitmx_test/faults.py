@@ -15,7 +15,7 @@ from .client import stuff
 from .identified import ALL, Identified
 from .messages import assert_relayed, message
 from .queueing import QueuedMessage
-from .upstream import EXTENSIONS, call, chased_by, close, early, raw, reply, reset, silence, stall
+from .upstream import EXTENSIONS, call, chased_by, close, early, raw, reply, reset, silence, wait
 from .waiting import free_port
 
 STAGES = ("connect", "greeting", "EHLO", "STARTTLS", "handshake", "after-TLS EHLO", "XCLIENT", "MAIL", "RCPT", "DATA",
@@ -97,15 +97,15 @@ def _early(upstream, stage, times):
         "RCPT": ("mail", chased_by(b"250 2.1.5 Ok\r\n")), "DATA": ("rcpt", chased_by(b"354 go on\r\n")),
         "end-of-data": ("data", chased_by(b"250 2.0.0 Ok: queued early\r\n")), "QUIT": ("eod", chased_by(b"221 2.0.0 Bye\r\n"))}
     before, action = rules[stage]
-    upstream.on(before, action, times=times)
+    upstream.on(before, action, times=times, when=lambda step: not step.connection.introduced)  # behind the first EHLO only
 
 
-def _in_body(upstream, case, times):
+def _in_body(upstream, case, times, over):
     at = AT[case.stage]
     if case.kind == "early reply":
         upstream.on("body", early(b"250 2.0.0 Ok: queued early\r\n"), at=at, times=times)
     elif case.kind == "silence":  # an upstream has nothing to say here: it does not listen either
-        upstream.on("body", stall(), at=at, times=times)
+        upstream.on("body", wait(over), at=at, times=times)
     else:
         upstream.on("body", *_ways(case), at=at, times=times)
 
@@ -131,14 +131,17 @@ def _at_end(upstreams, case, times):
     return committed
 
 
-def _inflict(case, upstreams):
-    """Scripts the upstreams; returns the list of those that came to their end of data, in order, if the case needs it."""
+def _inflict(case, upstreams, over):
+    """
+    Scripts the upstreams, until the event `over` if need be; returns the list of those that came to their end of data, in
+    order, if the case goes by it.
+    """
     times = 1 if case.once else None
     faulty = upstreams[case.place]
     if case.stage == "end-of-data" and case.kind != "early reply":
         return _at_end(upstreams, case, times)
     if case.stage in AT:
-        _in_body(faulty, case, times)
+        _in_body(faulty, case, times, over)
     elif case.kind == "early reply":
         _early(faulty, case.stage, times)
     elif case.stage == "greeting" and case.kind in ("reset", "FIN", "silence"):  # else it would be that of `connect`
@@ -211,7 +214,7 @@ class Stage:
 
     def _upstream(self, index, case, leg):
         faulty = leg == case.place
-        buffers = {"receive_buffer": 4096} if case.kind == "silence" and case.stage in AT else {}
+        buffers = {"receive_buffer": 65536} if case.kind == "silence" and case.stage in AT else {}
         extensions = EXTENSIONS
         if (case.stage, case.kind) == ("RCPT", "early reply"):  # where RCPT is sent with MAIL its answer is not early
             extensions = tuple(one for one in EXTENSIONS if one != "PIPELINING")
@@ -220,8 +223,9 @@ class Stage:
 
     @contextlib.contextmanager
     def _set(self, case):
-        """The case's recipients and upstreams, in place and scripted, and the order of commit if that is known."""
-        index = self.cases.index(case)
+        """The case's recipients and upstreams, in place and scripted, the order of commit if that is known, and an event for
+        the end of what an upstream does for long."""
+        index, over = self.cases.index(case), threading.Event()
         with contextlib.ExitStack() as stack:
             upstreams = []
             for leg in range(case.legs):
@@ -230,14 +234,14 @@ class Stage:
                     upstreams.append(None)
                 else:
                     upstreams.append(stack.enter_context(self._upstream(index, case, leg)))
-            committed = None if None in upstreams else _inflict(case, upstreams)
-            yield [f"case{index}.leg{leg + 1}@example.com" for leg in range(case.legs)], upstreams, committed
+            committed = None if None in upstreams else _inflict(case, upstreams, over)
+            yield [f"case{index}.leg{leg + 1}@example.com" for leg in range(case.legs)], upstreams, committed, over
 
     def play(self, case):
         """One message for all legs, sent once."""
         heard = Heard()
         sent = _message_for(case)
-        with self._set(case) as (recipients, upstreams, committed):
+        with self._set(case) as (recipients, upstreams, committed, over):
             with self.daemon.client(timeout=30) as client:
                 client.mail()
                 heard.rcpt = [client.rcpt(recipient) for recipient in recipients]
@@ -247,8 +251,9 @@ class Stage:
                 answer = client.cmd("NOOP")
                 assert answer == 250, f"the session does not go on: {answer}; {heard}"
                 if case.stage == "QUIT":
-                    self._after_quit(client, case, recipients, upstreams, sent)
+                    self._after_quit(client, recipients, upstreams, sent)
                 client.quit()
+            over.set()
             count = 2 if case.stage == "QUIT" else 1
             for upstream, recipient in zip(upstreams, recipients):
                 if upstream is None:
@@ -268,7 +273,7 @@ class Stage:
         client.send(b".\r\n")
         return client.reply()
 
-    def _after_quit(self, client, case, recipients, upstreams, sent):
+    def _after_quit(self, client, recipients, upstreams, sent):
         """The connections that are idle are given up, whatever that meets; the next message finds others."""
         for upstream in upstreams:
             upstream.wait_for(lambda: upstream.connections[0].ended, "the end of an idle connection")
@@ -279,9 +284,9 @@ class Stage:
     def deliver(self, case, attempts=12):
         """The same as a queueing sender does it: (the QueuedMessage in the end, what each upstream has)."""
         sent = _message_for(case)
-        with self._set(case) as (recipients, upstreams, committed):
-            queued = QueuedMessage(self.daemon.where, sent, recipients)
-            queued.run(attempts)
+        with self._set(case) as (recipients, upstreams, committed, over):
+            queued = QueuedMessage(self.daemon.where, sent, recipients).run(attempts)
+            over.set()
             counts = [len(upstream.messages) for upstream in upstreams]
             for upstream, recipient in zip(upstreams, recipients):
                 _has(upstream, sent, recipient, len(upstream.messages))
@@ -297,12 +302,11 @@ def _place_of_fault(case, upstreams, committed):
 
 def _message_for(case):
     # For one that stops reading: more than what all sockets on the way hold.
-    size = 8 * 1024 * 1024 if case.stage in AT and case.kind == "silence" else 8 * 1024
-    half = message(size=size // 2)
-    return half + MIDDLE + b"x" * 70 + b"\r\n" + LAST
+    more = 16 * 1024 * 1024 if case.stage in AT and case.kind == "silence" else 4 * 1024
+    return message(size=4 * 1024) + MIDDLE + (b"x" * 70 + b"\r\n") * (more // 72) + LAST
 
 
-def play_all(jobs, at_once=8):
+def play_all(jobs, at_once=12):
     """
     Runs all jobs (callables by name) and returns {name: function that gives its value or raises its error}. So many at a
     time: time-outs pass beside each other.
