@@ -54,6 +54,7 @@ class BlackHole:
     """A port whose SYNs are lost: a backlog that is full (Linux drops what does not fit)."""
 
     def __init__(self, address, port):
+        self.next_hop = f"smtp:[{address}]:{port}"
         self._listener = socket.create_server((address, port), backlog=0)
         self._filling = []
         for _ in range(3):
