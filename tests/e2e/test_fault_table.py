@@ -20,7 +20,7 @@ import contextlib
 import pytest
 
 from splitmx_test.daemon import daemons
-from splitmx_test.faults import KINDS, STAGES, WORDS, Case, Stage, play_all
+from splitmx_test.faults import KINDS, STAGES, WORDS, Case, Stage, asked_for, play_all
 
 TABLE = """
                 4xx         5xx         421         reset       FIN         silence     garbage     early reply
@@ -126,7 +126,7 @@ def assert_as_the_design_says(case, heard):
 @pytest.fixture(scope="module")
 def played(request, ca):
     """All cases that were asked for, many at a time: {case: function that gives what was Heard}."""
-    asked = [item.callspec.params["case"] for item in request.session.items if item.module is request.module and hasattr(item, "callspec")]
+    asked = asked_for(request)
     certificate = ca.issue("fault.test")
     with daemons() as start_daemon:
         stages = {}

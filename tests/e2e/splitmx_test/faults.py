@@ -307,6 +307,12 @@ def _message_for(case):
     return message(size=4 * 1024) + MIDDLE + (b"x" * 70 + b"\r\n") * (more // 72) + LAST
 
 
+def asked_for(request):
+    """The cases of the tests in this file that were chosen to run."""
+    mine = [item.callspec.params for item in request.session.items if item.module is request.module and hasattr(item, "callspec")]
+    return [params["case"] for params in mine if "case" in params]
+
+
 def play_all(jobs, at_once=12):
     """
     Runs all jobs (callables by name) and returns {name: function that gives its value or raises its error}. So many at a

@@ -25,7 +25,8 @@ class QueuedMessage:
     def __init__(self, where, text, recipients, sender="sender@client.test", again_at_once=False, hello="queue.test", timeout=30):
         self.where, self.text, self.sender, self.again_at_once = where, text, sender, again_at_once
         self.hello, self.timeout = hello, timeout
-        self.left, self.settled, self.history, self.attempts = list(recipients), {}, [], 0
+        self.recipients, self.left = list(recipients), list(recipients)
+        self.settled, self.history, self.attempts = {}, [], 0
 
     def run(self, attempts=12, drops=()):
         """Until nothing is left. `drops` has a point (or None) for each of the first attempts."""
