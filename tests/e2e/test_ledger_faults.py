@@ -4,7 +4,9 @@ has its own relay's true outcome, and nobody a second copy of what splitmx can k
 """
 
 import contextlib
+import itertools
 import os
+import pwd
 import subprocess
 import threading
 
@@ -20,6 +22,13 @@ from splitmx_test.waiting import poll
 
 LOCAL, KING, THIRD = "user@example.com", "kingmail@example.com", "anyone@example.com"
 ALREADY = "250 2.0.0 already accepted"
+
+_numbers = itertools.count(1)
+
+
+def new_sender():
+    """Sets go by sender and recipient: so what one test leaves in the ledger is not met by the next."""
+    return f"sender{next(_numbers)}@client.test"
 
 
 # Every fault from DATA on, once; and a refusal that stays
@@ -101,7 +110,7 @@ def assert_one_copy(sent, *upstreams):
 def unsettled(split, *actions, recipients=(LOCAL, KING), times=1, sent=None, **keywords):
     """A message that one has accepted and the other not: (QueuedMessage after that attempt, upstream A, upstream B)."""
     order = accept_then(split, *(actions or [reply("451 4.3.1 disk full")]), times=times)
-    queued = QueuedMessage(split.daemon.where, sent or message(), recipients, **keywords).attempt()
+    queued = QueuedMessage(split.daemon.where, sent or message(), recipients, sender=new_sender(), **keywords).attempt()
     assert queued.left == list(recipients), queued
     assert queued.said(1, "end").code == 451
     a, b = order
@@ -222,21 +231,21 @@ def test_a_client_that_leaves_between_two_commits_gets_no_second_copy(split):
 
     for upstream in (split.local, split.kingmailer):
         upstream.on("eod", first_waits(upstream))
-    sent = message()
+    sent, sender = message(), new_sender()
     client = split.client()
-    client.begin(LOCAL, KING)
+    client.begin(LOCAL, KING, sender=sender)
     client.send(stuff(sent) + b".\r\n")
     assert asked.wait(10)
     client.reset()
     go.set()
     split.daemon.await_log(lambda line: "outcome=client-gone" in line and f"size={len(sent)}" in line)
-    queued = QueuedMessage(split.daemon.where, sent, [LOCAL, KING]).run()
+    queued = QueuedMessage(split.daemon.where, sent, [LOCAL, KING], sender=sender).run()
     assert_one_copy(sent, split.local, split.kingmailer)
     assert queued.settled[recipient_of(split, order[0])] == ALREADY
 
 
 def test_a_joint_250_that_was_lost_is_the_duplicate_of_rfc_1047_at_most(split):
-    queued = QueuedMessage(split.daemon.where, message(), [LOCAL, KING]).run(drops=["answer"])
+    queued = QueuedMessage(split.daemon.where, message(), [LOCAL, KING], sender=new_sender()).run(drops=["answer"])
     assert all(answer == 250 for answer in queued.settled.values())
     for upstream in (split.local, split.kingmailer):
         assert 1 <= len(upstream.messages) <= 2
@@ -282,7 +291,7 @@ def test_who_has_given_up_a_starves_nobody(split):
 @pytest.mark.parametrize("recipients", [(LOCAL, KING, THIRD), (THIRD, LOCAL, KING)])
 def test_a_leg_that_defers_on_keeps_no_other_waiting(split, recipients):
     split.kingmailer.on("data", reply("451 4.3.1 disk full"), times=4)
-    queued = QueuedMessage(split.daemon.where, message(), recipients).run(attempts=12)
+    queued = QueuedMessage(split.daemon.where, message(), recipients, sender=new_sender()).run(attempts=12)
     assert_one_copy(queued.text, *split.upstreams)
     others = [at for at, stage, _, answer in queued.history if stage == "end" and answer == 250][:2]
     assert max(others) <= 4, f"each had its turn: {queued}"
@@ -293,7 +302,7 @@ def test_a_leg_that_defers_on_keeps_no_other_waiting(split, recipients):
 
 def test_another_message_to_the_same_recipients_is_not_taken_for_it(split):
     first, a, b = unsettled(split)
-    second = QueuedMessage(split.daemon.where, message(), [LOCAL, KING])
+    second = QueuedMessage(split.daemon.where, message(), [LOCAL, KING], sender=first.sender)
     while first.left or second.left:
         assert first.attempts + second.attempts < 16, (first, second)
         for queued in (second, first):
@@ -323,7 +332,7 @@ def test_a_message_that_differs_in_what_counts_is_another(split, field):
     head, body = sent.split(b"\r\n\r\n", 1)
     lines = [line for line in head.split(b"\r\n") if not line.startswith(name)]
     other = b"\r\n".join([field, *lines]) + b"\r\n\r\n" + body
-    second = QueuedMessage(split.daemon.where, other, [recipient_of(split, a)]).run(attempts=6)
+    second = QueuedMessage(split.daemon.where, other, [recipient_of(split, a)], sender=queued.sender).run(attempts=6)
     assert second.settled[recipient_of(split, a)] != ALREADY
     assert len(a.messages) == 2
 
@@ -341,7 +350,7 @@ def test_what_has_settled_is_forgotten(split):
     """Without a set no mail is answered from the ledger: the same message again is delivered again, together."""
     queued, a, b = unsettled(split)
     queued.run()
-    assert QueuedMessage(split.daemon.where, queued.text, [LOCAL, KING]).run(attempts=1).left == []
+    assert QueuedMessage(split.daemon.where, queued.text, [LOCAL, KING], sender=queued.sender).run(attempts=1).left == []
     assert (len(a.messages), len(b.messages)) == (2, 2)
 
 
@@ -391,7 +400,7 @@ def test_20_a_full_ledger_takes_one_leg_at_a_time(start_split):
     for upstream in split.upstreams:
         upstream.forget()
     sent = message()
-    queued = QueuedMessage(split.daemon.where, sent, [LOCAL, KING], sender="other@client.test")
+    queued = QueuedMessage(split.daemon.where, sent, [LOCAL, KING], sender=new_sender())
     queued.attempt()
     assert queued.said(1, "rcpt", KING) == "452 4.5.3" and queued.settled[LOCAL] == 250
     queued.run(attempts=2)
@@ -405,7 +414,8 @@ def small_disk(start_split):
     split = start_split(start=False, ledger={"max-size": "2M"})
     state = split.daemon.folder.path / "state"
     state.mkdir()
-    script = f'mount -t tmpfs -o size=4m,mode=777 none "{state}" && exec "$@"'
+    user, group = pwd.getpwnam(split.daemon.folder.user)[2:4]
+    script = f'mount -t tmpfs -o size=4m,mode=700,uid={user},gid={group} none "{state}" && exec "$@"'
     split.daemon.wrapper = ["unshare", "-m", "sh", "-c", script, "sh"]
     split.daemon.start()
     return split, f"/proc/{split.daemon.process.pid}/root{state}"
@@ -433,6 +443,6 @@ def test_20_a_full_disk_turns_nothing_into_250_and_nothing_accepted_by_all_into_
     os.unlink(f"{state}/filler")
     poll(lambda: not takes_one_leg_only(split), "splitting again, without a restart", timeout=20, interval=0.2)
     split.fresh()
-    again, a, b = unsettled(split, sender="again@client.test")
+    again, a, b = unsettled(split)
     again.run()
     assert_one_copy(again.text, a, b)

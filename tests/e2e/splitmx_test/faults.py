@@ -266,11 +266,8 @@ class Stage:
         return heard
 
     def _send_body(self, client, case, sent, upstreams):
-        """The end of data is held back until the fault in the body has done what it can do."""
         client.send(stuff(sent))
-        if case.stage in AT and case.kind != "silence":
-            faulty = upstreams[case.place]
-            faulty.wait_for(lambda: faulty.connections[-1].ended, "the end of the leg, which said what nobody asked for or was lost")
+        _await_fault_in_body(case, upstreams)
         client.send(b".\r\n")
         return client.reply()
 
@@ -286,12 +283,21 @@ class Stage:
         """The same as a queueing sender does it: (the QueuedMessage in the end, what each upstream has)."""
         sent = _message_for(case)
         with self._set(case) as (recipients, upstreams, committed, over):
-            queued = QueuedMessage(self.daemon.where, sent, recipients).run(attempts)
+            queued = QueuedMessage(self.daemon.where, sent, recipients)
+            queued.before_end = lambda: _await_fault_in_body(case, upstreams) if queued.attempts == 1 else None
+            queued.run(attempts)
             over.set()
             counts = [len(upstream.messages) for upstream in upstreams]
             for upstream, recipient in zip(upstreams, recipients):
                 _has(upstream, sent, recipient, len(upstream.messages))
             return queued, counts, _place_of_fault(case, upstreams, committed)
+
+
+def _await_fault_in_body(case, upstreams):
+    """The end of data is held back until the fault has done what it can do; else its words might answer that."""
+    if case.stage in AT and case.kind != "silence":
+        faulty = upstreams[case.place]
+        faulty.wait_for(lambda: faulty.connections[-1].ended, "the end of the leg, which said what nobody asked for or was lost")
 
 
 def _place_of_fault(case, upstreams, committed):

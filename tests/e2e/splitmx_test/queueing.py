@@ -15,16 +15,17 @@ class QueuedMessage:
 
     `settled` is {recipient: final Reply}, `left` those without, `attempts` how often it tried, `history` all replies as
     (attempt, "rcpt"|"data"|"end", recipient or None, Reply). Each attempt is a connection of its own; `again_at_once` tries what got 452 beside an
-    accepted one once more on the same connection, as Exim does.
+    accepted one once more on the same connection, as Exim does. `before_end` is called when all but the end of data was sent.
     """
 
     # Where an attempt can be told to drop the connection: behind this command's answer; in mid-body; with the end of data sent
     # and nothing read; with the answer read, but lost before it was written down.
     POINTS = ("mail", "rcpt", "data", "body", "end", "answer")
 
-    def __init__(self, where, text, recipients, sender="sender@client.test", again_at_once=False, hello="queue.test", timeout=30):
+    def __init__(self, where, text, recipients, sender="sender@client.test", again_at_once=False, before_end=lambda: None,
+                 hello="queue.test", timeout=30):
         self.where, self.text, self.sender, self.again_at_once = where, text, sender, again_at_once
-        self.hello, self.timeout = hello, timeout
+        self.before_end, self.hello, self.timeout = before_end, hello, timeout
         self.recipients, self.left = list(recipients), list(recipients)
         self.settled, self.history, self.attempts = {}, [], 0
 
@@ -84,7 +85,9 @@ class QueuedMessage:
         wire = stuff(self.text)
         client.send(wire[:len(wire) // 2])
         self._drop(client, drop, "body")
-        client.send(wire[len(wire) // 2:] + b".\r\n")
+        client.send(wire[len(wire) // 2:])
+        self.before_end()
+        client.send(b".\r\n")
         self._drop(client, drop, "end")
         return client.reply()
 
