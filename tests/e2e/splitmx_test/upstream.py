@@ -122,6 +122,21 @@ def early(octets):
     return act
 
 
+def chased_by(octets):
+    """The proper reply and, in the same segment, bytes that nobody asked for."""
+
+    def act(connection):
+        original = connection.send
+
+        def send(said):
+            connection.send = original
+            original(said + octets)
+
+        connection.send = send
+
+    return act
+
+
 def garbage(count=64):
     return raw(os.urandom(count).replace(b"\n", b"\x80") + b"\r\n")
 
