@@ -38,21 +38,21 @@ proxy/wire    := body client command field header identity proxy_header received
 proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober quota \
                  rate recipients session session_begin session_command session_told shared summary timers \
                  transaction unsettled upstream upstream_greet upstream_why world
-proxy/net     := conn conn_tls listener net
-proxy/daemon  := burial control control_ask daemon descriptors early_signals load log notify \
-                 pid_file prepare privileges readable reload repair sockets state_lock status \
-                 survey worker
+proxy/net     := conn conn_tls ledger_file ledger_reader ledger_store listener net
+proxy/daemon  := burial control control_ask daemon descriptors early_signals \
+                 ledger_print ledger_service load log notify pid_file prepare privileges quote \
+                 readable reload repair sockets state_lock status survey worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
-                 doctor_relay doctor_table explain healthcheck import options quote reload route \
-                 run status
+                 doctor_relay doctor_table explain healthcheck import ledger_command options reload \
+                 route run status
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
                  queues reach script server service_greet setup shrink sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts identity import log net_address nexthop pacing \
-                 privileges proxy_header quota rate received record relay repair reply resolver \
-                 route seal server shared sorter source span store table table_walk text timers \
-                 tls_context tls_inspect tls_stream xclient yaml
+                 explain header health hosts identity import ledger_reader ledger_store log \
+                 net_address nexthop pacing privileges proxy_header quota rate received record \
+                 relay repair reply resolver route seal server shared sorter source span store \
+                 table table_walk text timers tls_context tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_proxy_header fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli

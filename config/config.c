@@ -25,6 +25,9 @@
 /* Of which a server that scans for viruses may need the whole. */
 #define SHORT_END_OF_DATA (2 * MINUTE)
 
+/* Postfix waits for up to 4,000 seconds between attempts, Exim for 6 hours. */
+#define SHORT_RETRY_WINDOW (6 * 60 * MINUTE)
+
 /* What callers see is its first member. */
 struct counted_config {
     struct config config;
@@ -363,6 +366,11 @@ static void check_all(struct loader *loader, bool hostname_given)
         diag_warning(loader->diags, config_at(config, config->timeouts.end_of_data_place),
                      "`end-of-data` is the time of all servers of a message together; with less "
                      "than 2m one that scans what it takes may be cut, and mail come twice");
+    }
+    if (config->ledger_retry_window < SHORT_RETRY_WINDOW) {
+        diag_warning(loader->diags, config_at(config, config->ledger_retry_window_place),
+                     "`retry-window` is less than 6h: a sender that comes again later than that "
+                     "has its message delivered twice");
     }
 }
 

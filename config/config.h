@@ -118,7 +118,8 @@ struct config {
     char recipient_delimiter; /* 0: none (written "") */
     struct config_limits limits;
     struct config_timeouts timeouts;
-    uint64_t ledger_retry_window;    /* milliseconds */
+    uint64_t ledger_retry_window; /* milliseconds */
+    struct config_mark ledger_retry_window_place;
     uint64_t ledger_max_size;        /* bytes */
     struct config_texts dns_servers; /* address:port as written, syntax checked */
     struct config_text admin_listen;

@@ -21,7 +21,6 @@
 /* A feature enters a version by leaving this table. */
 const struct schema_later keys_later[] = {
     {"file", "smtputf8", "false"},
-    {"file", "ledger", NULL},
     {"file", "admin", NULL},
     {NULL, NULL, NULL},
 };
@@ -481,6 +480,7 @@ static const struct field ledger_fields[] = {
     {.key = "retry-window",
      .read = read_time,
      .offset = FILE_KEY(ledger_retry_window),
+     .place = FILE_KEY(ledger_retry_window_place),
      .min = MINUTE,
      .max = 60 * DAY},
     {.key = "max-size",

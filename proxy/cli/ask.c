@@ -6,6 +6,7 @@
 
 #include "config/diag.h"
 #include "config/yaml.h"
+#include "proxy/cli/ask.h"
 #include "proxy/cli/cli.h"
 #include "proxy/cli/options.h"
 #include "proxy/daemon/control.h"
@@ -95,12 +96,7 @@ static char *find_in_lines(const char *config_path)
     return found;
 }
 
-/*
- * The state directory that this configuration names, also when the rest of it is broken: a reload
- * has to reach the daemon to be told what is wrong. Owned by the caller; NULL with errors printed
- * when the file cannot be read.
- */
-static char *state_directory(const char *config_path)
+char *ask_state_directory(const char *config_path)
 {
     struct diag_list *diags = diag_list_new();
     bool broken;
@@ -118,10 +114,15 @@ static char *state_directory(const char *config_path)
     return found;
 }
 
-static void tell_unreachable(const char *directory, const char *config_path, unsigned timeout,
-                             int error)
+bool ask_is_nobody(int error)
 {
-    if (error == ENOENT || error == ECONNREFUSED || error == ENOTDIR) {
+    return error == ENOENT || error == ECONNREFUSED || error == ENOTDIR;
+}
+
+void ask_tell_unreachable(const char *directory, const char *config_path, unsigned timeout,
+                          int error)
+{
+    if (ask_is_nobody(error)) {
         fprintf(stderr,
                 "no splitmx runs with state directory %s (%s says so; one that was started with "
                 "another `" STATE_KEY "` has to be restarted)\n",
@@ -164,9 +165,7 @@ static void print_fine(const char *prefix, struct span answer)
     print_lines(stdout, answer);
 }
 
-/* The daemon's status, or -1 with *error when there is none; its text, which the caller frees: NULL
- * when memory is short. */
-static int ask(const char *directory, const char *verb, unsigned timeout, char **answer,
+int ask_daemon(const char *directory, const char *verb, unsigned timeout, char **answer,
                size_t *length, int *error)
 {
     FILE *memory = open_memstream(answer, length);
@@ -202,14 +201,14 @@ static bool is_same_file(const char *a, const char *b)
 
 bool options_served(const struct options *options, unsigned timeout)
 {
-    char *directory = state_directory(options->config), *answer = NULL;
+    char *directory = ask_state_directory(options->config), *answer = NULL;
     size_t length = 0;
     int error;
     bool served = true;
 
     if (directory &&
-        ask(directory, CONTROL_CONFIGURATION, timeout, &answer, &length, &error) == 0 && answer &&
-        !is_same_file(options->config, answer)) {
+        ask_daemon(directory, CONTROL_CONFIGURATION, timeout, &answer, &length, &error) == 0 &&
+        answer && !is_same_file(options->config, answer)) {
         fprintf(stderr, "the splitmx with state directory %s serves %s, not %s\n", directory,
                 answer, options->config);
         served = false;
@@ -222,18 +221,18 @@ bool options_served(const struct options *options, unsigned timeout)
 int options_ask(const struct options *options, const char *verb, const char *prefix,
                 unsigned timeout)
 {
-    char *directory = state_directory(options->config), *answer = NULL;
+    char *directory = ask_state_directory(options->config), *answer = NULL;
     size_t length = 0;
     int status = CLI_FAILED, error;
 
     if (!directory) {
         return CLI_CONFIG;
     }
-    const int told = ask(directory, verb, timeout, &answer, &length, &error);
+    const int told = ask_daemon(directory, verb, timeout, &answer, &length, &error);
     if (!answer) {
         fprintf(stderr, "out of memory\n");
     } else if (told < 0) {
-        tell_unreachable(directory, options->config, timeout, error);
+        ask_tell_unreachable(directory, options->config, timeout, error);
     } else if (told > 0) {
         print_lines(stderr, span_make(answer, length));
     } else {

@@ -18,6 +18,7 @@ int cli_route(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_reload(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_ledger(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_healthcheck(int argc, char **argv);
 

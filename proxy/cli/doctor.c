@@ -7,9 +7,9 @@
 #include "proxy/cli/cli.h"
 #include "proxy/cli/doctor_state.h"
 #include "proxy/cli/options.h"
-#include "proxy/cli/quote.h"
 #include "proxy/daemon/descriptors.h"
 #include "proxy/daemon/privileges.h"
+#include "proxy/daemon/quote.h"
 #include "proxy/daemon/survey.h"
 
 static const struct command command = {

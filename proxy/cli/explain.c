@@ -1,7 +1,7 @@
 #include "proxy/cli/explain.h"
 
 #include "config/text.h"
-#include "proxy/cli/quote.h"
+#include "proxy/daemon/quote.h"
 #include "tls/policy.h"
 
 #define ACTION_MAX 1024

@@ -21,6 +21,7 @@ static const struct {
     {"import", cli_import, "turn a Postfix transport map into YAML"},
     {"reload", cli_reload, "make the running daemon read its files again"},
     {"status", cli_status, "what the running daemon does"},
+    {"ledger", cli_ledger, "messages that only some of their servers have accepted"},
     {"doctor", cli_doctor, "look at what has to be true outside: DNS, certificates, servers"},
     {"healthcheck", cli_healthcheck, "whether it runs and answers"},
 };

@@ -20,6 +20,9 @@ static const struct {
     {{"output", required_argument, NULL, 'o'},
      OPTION_OUTPUT,
      "  -o, --output FILE  write to FILE (replaced at once) instead of standard output\n"},
+    {{"clear", required_argument, NULL, 'k'},
+     OPTION_CLEAR,
+     "      --clear SET    forget this set, or `all`\n"},
     {{"help", no_argument, NULL, 'h'}, 0, "  -h, --help         print this\n"},
 };
 
@@ -111,6 +114,9 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
             break;
         case 'o':
             out->output = optarg;
+            break;
+        case 'k':
+            out->clear = optarg;
             break;
         case 'j':
             out->json = true;

@@ -10,6 +10,7 @@
 #define OPTION_CONFIG (1u << 0) /* -c FILE, --config FILE */
 #define OPTION_JSON   (1u << 1) /* --json */
 #define OPTION_OUTPUT (1u << 2) /* -o FILE, --output FILE */
+#define OPTION_CLEAR  (1u << 3) /* --clear SET */
 
 /* What a command takes. */
 struct command {
@@ -24,6 +25,7 @@ struct command {
 struct options {
     const char *config; /* the default where -c is absent */
     const char *output; /* or NULL */
+    const char *clear;  /* or NULL */
     bool json;
     char **operands;
     int operand_count;

@@ -11,6 +11,7 @@
 #include "proxy/daemon/burial.h"
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/early_signals.h"
+#include "proxy/daemon/ledger_service.h"
 #include "proxy/daemon/load.h"
 #include "proxy/daemon/log.h"
 #include "proxy/daemon/notify.h"
@@ -48,7 +49,7 @@ struct daemon {
     atomic_uint done_count; /* workers that have carried out the order under way */
     struct log *log;
     struct control *control;
-    struct ledger *ledger;
+    struct ledger_store *ledger;
     struct shared shared;
     struct in_force now;
     struct worker *workers[SOCKETS_WORKERS_MAX];
@@ -224,7 +225,9 @@ static void reload_switched(struct daemon *d)
     }
     policy_unref(&old->policy);
     sockets_free(old_sockets);
-    log_configure(d->log, d->now.prepared->config->log_level, d->now.prepared->config->log_format);
+    const struct config *config = d->now.prepared->config;
+    log_configure(d->log, config->log_level, config->log_format);
+    ledger_store_configure(d->ledger, config->ledger_retry_window, config->ledger_max_size);
     reload_end(d, true, text);
 }
 
@@ -401,6 +404,7 @@ static void answer_status(struct daemon *d, struct control_request *request, boo
                             .path = d->where,
                             .is_broken = d->is_broken,
                             .shared = &d->shared,
+                            .ledger = d->ledger,
                             .reload = &d->outcome,
                             .started = d->started};
     char *text = json ? status_json(&status) : status_text(&status);
@@ -417,14 +421,19 @@ static void answer_health(struct daemon *d, struct control_request *request)
         return;
     }
     damage_look(d);
-    control_answer(request, d->is_broken ? 1 : 0,
-                   d->is_broken ? SPAN("the routing table is damaged: recipients get 451\n")
-                                : SPAN("serving\n"));
+    if (d->is_broken) {
+        control_answer(request, 1, SPAN("the routing table is damaged: recipients get 451\n"));
+    } else {
+        ledger_service_health(d->ledger, request);
+    }
 }
 
 static void on_request(void *context, struct control_request *request, struct span verb)
 {
     struct daemon *d = context;
+    if (ledger_service_answer(d->ledger, request, verb)) {
+        return;
+    }
     if (span_equal(verb, SPAN("status"))) {
         answer_status(d, request, false);
     } else if (span_equal(verb, SPAN("status-json"))) {
@@ -458,28 +467,17 @@ static void signals_watch(struct daemon *d)
     early_signals_end();
 }
 
-static void on_ledger_changed(void *store, bool soon)
-{
-    (void)store;
-    (void)soon;
-}
-
 static bool start_workers(struct daemon *d)
 {
     uint64_t seed = 0;
     const unsigned wanted = d->now.workers;
-    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
+    const struct config *config = d->now.prepared->config;
+    d->ledger = ledger_service_start(config, d->log);
+    if (d->ledger == NULL || getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed ||
+        !shared_init(&d->shared, config->limits.connections, seed,
+                     ledger_store_ledger(d->ledger))) {
         return false;
     }
-    d->ledger = ledger_new(&(struct ledger_options){.seed = seed + 6,
-                                                    .retry_window = 5 * LEDGER_SET_LIFE,
-                                                    .max_size = SIZE_MAX,
-                                                    .changed = on_ledger_changed});
-    if (d->ledger == NULL ||
-        !shared_init(&d->shared, d->now.prepared->config->limits.connections, seed, d->ledger)) {
-        return false;
-    }
-    ledger_ready(d->ledger);
     for (d->worker_count = 0; d->worker_count < wanted; d->worker_count++) {
         if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
             return false;
@@ -541,7 +539,7 @@ static void release(struct daemon *d)
     policy_unref(&d->now.prepared->policy);
     burial_release(&d->burial);
     shared_release(&d->shared);
-    ledger_free(d->ledger);
+    ledger_store_free(d->ledger);
     free(d->outcome.errors);
     log_event(d->log, LOG_INFO, "stopped", NULL);
     log_stop(d->log);
@@ -555,31 +553,18 @@ static _Noreturn void leave(struct daemon *d)
     for (unsigned i = 0; i < d->worker_count; i++) {
         worker_free(d->workers[i]);
     }
+    ledger_store_free(d->ledger);
     pid_file_remove(d->now.prepared->config->state_directory.text);
     log_event(d->log, LOG_INFO, "stopped", NULL);
     log_stop(d->log);
     _exit(EXIT_SUCCESS);
 }
 
-/* NULL: no memory. */
-static char *absolute(const char *path)
-{
-    char *folder = path[0] != '/' ? getcwd(NULL, 0) : NULL, *joined = NULL;
-    if (folder == NULL) {
-        return span_dup(span_of(path));
-    }
-    if (asprintf(&joined, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, path) < 0) {
-        joined = NULL;
-    }
-    free(folder);
-    return joined;
-}
-
 int daemon_run(const char *path)
 {
     struct daemon d = {.path = path};
     early_signals_begin();
-    d.where = absolute(path);
+    d.where = load_where(path);
     if (d.where == NULL) {
         fprintf(stderr, "splitmx: out of memory\n");
         return EXIT_FAILURE;

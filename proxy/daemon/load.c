@@ -1,6 +1,7 @@
 #include "proxy/daemon/load.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <uv.h>
@@ -11,6 +12,19 @@
 #include "proxy/daemon/survey.h"
 
 #define EXIT_CONFIG 78
+
+char *load_where(const char *path)
+{
+    char *folder = path[0] != '/' ? getcwd(NULL, 0) : NULL, *joined = NULL;
+    if (folder == NULL) {
+        return span_dup(span_of(path));
+    }
+    if (asprintf(&joined, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, path) < 0) {
+        joined = NULL;
+    }
+    free(folder);
+    return joined;
+}
 
 static unsigned count_workers(const struct config *config)
 {

@@ -19,6 +19,9 @@ struct in_force {
     unsigned descriptors; /* the limit */
 };
 
+/* The configuration's path, absolute; the caller frees. NULL: no memory. */
+char *load_where(const char *path);
+
 /* 0, or the exit status with errors in diags; then there is nothing in force. */
 int load_all(const char *path, struct in_force *out, struct diag_list *diags);
 

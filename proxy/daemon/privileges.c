@@ -15,6 +15,7 @@
 
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/readable.h"
+#include "proxy/net/ledger_file.h"
 
 static struct diag_place user_place(const struct config *config)
 {
@@ -86,6 +87,28 @@ static void look_at_socket(const struct state_look *look)
     free(path);
 }
 
+/* The ledger cannot do with what another user's daemon, or root's copying, has left. */
+static void look_at_ledger(const struct state_look *look, const char *name)
+{
+    struct stat status;
+    char *path = NULL;
+
+    if (asprintf(&path, "%s/%s", look->path, name) < 0) {
+        diag_error(look->diags, nowhere(), "out of memory");
+        return;
+    }
+    const uid_t uid = look->user ? look->user->uid : geteuid();
+    if (lstat(path, &status) == 0 && S_ISREG(status.st_mode) &&
+        (status.st_uid != uid || (status.st_mode & (S_IRUSR | S_IWUSR)) != (S_IRUSR | S_IWUSR))) {
+        diag_warning(look->diags, look->place,
+                     "%s cannot be read and written by %s: until it can, each transaction has one "
+                     "server only: chown %s %s && chmod 600 %s",
+                     path, look->user ? look->user->name : "this user",
+                     look->user ? look->user->name : "USER", path, path);
+    }
+    free(path);
+}
+
 /* Who can write there says where mail goes; who can only look sees no more than names. */
 static void look_at_mode(const struct state_look *look, mode_t mode)
 {
@@ -129,6 +152,8 @@ static void look_at_directory(const struct state_look *look, const struct stat *
     } else {
         look_at_mode(look, status->st_mode);
         look_at_socket(look);
+        look_at_ledger(look, LEDGER_NAME);
+        look_at_ledger(look, LEDGER_LOCK);
     }
 }
 

@@ -156,6 +156,17 @@ static json_t *counters_json(const struct status *status)
     return all;
 }
 
+static json_t *ledger_json(const struct status *status)
+{
+    struct ledger_store_state state;
+    ledger_store_tell(status->ledger, &state);
+    return json_pack("{s:b, s:s?, s:o, s:o, s:o, s:o, s:o}", "usable", state.ledger.usable, "why",
+                     state.ledger.usable ? NULL : state.why, "sets", number(state.ledger.sets),
+                     "recipients", number(state.ledger.recipients), "records",
+                     number(state.ledger.records), "size", number(state.ledger.size), "max_size",
+                     number(state.max_size));
+}
+
 static json_t *reload_json(const struct status_reload *reload)
 {
     return json_pack("{s:I, s:b, s:I, s:s?}", "at", (json_int_t)reload->at, "ok", reload->ok,
@@ -183,6 +194,7 @@ char *status_json(const struct status *status)
                                   (json_int_t)table_routes(prepared->table), "generation",
                                   (json_int_t)table_generation(prepared->table), "damaged",
                                   status->is_broken));
+    json_object_set_new(root, "ledger", ledger_json(status));
     json_object_set_new(root, "reload", reload_json(status->reload));
     char *text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(root);
@@ -248,6 +260,23 @@ static void put_endpoints(FILE *out, const struct status *status)
     }
 }
 
+static void put_ledger(FILE *out, const struct status *status)
+{
+    struct ledger_store_state state;
+    ledger_store_tell(status->ledger, &state);
+    fprintf(out, "ledger        %llu sets, %llu recipients, %llu acceptances, %llu of %llu KiB\n",
+            (unsigned long long)state.ledger.sets, (unsigned long long)state.ledger.recipients,
+            (unsigned long long)state.ledger.records,
+            (unsigned long long)(state.ledger.size + 1023) / 1024,
+            (unsigned long long)state.max_size / 1024);
+    if (!state.ledger.usable) {
+        fprintf(
+            out,
+            "              CANNOT BE USED: %s; a transaction has one server only until it can\n",
+            state.why);
+    }
+}
+
 static void put_reload(FILE *out, const struct status_reload *reload)
 {
     char when[64];
@@ -281,6 +310,7 @@ char *status_text(const struct status *status)
             (unsigned long long)table_routes(prepared->table),
             (unsigned long long)table_generation(prepared->table),
             status->is_broken ? ", DAMAGED: recipients get 451 until it is built again" : "");
+    put_ledger(out, status);
     put_reload(out, status->reload);
     if (fclose(out) != 0) {
         free(text);

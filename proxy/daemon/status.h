@@ -6,6 +6,7 @@
 #define SPLITMX_PROXY_DAEMON_STATUS_H
 
 #include "proxy/daemon/worker.h"
+#include "proxy/net/ledger_store.h"
 
 /* The last reload, or the start. */
 struct status_reload {
@@ -20,6 +21,7 @@ struct status {
     struct worker *const *workers;
     unsigned worker_count;
     const struct shared *shared;
+    struct ledger_store *ledger;
     const struct status_reload *reload;
     time_t started;
     const char *path; /* of the configuration, absolute */

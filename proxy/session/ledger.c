@@ -299,6 +299,7 @@ static bool enter_entry(struct ledger *ledger, struct ledger_set **set, struct s
         if (*set == NULL) {
             return false;
         }
+        (*set)->touched = now;
         ledger_set_enter(ledger, *set, ledger->last_number + 1);
     }
     if (member != NULL && member->leg->set != *set) {
@@ -403,6 +404,7 @@ struct ledger *ledger_new(const struct ledger_options *options)
         return NULL;
     }
     ledger->options = *options;
+    ledger->sequence = 1; /* what is restored can be taken before there was any change */
     ledger->bucket_count = FIRST_BUCKETS;
     ledger->buckets = calloc(FIRST_BUCKETS, sizeof(struct ledger_set *));
     if (ledger->buckets == NULL || !ledger_members_init(&ledger->members, options->seed)) {

@@ -162,7 +162,7 @@ void ledger_failed(struct ledger *ledger)
     ledger_unlock(ledger);
 }
 
-bool ledger_restore(struct ledger *ledger, uint64_t number, struct span record, time_t now)
+static bool restore(struct ledger *ledger, uint64_t number, struct span record, time_t now)
 {
     struct ledger_set *set = NULL;
     if (number <= ledger->last_number || !ledger_has_room(ledger) ||
@@ -175,6 +175,15 @@ bool ledger_restore(struct ledger *ledger, uint64_t number, struct span record, 
     set->stored = true;
     ledger_set_enter(ledger, set, number);
     return true;
+}
+
+/* With the lock: a store that had to wait for the file restores while worlds ask already. */
+bool ledger_restore(struct ledger *ledger, uint64_t number, struct span record, time_t now)
+{
+    ledger_lock(ledger);
+    bool restored = restore(ledger, number, record, now);
+    ledger_unlock(ledger);
+    return restored;
 }
 
 /* ---- the operator ---- */

@@ -54,6 +54,56 @@ static struct span label_of(struct text *text, const struct leg *leg)
     return label(text, leg_relay(leg), leg_kind(leg), leg_domain(leg));
 }
 
+/* ---- what is recorded ---- */
+
+struct entries {
+    struct ledger_entry *entry;
+    size_t count;
+    char *labels; /* LABEL_LONGEST each */
+};
+
+static void add_leg(struct entries *entries, const struct transaction *tx, unsigned number,
+                    enum leg_fate fate)
+{
+    const struct leg *leg = tx->legs[number];
+    if (leg_fate(leg) != fate || leg_recipient_count(leg) == 0) {
+        return;
+    }
+    struct text text = text_over(entries->labels + (size_t)number * LABEL_LONGEST, LABEL_LONGEST);
+    struct span its_label = label_of(&text, leg);
+    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
+        if (r->leg == leg) {
+            entries->entry[entries->count++] = (struct ledger_entry){
+                .recipient = r->path, .label = its_label, .accepted = fate == LEG_FATE_ACCEPTED};
+        }
+    }
+}
+
+/* The set of those that the transaction has, behind `first` where there is one. Whose turn it is
+ * first: who has accepted, then who was not asked, then who was. */
+static bool record(const struct transaction *tx, const struct ledger_entry *first,
+                   struct ledger_ticket *ticket)
+{
+    static const enum leg_fate fates[] = {LEG_FATE_ACCEPTED, LEG_FATE_NONE, LEG_FATE_REFUSED,
+                                          LEG_FATE_UNKNOWN};
+    struct entries entries = {.entry = calloc(tx->recipient_count + 1, sizeof *entries.entry),
+                              .labels = calloc(tx->leg_count, LABEL_LONGEST)};
+    bool recorded = false;
+    if (entries.entry != NULL && entries.labels != NULL) {
+        if (first != NULL) {
+            entries.entry[entries.count++] = *first;
+        }
+        for (unsigned i = 0; i < 4 * tx->leg_count; i++) {
+            add_leg(&entries, tx, i % tx->leg_count, fates[i / tx->leg_count]);
+        }
+        recorded = ledger_record(ledger_of(tx), tx->context.envelope.sender, entries.entry,
+                                 entries.count, identity_of(tx), wall(tx), ticket);
+    }
+    free(entries.entry);
+    free(entries.labels);
+    return recorded;
+}
+
 /* ---- RCPT ---- */
 
 static enum ledger_company company_of(const struct transaction *tx, const struct leg *leg)
@@ -110,13 +160,19 @@ bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct 
     return verdict != LEDGER_WAIT;
 }
 
+/* Where no second leg is taken whatever the ledger says, who was there first would be so for ever:
+ * as a set they take turns, beginning with who was sent away. */
 void unsettled_sent_away(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
                          struct span domain)
 {
     char buffer[LABEL_LONGEST];
     struct text text = TEXT(buffer);
+    struct ledger_entry away = {.recipient = tx->asked->path,
+                                .label = label(&text, relay, kind, domain)};
     if (tx->set.bound) {
-        join(tx, tx->asked->path, label(&text, relay, kind, domain));
+        join(tx, away.recipient, away.label);
+    } else {
+        record(tx, &away, NULL);
     }
 }
 
@@ -164,57 +220,14 @@ bool unsettled_is_known(const struct transaction *tx)
 
 /* ---- the outcome ---- */
 
-struct entries {
-    struct ledger_entry *entry;
-    size_t count;
-    char *labels; /* LABEL_LONGEST each */
-};
-
-static void add_leg(struct entries *entries, const struct transaction *tx, unsigned number,
-                    enum leg_fate fate)
-{
-    const struct leg *leg = tx->message->turn[number];
-    if (leg_fate(leg) != fate) {
-        return;
-    }
-    struct text text = text_over(entries->labels + (size_t)number * LABEL_LONGEST, LABEL_LONGEST);
-    struct span its_label = label_of(&text, leg);
-    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
-        if (r->leg == leg) {
-            entries->entry[entries->count++] = (struct ledger_entry){
-                .recipient = r->path, .label = its_label, .accepted = fate == LEG_FATE_ACCEPTED};
-        }
-    }
-}
-
-/* Whose turn it is first: who has accepted, then who was not asked, then who was. */
-static bool record(struct transaction *tx, struct ledger_ticket *ticket)
-{
-    static const enum leg_fate fates[] = {LEG_FATE_ACCEPTED, LEG_FATE_NONE, LEG_FATE_REFUSED,
-                                          LEG_FATE_UNKNOWN};
-    struct entries entries = {.entry = calloc(tx->recipient_count, sizeof *entries.entry),
-                              .labels = calloc(tx->turns, LABEL_LONGEST)};
-    bool recorded = false;
-    if (entries.entry != NULL && entries.labels != NULL) {
-        for (unsigned i = 0; i < 4 * tx->turns; i++) {
-            add_leg(&entries, tx, i % tx->turns, fates[i / tx->turns]);
-        }
-        recorded = ledger_record(ledger_of(tx), tx->context.envelope.sender, entries.entry,
-                                 entries.count, identity_of(tx), wall(tx), ticket);
-    }
-    free(entries.entry);
-    free(entries.labels);
-    return recorded;
-}
-
 void unsettled_accepted(struct transaction *tx)
 {
-    record(tx, NULL);
+    record(tx, NULL, NULL);
 }
 
 bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket)
 {
-    return record(tx, ticket);
+    return record(tx, NULL, ticket);
 }
 
 void unsettled_settle(struct transaction *tx)

@@ -161,7 +161,6 @@ def certify(folder):
     "wrong, right",
     [
         ("relays:", "smtputf8: true\nrelays:"),
-        ("relays:", "ledger: {retry-window: 5d}\nrelays:"),
         ("relays:", "admin: {listen: '127.0.0.1:8025'}\nrelays:"),
     ],
 )

@@ -132,6 +132,7 @@ static const char every_key[] = "hostname: MX.example.com\n"
                                 "timeouts: {command: 1m, connect: 2s, greeting: 3s, "
                                 "recipient: 4s, data: 5s, end-of-data: 6s, pool-idle: 0, "
                                 "drain: 8ms}\n"
+                                "ledger: {retry-window: 60d, max-size: 1M}\n"
                                 "dns: {servers: [\"127.0.0.1:53\", \"[::1]:5353\"]}\n"
                                 "log: {level: debug, format: json}\n";
 
@@ -206,6 +207,8 @@ static void every_limit_and_time_goes_where_it_belongs(void **state)
     assert_int_equal(config->timeouts.end_of_data, 6000);
     assert_int_equal(config->timeouts.pool_idle, 0);
     assert_int_equal(config->timeouts.drain, 8);
+    assert_int_equal(config->ledger_retry_window, 5184000000);
+    assert_int_equal(config->ledger_max_size, 1 << 20);
     assert_int_equal(config->dns_servers.count, 2);
     assert_string_equal(config->dns_servers.items[1].text, "[::1]:5353");
     assert_int_equal(config->log_level, LOG_DEBUG);
@@ -312,6 +315,18 @@ static const struct {
                                "(units ms, s, m, h, d), not `0`"},
     {"timeouts: {connect: 25h}", "f:2:21: `connect` must be a time from 1ms to 1d, such as 30s "
                                  "(units ms, s, m, h, d), not `25h`"},
+    {"ledger: {retry-window: 59s}",
+     "f:2:24: `retry-window` must be a time from 1m to 60d, such as 30s (units ms, s, m, h, d), "
+     "not `59s`"},
+    {"ledger: {retry-window: 61d}",
+     "f:2:24: `retry-window` must be a time from 1m to 60d, such as 30s (units ms, s, m, h, d), "
+     "not `61d`"},
+    {"ledger: {max-size: 1023K}", "f:2:20: `max-size` must be a size from 1M to 64G, such as 50M "
+                                  "(bytes, or with K, M, G), not `1023K`"},
+    {"ledger: {max-size: 65G}", "f:2:20: `max-size` must be a size from 1M to 64G, such as 50M "
+                                "(bytes, or with K, M, G), not `65G`"},
+    {"ledger: 5d", "f:2:9: `ledger` must be a mapping (`key: value` lines, indented) with keys "
+                   "such as `retry-window`, not `5d`"},
     {"split: sometimes", "f:2:8: `split` must be together or defer, not `sometimes`"},
     {"smtputf8: yes", "f:2:11: `smtputf8` must be true or false, not `yes`"},
     {"log: {level: loud}", "f:2:14: `level` must be error, warning, info or debug, not `loud`"},
@@ -401,9 +416,6 @@ static const struct {
      "f:2:6: `tls` needs `private-key`: a file with the private key in PEM form"},
     {"smtputf8: true", "f:2:11: `smtputf8: true` is not in this version of splitmx; remove it or "
                        "write `smtputf8: false`"},
-    {"ledger: {retry-window: 1d, max-size: 1M}",
-     "f:2:1: `ledger` is not in this version of splitmx; remove it"},
-    {"ledger: {retry-window: 1x}", "f:2:1: `ledger` is not in this version of splitmx; remove it"},
     {"admin: {}", "f:2:1: `admin` is not in this version of splitmx; remove it"},
     {"admin:", "f:2:1: `admin` is not in this version of splitmx; remove it"},
     {"admin: {listen: \"127.0.0.1:8025\"}",
@@ -444,6 +456,29 @@ static void a_short_end_of_data_is_a_warning(void **state)
         assert_non_null(config);
         told(diags, lines, sizeof(lines));
         assert_int_equal(strstr(lines, "f:2:25: warning: `end-of-data`") != NULL,
+                         samples[i].warned);
+        config_unref(config);
+        diag_list_free(diags);
+    }
+}
+
+/* What is forgotten before the sender comes again is delivered twice. */
+static void a_short_retry_window_is_a_warning(void **state)
+{
+    static const struct {
+        const char *value;
+        bool warned;
+    } samples[] = {{"359m", true}, {"6h", false}, {"5d", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        char content[100], lines[1024];
+        struct diag_list *diags = diag_list_new();
+        snprintf(content, sizeof(content), "hostname: a.b\nledger: {retry-window: %s}\n",
+                 samples[i].value);
+        struct config *config = load("f", content, diags);
+        assert_non_null(config);
+        told(diags, lines, sizeof(lines));
+        assert_int_equal(strstr(lines, "f:2:24: warning: `retry-window`") != NULL,
                          samples[i].warned);
         config_unref(config);
         diag_list_free(diags);
@@ -648,6 +683,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_told_with_its_place),
         cmocka_unit_test(what_later_versions_bring_is_refused_whatever_is_in_it),
         cmocka_unit_test(a_short_end_of_data_is_a_warning),
+        cmocka_unit_test(a_short_retry_window_is_a_warning),
         cmocka_unit_test(warnings_do_not_stop_a_load),
         cmocka_unit_test(what_could_be_read_of_a_faulty_file_is_there_for_a_survey),
         cmocka_unit_test(a_wrong_hostname_is_told_once),

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "proxy/cli/explain.h"
-#include "proxy/cli/quote.h"
+#include "proxy/daemon/quote.h"
 
 typedef void printer(const struct explanation *explanation, FILE *out);
 

@@ -122,6 +122,21 @@ def early(octets):
     return act
 
 
+def chased_by(octets):
+    """The proper reply and, in the same segment, bytes that nobody asked for."""
+
+    def act(connection):
+        original = connection.send
+
+        def send(said):
+            connection.send = original
+            original(said + octets)
+
+        connection.send = send
+
+    return act
+
+
 def garbage(count=64):
     return raw(os.urandom(count).replace(b"\n", b"\x80") + b"\r\n")
 
@@ -241,6 +256,11 @@ class Connection:
         while True:
             self._receive(record=self.body is None)
             self._buffer = b""
+
+    def await_unasked(self, octets):
+        """Until the peer has sent this behind what was read; it is read as always, later."""
+        while octets not in self._buffer:
+            self._receive()
 
     def wait_for_event(self, event, timeout):
         deadline = time.monotonic() + timeout

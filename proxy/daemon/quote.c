@@ -1,4 +1,4 @@
-#include "proxy/cli/quote.h"
+#include "proxy/daemon/quote.h"
 
 #include "proxy/wire/utf8.h"
 

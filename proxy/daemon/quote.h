@@ -2,8 +2,8 @@
  * quote: strangers' text on standard output, as JSON or for a terminal; whatever the bytes are,
  * neither breaks.
  */
-#ifndef SPLITMX_PROXY_CLI_QUOTE_H
-#define SPLITMX_PROXY_CLI_QUOTE_H
+#ifndef SPLITMX_PROXY_DAEMON_QUOTE_H
+#define SPLITMX_PROXY_DAEMON_QUOTE_H
 
 #include <stdio.h>
 
