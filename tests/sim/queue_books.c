@@ -58,13 +58,31 @@ struct attempt *books_begin(struct queues *q, struct queue_client *client, struc
 
 /* ---- time by the wall: what the ledger may have forgotten ---- */
 
-/* The ledger sees the wall at `wall`, and this recipient named perhaps. */
-static void copies_age(struct queues *q, struct mailbox *box, int64_t wall)
+/*
+ * When the set that a recipient is in was last named, by the wall clock then, which may have been
+ * set back since: it is not known here who else is in it, so the one named last may be.
+ */
+static bool may_be_forgotten(const struct queues *q, const struct mailbox *box)
 {
+    const struct author *author = &q->authors[box->author];
+    int64_t wall = queues_wall(q);
     bool forgotten = box->touched_wall != 0 && wall - box->touched_wall >= LEDGER_SET_LIFE;
+    for (unsigned i = 0; i < q->author_count; i++) {
+        const struct author *other = &q->authors[i];
+        forgotten = forgotten || ((other == author || (other->null && author->null)) &&
+                                  other->touched_wall != 0 &&
+                                  wall - other->touched_wall >= LEDGER_SET_LIFE);
+    }
+    return forgotten;
+}
+
+/* The ledger may look at the wall clock now. */
+static void copies_age(struct queues *q, const struct mailbox *box)
+{
+    bool forgotten = may_be_forgotten(q, box);
     for (unsigned i = 0; i < q->mail_count; i++) {
         for (struct copy *c = q->mails[i]->copies; c != NULL; c = c->next) {
-            bool old = wall - c->wall >= (int64_t)q->store.retry_window;
+            bool old = queues_wall(q) - c->wall >= (int64_t)q->store.retry_window;
             if (q->mails[i]->author == box->author && (forgotten || old)) {
                 c->expired |= 1u << box->number;
             }
@@ -76,7 +94,7 @@ static void all_age(struct queues *q)
 {
     for (unsigned i = 0; i < q->author_count; i++) {
         for (unsigned j = 0; j < q->authors[i].box_count; j++) {
-            copies_age(q, &q->authors[i].boxes[j], queues_wall(q));
+            copies_age(q, &q->authors[i].boxes[j]);
         }
     }
 }
@@ -90,8 +108,10 @@ void books_wall_is_read(struct queues *q)
 {
     int64_t wall = queues_wall(q);
     for (unsigned i = 0; i < q->author_count; i++) {
-        for (unsigned j = 0; j < q->authors[i].box_count; j++) {
-            struct mailbox *box = &q->authors[i].boxes[j];
+        struct author *author = &q->authors[i];
+        author->touched_wall = author->touched_wall < wall ? author->touched_wall : wall;
+        for (unsigned j = 0; j < author->box_count; j++) {
+            struct mailbox *box = &author->boxes[j];
             box->touched_wall = box->touched_wall < wall ? box->touched_wall : wall;
         }
     }
@@ -132,8 +152,9 @@ void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, str
     if (span_starts_fold(reply, SPAN("452 4.5.3 Send this recipient separately"))) {
         rcpt_is_sent_away(attempt);
     }
-    copies_age(q, box, queues_wall(q));
+    all_age(q);
     box->touched_wall = queues_wall(q);
+    author_of(attempt)->touched_wall = queues_wall(q);
     if (code / 100 == 5) {
         mark_refused(q, box);
     }
@@ -407,17 +428,6 @@ static void check_durable(const struct attempt *attempt)
     ledger_free(ledger);
 }
 
-/* One that has spoken out of turn may have been believed before it had all of the message. */
-static bool some_leg_is_odd(const struct attempt *attempt)
-{
-    for (unsigned i = 0; i < attempt->legs; i++) {
-        if (attempt->services[i] != NULL && queue_service_look(attempt->services[i]).odd) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Everybody whom the 250 is about has the message. */
 static void check_accepted(const struct attempt *attempt)
 {
@@ -427,7 +437,7 @@ static void check_accepted(const struct attempt *attempt)
         for (const struct copy *c = attempt->mail->copies; c != NULL && !has; c = c->next) {
             has = (c->rcpts >> box & 1) != 0;
         }
-        if (!has && some_leg_is_odd(attempt)) {
+        if (!has && attempt->odd) { /* believed before it had all of the message */
             attempt->mail->rcpts[box].deceived = true;
         } else if (!has) {
             sim_fail(attempt->mail->sim, "attempt %u: 250, and recipient %u of mail %u has nothing",
@@ -442,16 +452,6 @@ static bool is_of_leg(struct span reply)
            span_starts_fold(reply, SPAN("451 4.3.0 "));
 }
 
-static bool any_is_odd(const struct attempt *attempt)
-{
-    for (const struct copy *c = attempt->mail->copies; c != NULL; c = c->next) {
-        if (c->attempt == attempt && c->odd) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bool of_data)
 {
     struct queues *q = queues_of(attempt);
@@ -461,7 +461,7 @@ void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bo
     if (code / 100 == 2) {
         check_accepted(attempt);
         totals_of(attempt)->from_record += span_starts_fold(reply, SPAN("250 2.0.0 already"));
-    } else if (!of_data && all_accepted(attempt) && !any_is_odd(attempt)) {
+    } else if (!of_data && all_accepted(attempt) && !attempt->odd) {
         sim_fail(q->sim, "attempt %u: %u for what all have accepted", attempt->id, code);
     }
     if (code / 100 == 4 && attempt->legs > 1 && is_of_leg(reply)) {

@@ -148,6 +148,15 @@ static void service_idle(struct queue_service *s)
     }
 }
 
+/* From now on what it says may be taken for the answer to something else. */
+static void service_is_odd(struct queue_service *s)
+{
+    s->odd = true;
+    if (s->attempt != NULL) {
+        s->attempt->odd = true;
+    }
+}
+
 /* A fault of the answer: more than one, without its end, or never. False: nothing more is said. */
 static bool service_answers_oddly(struct queue_service *s)
 {
@@ -157,7 +166,7 @@ static bool service_answers_oddly(struct queue_service *s)
     if (!queues_fault(s->queues, s->link->id, s->broken++, 150)) {
         return true;
     }
-    s->odd = true;
+    service_is_odd(s);
     if (s->copy != NULL) {
         s->copy->odd = true;
     }
@@ -506,7 +515,7 @@ static void service_babbles(struct queue_service *s)
     static const char *const words[] = {"250 2.0.0 Ok\r\n", "250 2.0.0 Ok", "450 4.0.0 No\r\n",
                                         "550 5.0.0 No\r\n", "354 go\r\n",   "\r\n",
                                         "250-2.0.0 and\r\n"};
-    s->odd = true;
+    service_is_odd(s);
     service_send(s, span_of(words[random_below(&s->random, 7)]));
 }
 
@@ -600,6 +609,7 @@ static void on_written(void *self, struct span bytes)
             sim_fail(s->queues->sim, "link %u: whose message is it? %.*s", s->link->id,
                      SPAN_ARGS(bytes));
         }
+        s->attempt->odd = s->attempt->odd || s->odd;
         books_leg(s->attempt, s);
     } else if (s->last == '\n' && span_equal(bytes, SPAN(".\r\n"))) {
         s->end_written = true;

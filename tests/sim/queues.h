@@ -55,6 +55,7 @@ struct author {
     struct mailbox boxes[QUEUE_BOXES];
     unsigned box_count;
     struct plan mail[SIM_RELAYS], data[SIM_RELAYS];
+    int64_t touched_wall; /* ditto, any of them */
 };
 
 /* ---- mail ---- */
@@ -101,6 +102,7 @@ struct attempt {
     unsigned legs;        /* that carry it */
     struct queue_service *services[SIM_LEGS];
     bool crashed; /* splitmx crashed before it was over */
+    bool odd;     /* one of its upstreams spoke out of turn */
 };
 
 /* One that an upstream has accepted. */
