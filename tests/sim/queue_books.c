@@ -498,21 +498,76 @@ void books_lost(struct queues *q, uint64_t lost)
 
 /* ---- the end ---- */
 
+static bool is_wanted(const struct queues *q, struct span sender, struct span recipient)
+{
+    char path[256];
+    for (unsigned i = 0; i < q->mail_count; i++) {
+        const struct author *author = &q->authors[q->mails[i]->author];
+        bool same = span_equal(author_path(author, path), sender);
+        for (unsigned j = 0; same && j < author->box_count; j++) {
+            if (q->mails[i]->rcpts[j].state == RCPT_QUEUED &&
+                span_equal_fold(mailbox_path(q, &author->boxes[j], path), recipient)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* What is left of one set. */
+struct left {
+    struct queues *queues;
+    bool calm; /* nothing broke in this world */
+    unsigned legs, records;
+};
+
+static void look_at_left(void *context, const struct ledger_listed *row)
+{
+    struct left *left = context;
+    left->legs = row->leg;
+    left->records += row->records;
+    /* What is on record stays with who has not shown that he has read it. */
+    if (left->calm && row->records == 0 && !is_wanted(left->queues, row->sender, row->recipient)) {
+        sim_fail(left->queues->sim, "%.*s has his final answer, and is in a set still",
+                 SPAN_ARGS(row->recipient));
+    }
+}
+
+/* Sets end with what they are for. */
+static void check_ledger(struct queues *q)
+{
+    struct left left = {.queues = q, .calm = q->calm && !q->tight};
+    uint64_t next = 0;
+    while (ledger_list(q->store.ledger, next, look_at_left, &left, &next)) {
+        if (left.legs < 2 && left.records == 0) {
+            sim_fail(q->sim, "a set of one leg and no record goes on");
+        }
+        left.legs = left.records = 0;
+    }
+}
+
+static bool has_copy(const struct mail *mail, unsigned box)
+{
+    for (const struct copy *c = mail->copies; c != NULL; c = c->next) {
+        if ((c->rcpts >> box & 1) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void books_check(struct queues *q)
 {
     for (unsigned i = 0; i < q->mail_count; i++) {
+        const struct mail *mail = q->mails[i];
         for (unsigned j = 0; j < QUEUE_BOXES; j++) {
-            bool has = false;
-            for (const struct copy *c = q->mails[i]->copies; c != NULL; c = c->next) {
-                has = has || (c->rcpts >> j & 1) != 0;
-            }
-            if (q->mails[i]->rcpts[j].state == RCPT_DELIVERED && !has &&
-                !q->mails[i]->rcpts[j].deceived &&
-                q->authors[q->mails[i]->author].boxes[j].kind == RCPT_RELAY) {
+            if (mail->rcpts[j].state == RCPT_DELIVERED && !mail->rcpts[j].deceived &&
+                q->authors[mail->author].boxes[j].kind == RCPT_RELAY && !has_copy(mail, j)) {
                 sim_fail(q->sim, "mail %u: recipient %u has nothing", i, j);
             }
         }
     }
+    check_ledger(q);
 }
 
 void books_release(struct queues *q)

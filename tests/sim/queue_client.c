@@ -203,6 +203,10 @@ static void send_rest(struct queue_client *c)
         say_quit(c);
     }
     client_waits(c, c->manner.patience);
+    if (queues_fault(c->queues, c->link->id, c->events++, 1500)) { /* while the upstreams decide */
+        client_at(c, random_below(&c->random, random_chance(&c->random, 60) ? 300 : 5000),
+                  CLIENT_LEAVES);
+    }
 }
 
 /* Its first part, and a little later the rest; or only a part. */
@@ -259,6 +263,8 @@ static void heard_outcome(struct queue_client *c, unsigned code)
     attempt_ends(c, code);
     if (!closes) {
         client_goes_on(c);
+    } else if (c->manner.hurries) {
+        client_leaves(c, false);
     }
 }
 

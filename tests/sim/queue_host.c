@@ -13,7 +13,7 @@ struct queue_host {
     unsigned number;
     struct sim_random random;
     enum order order;
-    bool lockstep, quits_behind;
+    bool lockstep, quits_behind, hurries;
     bool at_once;     /* recipients that have to come separately do so in the same session */
     bool bundles;     /* other mail goes over the same connection */
     unsigned split;   /* percent: over two connections at the same time */
@@ -111,6 +111,7 @@ static void connect_for(struct queue_host *host, struct mail *mail, unsigned box
         .boxes = boxes,
         .lockstep = host->lockstep,
         .quits_behind = host->quits_behind && chance(host, 70),
+        .hurries = host->hurries,
         .patience = queues_is_faulty(mail->sim->queues) ? host->patience : 10 * MINUTE,
         .seed = below(host, UINT64_MAX),
     };
@@ -328,14 +329,15 @@ static void host_build(struct queues *q, unsigned number, uint64_t span)
     host->order = (enum order)below(host, 3);
     host->lockstep = chance(host, 30);
     host->quits_behind = chance(host, 50);
+    host->hurries = chance(host, 70);
     host->at_once = chance(host, 30);
     host->bundles = chance(host, 40);
     host->split = chance(host, 30) ? 40 : 0;
     host->most = chance(host, 20) ? 1 + (unsigned)below(host, 3) : QUEUE_BOXES;
     host->pause = pauses[below(host, 4)];
     host->longest = host->pause > MINUTE && chance(host, 10) ? 26 * HOUR : host->pause * 5;
-    if (host->longest < span / 40) { /* so that a long world is not all retries */
-        host->longest = span / 40;
+    if (host->longest < span / 15) { /* so that a long world is not all retries */
+        host->longest = span / 15;
     }
     host->patience = chance(host, 70) ? 10 * MINUTE : 1000 + below(host, 2 * MINUTE);
 }

@@ -117,7 +117,7 @@ static struct plan any_plan(struct queues *q, struct sim_random *random, unsigne
 {
     uint64_t span = q->fault_end - SIM_START;
     struct plan plan = {.last = LAST_YES};
-    uint64_t until = SIM_START + below(random, chance(random, 20) ? span : span / 5 + 1);
+    uint64_t until = SIM_START + below(random, chance(random, 15) ? span : span / 8 + 1);
     unsigned last = (unsigned)below(random, 100);
     if (chance(random, later)) {
         plan.until = until;
@@ -139,9 +139,9 @@ static void build_box(struct queues *q, struct author *author, struct sim_random
                 : kind < 4 ? RCPT_RETRY
                 : kind < 7 ? RCPT_DISCARD
                            : RCPT_RELAY;
-    box->rcpt[WAY_HOME] = any_plan(q, random, 20, 12, 6);
-    box->rcpt[WAY_FALLBACK] = any_plan(q, random, 20, 10, 5);
-    box->rcpt[WAY_UNKNOWN] = any_plan(q, random, 20, 20, 5);
+    box->rcpt[WAY_HOME] = any_plan(q, random, 10, 10, 4);
+    box->rcpt[WAY_FALLBACK] = any_plan(q, random, 10, 10, 5);
+    box->rcpt[WAY_UNKNOWN] = any_plan(q, random, 10, 20, 5);
 }
 
 static void build_author(struct queues *q, unsigned number)
@@ -320,7 +320,7 @@ static void build_mail(struct queues *q, unsigned id)
     }
     for (unsigned way = 0; way < WAYS; way++) {
         for (unsigned relay = 0; relay < SIM_RELAYS; relay++) {
-            mail->end[way][relay] = any_plan(q, &random, 30, 10, 12);
+            mail->end[way][relay] = any_plan(q, &random, 40, 10, 10);
         }
     }
 }

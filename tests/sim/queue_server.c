@@ -26,7 +26,8 @@ struct queue_service {
     bool any_box;
     unsigned domain; /* of the first */
     enum way way;
-    bool odd; /* has spoken out of turn */
+    bool odd;         /* has spoken out of turn */
+    uint64_t babbled; /* the octets it had sent by then, those words among them */
     bool in_data;
     struct buffer body;
     struct attempt *attempt;        /* whose message it is, once anything of that was written */
@@ -515,8 +516,12 @@ static void service_babbles(struct queue_service *s)
     static const char *const words[] = {"250 2.0.0 Ok\r\n", "250 2.0.0 Ok", "450 4.0.0 No\r\n",
                                         "550 5.0.0 No\r\n", "354 go\r\n",   "\r\n",
                                         "250-2.0.0 and\r\n"};
+    uint64_t which = random_below(&s->random, 7);
     service_is_odd(s);
-    service_send(s, span_of(words[random_below(&s->random, 7)]));
+    service_send(s, span_of(words[which]));
+    if (which == 0 || which == 2 || which == 3) { /* the others may become a part of an answer */
+        s->babbled = s->link->sent;
+    }
 }
 
 /* A fault: true when nothing more comes of what has arrived. */
@@ -613,6 +618,10 @@ static void on_written(void *self, struct span bytes)
         books_leg(s->attempt, s);
     } else if (s->last == '\n' && span_equal(bytes, SPAN(".\r\n"))) {
         s->end_written = true;
+        if (s->babbled != 0 && s->link->told >= s->babbled) {
+            sim_fail(s->queues->sim, "attempt %u: a commit to who has spoken out of turn",
+                     s->attempt->id);
+        }
         books_end_written(s->attempt, s);
     }
     s->last = bytes.ptr[bytes.len - 1];

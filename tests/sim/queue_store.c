@@ -149,6 +149,7 @@ static void store_apply(struct queue_store *store)
 static void store_fails(struct queue_store *store)
 {
     queues_tell(store->queues, "store fails");
+    store->queues->calm = false;
     sets_empty(&store->batch);
     store->changed_step = store->batch_step != 0     ? store->batch_step
                           : store->changed_step != 0 ? store->changed_step

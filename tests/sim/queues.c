@@ -70,6 +70,7 @@ bool queues_fault(struct queues *q, unsigned link, uint64_t event, unsigned rate
         return false;
     }
     q->sim->totals->queues->faults++;
+    q->calm = false;
     return true;
 }
 
@@ -139,6 +140,7 @@ static void splitmx_crashes(struct queues *q)
     struct sim *sim = q->sim;
     queues_tell(q, "splitmx crashes%s", q->crash_machine ? ", with its machine" : "");
     sim->totals->queues->crashes++;
+    q->calm = false;
     books_crashed(q);
     q->up = false;
     sim->dead = true;
@@ -202,6 +204,7 @@ static void on_jump(struct sim *sim, void *object, int kind)
     books_wall_jumps(q);
     sim->wall_shift += q->jumps[kind].seconds;
     sim->totals->queues->jumps++;
+    q->calm = false;
     queues_tell(q, "the wall clock jumps by %" PRId64 " s", q->jumps[kind].seconds);
 }
 
@@ -291,6 +294,7 @@ void queues_run(struct sim *sim)
 {
     struct queues *q = sim_alloc(1, sizeof *q);
     q->sim = sim;
+    q->calm = true;
     sim->queues = q;
     sim->random = queues_random(q, 10, 0);
     queues_begin(q);

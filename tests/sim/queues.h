@@ -170,6 +170,7 @@ struct queues {
     size_t client_count, client_cap;
 
     bool up;            /* splitmx runs */
+    bool calm;          /* nothing has broken so far */
     uint64_t step;      /* events so far */
     uint64_t fault_end; /* milliseconds: from here on nothing breaks any more */
     bool stopped;       /* hosts begin nothing any more */
@@ -242,6 +243,7 @@ struct client_manner {
     unsigned boxes;    /* bits: what is left to be sent of it */
     bool lockstep;
     bool quits_behind; /* QUIT goes with the last end of data */
+    bool hurries;      /* and nobody waits for its answer */
     uint64_t patience; /* milliseconds for an answer to end of data; half of it elsewhere */
     uint64_t seed;
 };
