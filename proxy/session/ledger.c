@@ -192,6 +192,18 @@ bool ledger_is_empty(const struct ledger *ledger)
     return atomic_load_explicit(&ledger->set_count, memory_order_acquire) == 0;
 }
 
+/* The set that the transaction is bound to. NULL: it has ended, or does with this. */
+static struct ledger_set *set_of_turn(struct ledger *ledger, const struct ledger_turn *turn,
+                                      time_t now)
+{
+    struct ledger_set *set = ledger_set_numbered(ledger, turn->set);
+    if (set != NULL && is_expired(set, now)) {
+        ledger_set_remove(ledger, set);
+        return NULL;
+    }
+    return set;
+}
+
 static const struct ledger_leg *leg_of_turn(const struct ledger_set *set,
                                             const struct ledger_turn *turn)
 {
@@ -232,7 +244,7 @@ static enum ledger_verdict follow(struct ledger *ledger, const struct ledger_tur
                                   struct ledger_member *member,
                                   const struct ledger_question *question, time_t now)
 {
-    struct ledger_set *set = ledger_set_numbered(ledger, turn->set); /* NULL: it has ended */
+    struct ledger_set *set = set_of_turn(ledger, turn, now);
     const struct ledger_leg *leg = set != NULL ? leg_of_turn(set, turn) : NULL;
     if (member == NULL) { /* it may share what is not on record for others */
         bool same =
@@ -276,7 +288,7 @@ void ledger_join(struct ledger *ledger, const struct ledger_turn *turn, struct s
                  struct span recipient, struct span label, time_t now)
 {
     ledger_lock(ledger);
-    struct ledger_set *set = ledger_set_numbered(ledger, turn->set);
+    struct ledger_set *set = set_of_turn(ledger, turn, now);
     struct ledger_member *member = find(ledger, sender, recipient, now);
     if (set != NULL && member == NULL && ledger_has_room(ledger)) {
         member = ledger_set_add(&ledger->members, set, recipient, label);

@@ -158,7 +158,7 @@ void ledger_ready(struct ledger *ledger);
 
 /* Before the first use, by number from the lowest: a set as it was kept. False: it is not one, or
  * there is no room. */
-bool ledger_restore(struct ledger *ledger, uint64_t set, struct span record, time_t now);
+bool ledger_restore(struct ledger *ledger, uint64_t set, struct span record);
 
 /* ---- for the operator ---- */
 

@@ -162,15 +162,12 @@ void ledger_failed(struct ledger *ledger)
     ledger_unlock(ledger);
 }
 
-bool ledger_restore(struct ledger *ledger, uint64_t number, struct span record, time_t now)
+bool ledger_restore(struct ledger *ledger, uint64_t number, struct span record)
 {
     struct ledger_set *set = NULL;
     if (number <= ledger->last_number || number > INT64_MAX || !ledger_has_room(ledger) ||
         ledger_parse(&ledger->members, record, &set) != LEDGER_PARSED) {
         return false;
-    }
-    if (set->touched > now) { /* by a clock that was ahead; it would not expire */
-        set->touched = now;
     }
     set->stored = true;
     ledger_set_enter(ledger, set, number);

@@ -144,8 +144,7 @@ static inline void crash(struct fixture *f)
     qsort(f->disk.kept, f->disk.count, sizeof f->disk.kept[0], compare_kept);
     for (size_t i = 0; i < f->disk.count; i++) {
         const struct kept *kept = &f->disk.kept[i];
-        assert_true(
-            ledger_restore(f->ledger, kept->set, span_make(kept->bytes, kept->length), f->now));
+        assert_true(ledger_restore(f->ledger, kept->set, span_make(kept->bytes, kept->length)));
     }
     ledger_ready(f->ledger);
 }

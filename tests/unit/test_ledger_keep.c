@@ -207,6 +207,19 @@ static void a_set_is_a_day_old_after_a_restart_as_well(void **state)
     assert_int_equal(f->disk.count, 0);
 }
 
+/* It comes up with the clock of a machine that has none, which is set right then. */
+static void a_restart_with_the_clock_behind_expires_nothing(void **state)
+{
+    struct fixture *f = *state;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    keep(f);
+    f->now -= 400 * (time_t)DAY;
+    crash(f);
+    assert_true(is_accepted(f, "a1", 1));
+    f->now += 400 * (time_t)DAY;
+    assert_true(is_accepted(f, "a1", 1));
+}
+
 static void what_came_back_is_put_only_when_it_changes(void **state)
 {
     struct fixture *f = *state;
@@ -242,15 +255,15 @@ static void only_sets_come_back(void **state)
     keep(f);
     struct kept *kept = &f->disk.kept[0];
     struct span record = span_make(kept->bytes, kept->length);
-    assert_false(ledger_restore(f->ledger, 7, record, f->now)); /* who is in it is in one already */
+    assert_false(ledger_restore(f->ledger, 7, record)); /* who is in it is in one already */
     ledger_clear(f->ledger, 0);
-    assert_false(ledger_restore(f->ledger, 0, record, f->now));
-    assert_false(ledger_restore(f->ledger, 1, record, f->now)); /* not from the lowest */
-    assert_false(ledger_restore(f->ledger, 7, span_first(record, record.len - 1), f->now));
-    assert_false(ledger_restore(f->ledger, 7, SPAN(""), f->now));
-    assert_false(ledger_restore(f->ledger, UINT64_MAX, record, f->now)); /* none could follow */
+    assert_false(ledger_restore(f->ledger, 0, record));
+    assert_false(ledger_restore(f->ledger, 1, record)); /* not from the lowest */
+    assert_false(ledger_restore(f->ledger, 7, span_first(record, record.len - 1)));
+    assert_false(ledger_restore(f->ledger, 7, SPAN("")));
+    assert_false(ledger_restore(f->ledger, UINT64_MAX, record)); /* none could follow */
     expect_listed(f, "");
-    assert_true(ledger_restore(f->ledger, 7, record, f->now));
+    assert_true(ledger_restore(f->ledger, 7, record));
     expect_listed(f, "alpha* a1 | beta b1");
 }
 
@@ -266,7 +279,7 @@ static void what_there_is_no_room_for_does_not_come_back(void **state)
     for (size_t i = 0; i < 2; i++) {
         const struct kept *kept = shelf_find(&f->disk, i + 1);
         struct span bytes = span_make(kept->bytes, kept->length);
-        assert_int_equal(ledger_restore(f->ledger, i + 1, bytes, f->now), i == 0);
+        assert_int_equal(ledger_restore(f->ledger, i + 1, bytes), i == 0);
     }
     ledger_ready(f->ledger);
     assert_false(ledger_usable(f->ledger));
@@ -640,6 +653,7 @@ int main(void)
         IN(turns_go_on_where_they_were),
         IN(records_come_back_with_their_age),
         IN(a_set_is_a_day_old_after_a_restart_as_well),
+        IN(a_restart_with_the_clock_behind_expires_nothing),
         IN(what_came_back_is_put_only_when_it_changes),
         IN(new_sets_have_new_numbers_after_a_restart),
         IN(only_sets_come_back),
