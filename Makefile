@@ -48,11 +48,13 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle reach script server service_greet setup sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts identity import ledger_reader ledger_store log \
-                 net_address nexthop pacing privileges proxy_header quota rate received record \
-                 relay repair reply resolver route seal server shared sorter source span store \
-                 table table_walk text timers tls_context tls_inspect tls_stream xclient yaml
-fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_proxy_header fuzz_reply
+                 explain header health hosts identity import ledger ledger_format ledger_keep \
+                 ledger_model ledger_reader ledger_store log net_address nexthop pacing \
+                 privileges proxy_header quota rate received record relay repair reply resolver \
+                 route seal server shared sorter source span store table table_walk text timers \
+                 tls_context tls_inspect tls_stream xclient yaml
+fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
+                 fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 
