@@ -165,6 +165,11 @@ test-container:
 	@tests/container/install.sh || echo 'test-container: not all could be installed'
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/container
 
+# ---- the ledger's rules as a model, checked by spin: whole, and with each rule taken away ----
+
+model:
+	@docs/model/check.sh
+
 # ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
 
 cost: all
@@ -203,7 +208,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim e2e hosts test-container asan cost fuzz
+TESTS := lint unit sim model e2e hosts test-container asan cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh
@@ -232,6 +237,7 @@ help:
 	@echo 'make test       install what tests need, run them all: $(TESTS)'
 	@echo 'make unit       unit tests of every pure module'
 	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
+	@echo 'make model      the rules of the ledger, exhaustively (spin): docs/model'
 	@echo 'make e2e        end to end, against real servers'
 	@echo 'make hosts      between hosts with addresses and names of their own (network namespaces; root)'
 	@echo 'make asan       unit, end-to-end and hosts tests with ASan and UBSan'
@@ -250,5 +256,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e hosts sim lint format layers listed fuzz fuzz-programs cost asan container \
+.PHONY: all run test unit e2e hosts sim model lint format layers listed fuzz fuzz-programs cost asan container \
         test-container install clean help
