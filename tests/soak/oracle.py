@@ -113,7 +113,7 @@ class Oracle:
     # duplicates
 
     def judge_duplicates(self, message, recipient):
-        copies = sorted(self.copies[message.key, recipient], key=lambda copy: copy.at)
+        copies = sorted(self.copies[message.key, recipient], key=lambda copy: copy.attempt.began)  # an upstream may read late
         for copy in copies[:-1]:
             cause = self.cause(copy)
             self.duplicates[cause] += 1
@@ -131,14 +131,14 @@ class Oracle:
         if any(c.accepted and c.answered_at is not None and c.answered_at - attempt.end_sent > LATE for c in self.by_attempt[attempt]):
             return "the upstream's answer came too late"
         if self.is_complete(attempt):
-            if self.killed(copy.at, attempt.ended + FORGOTTEN):
+            if self.killed(attempt.end_sent, attempt.ended + FORGOTTEN):
                 return "kill -9 before the client was told"
             if attempt.left:
                 return "the client lost our answer"
             return f"all had accepted and the client was told {attempt.told!r}"
         if not message.has_identity:
             return "the message has no identity"
-        if self.killed(copy.at, copy.answered_at + FORGOTTEN):
+        if self.killed(attempt.end_sent, copy.answered_at + FORGOTTEN):
             return "kill -9 shortly after the acceptance"
         return "a split that did not settle"
 
@@ -147,7 +147,7 @@ class Oracle:
         return has >= {recipient for recipient in attempt.accepted if PLACE[recipient] != "discard"}
 
     def killed(self, since, until):
-        return any(since - 0.05 <= at <= until for at in self.book.kills)
+        return any(since <= at <= until for at in self.book.kills)
 
     # for people
 

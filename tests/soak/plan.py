@@ -77,7 +77,7 @@ def _write(message, rng):
 
 # ---- what goes wrong ----
 
-CONNECTION_STAGES = ("connect", "greeting", "ehlo", "xclient")
+CONNECTION_STAGES = ("connect", "greeting", "ehlo", "xclient", "starttls", "handshake")
 COMMAND_STAGES = ("mail", "rcpt", "data")
 BODY_STAGES = ("body-first", "body-middle", "body-slow")
 KINDS = ("4xx", "5xx", "421", "reset", "fin", "silence", "garbage", "early", "slow", "slow")
@@ -93,7 +93,7 @@ def connection_fate(rng, calm):
     if calm or rng.random() > 0.07:
         return None, None
     stage = rng.choice(CONNECTION_STAGES)
-    kind = rng.choice(("reset", "fin", "silence") if stage == "connect" else KINDS[:-1])
+    kind = rng.choice(("reset", "fin", "silence") if stage in ("connect", "handshake") else KINDS[:-1])
     return (stage, kind) if kind != "silence" or rng.random() < 0.5 else (stage, "fin")
 
 
@@ -128,7 +128,7 @@ class Conduct:
         self.pipelines = rng.random() < 0.5
         self.chunks = rng.choice((1, 1, 1, 2, 7))
         self.relayed = rng.random() < 0.3  # through another host, which put a field in front
-        self.behind = rng.choice(("", "", "", "QUIT", "RSET"))  # pipelined behind the end of data
+        self.behind = rng.choice(("", "", "", "QUIT", "RSET", "MAIL"))  # pipelined behind the end of data
         self.parting = rng.choice(("quit", "quit", "keep", "keep", "reset", "fin"))
         self.leaves_at, self.how, self.pause = None, None, 0.0
         self.stalls_at, self.stall = None, 0.0

@@ -16,8 +16,8 @@ SILENCE = 8.0  # longer than any time-out of the daemon's
 
 
 class Relay:
-    def __init__(self, name, book, xclient=False, receive_buffer=None):
-        self.name, self.book, self.xclient = name, book, xclient
+    def __init__(self, name, book, xclient=False, tls=None, receive_buffer=None):
+        self.name, self.book, self.xclient, self.tls = name, book, xclient, tls
         self.receive_buffer = receive_buffer
         self.port = 0
         self.server = None
@@ -76,6 +76,7 @@ class Connection:
         self.improper = False  # it has said what nobody asked for
         self.spoke_at = None  # within a body, when nobody had asked
         self.is_cut = False
+        self.is_secure = False
 
     def note(self, text):
         self.transaction.note(text)
@@ -146,10 +147,13 @@ class Connection:
             if verb == b"EHLO":
                 offers = [self.relay.name + ".test", "PIPELINING", "8BITMIME", "SIZE 50000000", "ENHANCEDSTATUSCODES"]
                 offers += ["XCLIENT NAME ADDR PORT PROTO HELO"] if self.relay.xclient else []
+                offers += ["STARTTLS"] if self.relay.tls and not self.is_secure else []
                 text = "".join(f"250{' ' if word is offers[-1] else '-'}{word}\r\n" for word in offers)
                 await self.fail(self.at("ehlo"), "ehlo", text.encode())
             elif verb == b"XCLI":
                 await self.fail(self.at("xclient"), "xclient", b"220 go on\r\n")
+            elif verb == b"STAR":
+                await self._starttls()
             elif verb == b"MAIL":
                 await self._mail(line)
             elif verb == b"RCPT":
@@ -163,6 +167,18 @@ class Connection:
                 raise Gone("QUIT")
             else:  # RSET, NOOP
                 await self.say(b"250 2.0.0 Ok\r\n")
+
+    async def _starttls(self):
+        await self.fail(self.at("starttls"), "starttls", b"220 go ahead\r\n")
+        if self.at("starttls") in ("4xx", "5xx", "garbage"):
+            return
+        if self.at("handshake"):
+            await self.fail(self.at("handshake"), "handshake", b"")
+        try:
+            await self.wire.writer.start_tls(self.relay.tls)
+        except OSError as error:  # ssl's errors are of that kind
+            raise Gone(repr(error)) from None
+        self.is_secure = True
 
     async def _next(self):
         try:

@@ -20,6 +20,7 @@ class Session:
 
     def __init__(self, wire, helo):
         self.wire, self.helo = wire, helo
+        self.has_mail = False  # the next MAIL has been said and answered
 
     @classmethod
     async def open(cls, where, helo, context):
@@ -182,11 +183,13 @@ class Sender:
         self.book.count()
         mail = f"MAIL FROM:<{attempt.message.sender}>\r\n"
         rcpts = [f"RCPT TO:<{recipient}>\r\n" for recipient in attempt.recipients]
+        has_mail, session.has_mail = session.has_mail, False
         if conduct.pipelines:
-            await session.send(attempt, mail + "".join(rcpts) + "DATA\r\n")
+            await session.send(attempt, ("" if has_mail else mail) + "".join(rcpts) + "DATA\r\n")
             await self.point(session, attempt, conduct, "rcpt-sent")
-            await self.expect(session, attempt, "250")
-        else:
+            if not has_mail:
+                await self.expect(session, attempt, "250")
+        elif not has_mail:
             await session.send(attempt, mail)
             await self.point(session, attempt, conduct, "mail")
             await self.expect(session, attempt, "250")
@@ -242,24 +245,26 @@ class Sender:
         else:
             octets += b".\r\n"
         attempt.end_sent = time.monotonic()
-        attempt.note(f"> the message, end of data{', ' + conduct.behind if conduct.behind else ''}")
-        await session.wire.write(octets + (conduct.behind + "\r\n").encode() if conduct.behind else octets)
+        behind = f"MAIL FROM:<{attempt.message.sender}>" if conduct.behind == "MAIL" else conduct.behind
+        attempt.note(f"> the message, end of data, {behind!r}")
+        await session.wire.write(octets + (behind + "\r\n").encode() if behind else octets)
         await self.point(session, attempt, conduct, "end")
         attempt.told = await session.reply(attempt)
         attempt.told_at = time.monotonic()
         if attempt.told.startswith("421"):
             raise Gone(attempt.told)
         if conduct.behind:
-            await session.reply(attempt)
+            line = await session.reply(attempt)
+            session.has_mail = conduct.behind == "MAIL" and line.startswith("250")
 
     async def part(self, session, attempt, conduct):
         if conduct.behind == "QUIT" and attempt.end_sent:
             session.wire.close()
-        elif conduct.parting == "quit":
+        elif conduct.parting == "quit" and not session.has_mail:
             await session.send(attempt, "QUIT\r\n")
             await session.reply(attempt)
             session.wire.close()
-        elif conduct.parting == "keep":
+        elif conduct.parting == "keep" or session.has_mail:
             self.idle.append(session)
         elif conduct.parting == "reset":
             session.wire.reset()

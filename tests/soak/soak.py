@@ -35,8 +35,10 @@ class Town:
 
     def __init__(self, book, authority):
         self.book = book
-        self.relays = {name: Relay(name, book, xclient=name == "local", receive_buffer=8192 if name == "third" else None) for name in NAMES}
         self.authority = authority
+        king = authority.issue("king.test").server_context()
+        special = {"local": {"xclient": True}, "king": {"tls": king}, "third": {"receive_buffer": 8192}}
+        self.relays = {name: Relay(name, book, **special.get(name, {})) for name in NAMES}
         self.daemon = None
         self.stopping = False
         self.reloads = 0
