@@ -109,14 +109,18 @@ class Transaction:
 
 
 class Refusal:
-    """A 5xx that an upstream said. To XCLIENT it is about the client, whoever it writes to; to MAIL about its sender."""
+    """
+    A 5xx that an upstream said. To XCLIENT it is about the client, whoever it writes to; to MAIL about its sender; and out of
+    step, behind one that nobody had asked for, it is taken for another's.
+    """
 
-    def __init__(self, relay, stage, sender=None, recipients=()):
+    def __init__(self, relay, stage, sender=None, recipients=(), out_of_step=False):
         self.at = time.monotonic()
         self.relay, self.stage, self.sender, self.recipients = relay, stage, sender, list(recipients)
+        self.for_all = stage == "mail" or out_of_step
 
     def fits(self, sender, recipient):
-        return self.stage == "xclient" or (self.sender == sender and (self.stage == "mail" or recipient in self.recipients))
+        return self.stage == "xclient" or (self.sender == sender and (self.for_all or recipient in self.recipients))
 
 
 class Book:

@@ -19,7 +19,7 @@ HOMES = {"local": ("local", "backup"), "moved": ("elsewhere", "backup"), "king":
 DETOURS = ("backup", "elsewhere")  # what comes there bears our mark
 
 TIMEOUTS = {"command": "4s", "connect": "1s", "greeting": "1s", "recipient": "2s", "data": "2s", "end-of-data": "3s",
-            "pool-idle": "2s", "drain": "1s"}
+            "pool-idle": "2s", "drain": "300ms"}
 LATE = 2.2  # a reply that comes so long after the client's end of data may be too late (end-of-data), seconds
 
 
@@ -45,6 +45,7 @@ class Message:
         self.wire = _write(self, draw(seed, "text", self.base))
         self.pending = list(self.recipients)  # those whose outcome its sender has not been told
         self.attempts = []
+        self.tries = 0  # in the calm, where its relays were there
         self.settled = {}  # recipient: the attempt in which its sender was told, and the code
 
 
@@ -144,15 +145,19 @@ class Conduct:
             self.stall = rng.choice((0.05, 0.3, 0.3, 1.0, 4.5))
 
 
+DEEDS = ("kill", "kill on accept", "kill behind accept", "term", "term", "hup", "bad hup", "down", "restart relay")
+
+
 def events(seed, count):
-    """What happens to the whole: (at which transaction, what, for how long)."""
+    """What happens to the whole: (at which transaction, what, to which relay, for how long). Each once before any comes again."""
     rng = draw(seed, "events")
-    at, found = 0, []
+    at, found, deck = 0, [], []
     while True:
-        at += rng.randrange(30, 130)
+        at += rng.randrange(30, 110)
         if at > count * 0.85:
             return found
-        what = rng.choice(("kill", "kill on accept", "kill on accept", "kill behind accept", "term", "hup", "hup", "bad hup", "down", "restart relay"))
+        deck = deck or rng.sample(DEEDS, len(DEEDS))
+        what = deck.pop()
         if what == "down" and at > count * 0.6:
             what = "hup"  # health needs its probes to see that it is back
         found.append((at, what, rng.choice(("local", "king", "third")), rng.uniform(0.2, 2.0)))

@@ -114,7 +114,7 @@ class Connection:
             return await self.say(polite)
         if kind == "5xx":
             refusal = REFUSALS.get(stage, b"554 5.3.2 not here\r\n")
-            self.book.refusals.append(Refusal(self.relay.name, stage, self.transaction.sender, self.transaction.asked))
+            self.book.refusals.append(Refusal(self.relay.name, stage, self.transaction.sender, self.transaction.asked, self.improper))
             await self.say(refusal)
         else:
             await self.say(WORDS[kind])
@@ -174,10 +174,14 @@ class Connection:
             return
         if self.at("handshake"):
             await self.fail(self.at("handshake"), "handshake", b"")
+        writer, transport = self.wire.writer, self.wire.writer.transport
         try:
-            await self.wire.writer.start_tls(self.relay.tls)
+            await writer.start_tls(self.relay.tls)
         except OSError as error:  # ssl's errors are of that kind
             raise Gone(repr(error)) from None
+        except AttributeError:  # of asyncio, where the peer went away meanwhile: it has put None for the transport
+            writer._transport = transport
+            raise Gone("during the handshake") from None
         self.is_secure = True
 
     async def _next(self):
@@ -203,7 +207,7 @@ class Connection:
         if self.fate.get("mail") in ("4xx", "5xx", "garbage"):
             return await self.say(b"503 5.5.1 need MAIL\r\n")
         if PLACE.get(recipient) == "moved" and self.relay.name == "local":
-            self.book.refusals.append(Refusal("local", "rcpt", self.transaction.sender, [recipient]))
+            self.book.refusals.append(Refusal("local", "rcpt", self.transaction.sender, [recipient], self.improper))
             return await self.say(b"550 5.1.1 unknown here\r\n")
         kind = self.fate.get("rcpt")
         if kind in ("4xx", "5xx") and len(self.transaction.asked) % 2 == 0:

@@ -79,7 +79,6 @@ class Sender:
             tries += 1
             waited = time.monotonic() - began
             for message in self.queue:
-                message.tries = getattr(message, "tries", 0)
                 if message.tries > CALM_TRIES or waited > CALM_PATIENCE:
                     self.book.violate(f"{message.pending} not settled after {message.tries} tries in {waited:.0f} s", message)
             if waited > CALM_PATIENCE or any(message.tries > CALM_TRIES for message in self.queue):
@@ -135,7 +134,7 @@ class Sender:
                 session.wire.close()
         self.settle(message, attempt)
         if calm and attempt.lines and not any("451 4.4.1" in text or "ended" in text for _, text in attempt.lines):
-            message.tries = getattr(message, "tries", 0) + 1
+            message.tries += 1
 
     def settle(self, message, attempt):
         outcome = {recipient: (attempt, "5xx") for recipient in attempt.refused}
