@@ -1,6 +1,7 @@
 """What a run does, drawn from its seed: who writes to whom, the messages, and what goes wrong on either side."""
 
 import random
+from collections import Counter
 
 # Whose mailboxes are where. `moved` is routed to local, which does not know it; its mail is asked for at elsewhere.
 MAILBOXES = {
@@ -45,7 +46,7 @@ class Message:
         self.wire = _write(self, draw(seed, "text", self.base))
         self.pending = list(self.recipients)  # those whose outcome its sender has not been told
         self.attempts = []
-        self.tries = 0  # in the calm, where its relays were there
+        self.tries = Counter()  # recipient: in the calm, while its relay was there
         self.settled = {}  # recipient: the attempt in which its sender was told, and the code
 
 

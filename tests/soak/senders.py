@@ -53,6 +53,7 @@ class Sender:
     def __init__(self, book, name, town):
         self.book, self.name, self.town = book, name, town
         self.rng = draw(book.seed, "sender", name)
+        self.singly = self.rng.random() < 0.25  # a transaction for each recipient, and all in step, as some servers do
         self.queue, self.written, self.sessions = [], 0, 0
         self.idle = []  # sessions that may be used again
         self.last = None
@@ -78,10 +79,10 @@ class Sender:
         while self.queue:
             tries += 1
             waited = time.monotonic() - began
-            for message in self.queue:
-                if message.tries > CALM_TRIES or waited > CALM_PATIENCE:
-                    self.book.violate(f"{message.pending} not settled after {message.tries} tries in {waited:.0f} s", message)
-            if waited > CALM_PATIENCE or any(message.tries > CALM_TRIES for message in self.queue):
+            waiting = [m for m in self.queue if waited > CALM_PATIENCE or any(m.tries[r] > CALM_TRIES for r in m.pending)]
+            for message in waiting:
+                self.book.violate(f"{message.pending} not settled after {dict(message.tries)} tries in {waited:.0f} s", message)
+            if waiting:
                 return
             await self.turn(calm=True)
             await asyncio.sleep(min(1.0, 0.02 * 1.3 ** tries))
@@ -91,7 +92,7 @@ class Sender:
     async def turn(self, calm):
         """The next of the queue, and perhaps another beside it; what is not settled goes to the end."""
         jobs = [self.queue.pop(0)]
-        if self.queue and self.rng.random() < 0.2:
+        if self.queue and not self.singly and self.rng.random() < 0.2:
             jobs.append(self.queue.pop(0))
         self.queue += jobs
         await asyncio.gather(*(self.deliver(message, calm) for message in jobs))
@@ -99,10 +100,12 @@ class Sender:
 
     async def deliver(self, message, calm):
         parts, rng = [list(message.pending)], draw(self.book.seed, "parts", message.key, len(message.attempts))
-        if len(message.pending) > 1 and rng.random() < 0.25:
+        if self.singly:
+            parts = [[recipient] for recipient in message.pending]
+        elif len(message.pending) > 1 and rng.random() < 0.25:
             cut = rng.randrange(1, len(message.pending))
             parts = [message.pending[:cut], message.pending[cut:]]
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 and not self.singly:
             await asyncio.gather(*(self.attempt(message, part, calm) for part in parts))
         else:
             for part in parts:
@@ -134,7 +137,7 @@ class Sender:
                 session.wire.close()
         self.settle(message, attempt)
         if calm and attempt.lines and not any("451 4.4.1" in text or "ended" in text for _, text in attempt.lines):
-            message.tries += 1
+            message.tries.update(recipients)
 
     def settle(self, message, attempt):
         outcome = {recipient: (attempt, "5xx") for recipient in attempt.refused}

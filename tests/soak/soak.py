@@ -210,7 +210,7 @@ def tell(book, oracle):
     print(f"soak: {len(book.messages)} messages, {sum(len(m.attempts) for m in book.messages.values())} attempts, "
           f"{sum(len(c) for c in oracle.copies.values())} copies for recipients; told 2xx: {outcomes['2xx']}, 5xx: {outcomes['5xx']}")
     print("soak: " + ", ".join(f"{what}: {count}" for what, count in sorted(deeds.items())))
-    print(f"soak: in the calm nobody needed more than {max((m.tries for m in book.messages.values()), default=0)} tries")
+    print(f"soak: in the calm nobody needed more than {max((n for m in book.messages.values() for n in m.tries.values()), default=0)} tries")
     for cause, count in sorted(oracle.duplicates.items()):
         print(f"soak: duplicates, {cause}: {count}{'' if cause in ALLOWED else ' (not allowed)'}")
     if not book.violations:
