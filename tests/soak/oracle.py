@@ -118,7 +118,8 @@ class Oracle:
             cause = self.cause(copy)
             self.duplicates[cause] += 1
             if cause not in ALLOWED:
-                self.violate(f"{recipient} has it {len(copies)} times; after the copy of {self.book.since(copy.at)} at {copy.relay}: {cause}", message)
+                where = f"{self.book.since(copy.at)} at {copy.relay}"
+                self.violate(f"{recipient} has it {len(copies)} times; after the copy of {where}: {cause}", message)
 
     def cause(self, copy):
         """Why it was sent once more after this copy."""
@@ -158,7 +159,10 @@ class Oracle:
         for number, attempt in enumerate(message.attempts, 1):
             lines += [(at, f"client {number:<8}{text}") for at, text in attempt.lines]
         for transaction in self.book.transactions:
-            mine = transaction.copy.key == message.key if transaction.copy else transaction.sender == message.sender and set(transaction.asked) & set(message.recipients)
+            if transaction.copy is not None:
+                mine = transaction.copy.key == message.key
+            else:
+                mine = transaction.sender == message.sender and set(transaction.asked) & set(message.recipients)
             if mine and began < transaction.began < ended:
                 name = f"{transaction.relay}/{transaction.connection}"
                 lines += [(at, f"{name:<15}{text}") for at, text in transaction.lines]
@@ -166,8 +170,10 @@ class Oracle:
             if any("fate" in text for _, text in beginning.lines) and any(a.began <= beginning.began <= a.ended for a in message.attempts):
                 lines += [(at, f"{beginning.relay}/{beginning.connection} (for somebody) {text}") for at, text in beginning.lines]
         head = [f"message {message.key}: {message.kind}, from {message.sender} to {', '.join(message.recipients)}; "
-                f"told: { {r: code for r, (_, code) in message.settled.items()} }; differs from its twin ({message.base}) in {message.differs}"]
-        log = [line for line in self.book.log if "event=transaction" in line and message.sender in line and any(
-            a.helo in line for a in message.attempts if a.helo)]
+                f"told: {', '.join(f'{r} {code}' for r, (_, code) in message.settled.items())}; "
+                f"like {message.base} but for its {message.differs}"]
+        sessions = {attempt.helo for attempt in message.attempts if attempt.helo}
+        log = [line for line in self.book.log
+               if "event=transaction" in line and message.sender in line and any(helo in line for helo in sessions)]
         return "\n".join(head + [f"  {self.book.since(at)} {text}" for at, text in sorted(lines) if began <= at <= ended]
                          + [f"  log: {line}" for line in log])

@@ -276,7 +276,7 @@ class Connection:
         self.relay.on_accept()
         how = (kind or "accept-").removeprefix("accept-")
         if how in ("slow", "late"):
-            rng = draw(self.book.seed, self.relay.name, copy.key, len(self.book.messages[copy.key].attempts) if copy.key in self.book.messages else 0)
+            rng = draw(self.book.seed, self.relay.name, copy.key, self.relay.seen[copy.sender])
             await asyncio.sleep(rng.uniform(0.02, 1.2) if how == "slow" else rng.uniform(3.2, 4.5))
         elif how == "half":
             self.note("fate: half an acceptance")
