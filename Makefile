@@ -119,6 +119,12 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n $(N) --faults 20
 	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
 
+# ---- the soak: real processes, killed and started again, between clients and upstreams that fail ----
+
+soak: all
+	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) tests/soak/soak.py $(SEED) $(if $(filter file,$(origin N)),1000,$(N))
+
 # ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
 J ?= 4
@@ -208,7 +214,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim model e2e hosts test-container asan cost fuzz
+TESTS := lint unit sim model soak e2e hosts test-container asan cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh
@@ -238,6 +244,7 @@ help:
 	@echo 'make unit       unit tests of every pure module'
 	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
 	@echo 'make model      the rules of the ledger, exhaustively (spin): docs/model'
+	@echo 'make soak       real processes, killed and restarted, upstreams and clients that fail (SEED, N: transactions)'
 	@echo 'make e2e        end to end, against real servers'
 	@echo 'make hosts      between hosts with addresses and names of their own (network namespaces; root)'
 	@echo 'make asan       unit, end-to-end and hosts tests with ASan and UBSan'
@@ -256,5 +263,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e hosts sim model lint format layers listed fuzz fuzz-programs cost asan container \
+.PHONY: all run test unit e2e hosts sim model soak lint format layers listed fuzz fuzz-programs cost asan container \
         test-container install clean help
