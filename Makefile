@@ -32,7 +32,7 @@ config        := config diag hash hostname keys net_address scalar schema span t
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
                  resolver route seal servers sorter source table table_build table_walk
-tls           := context context_server inspect pem policy sessions store stream why
+tls           := context context_server inspect memory pem policy sessions store stream why
 proxy/wire    := body client command header proxy_header received record reply server xclient
 proxy/session := commit leg leg_open pool prober quota rate recipients session session_begin \
                  session_command shared summary timers transaction upstream upstream_greet \

@@ -146,9 +146,16 @@ static void conn_finish(struct net_conn *c)
 
 /* ---- output ---- */
 
+/* Ours, and no fault of whom we talk to. */
+static bool is_shortage(int error)
+{
+    return error == UV_EMFILE || error == UV_ENFILE || error == UV_ENOBUFS || error == UV_ENOMEM;
+}
+
 void conn_lose(struct net_conn *c, int error)
 {
     c->error = error;
+    c->conn.lacks_means = is_shortage(error);
     c->out_len = 0;
     c->tell_lost = true;
     conn_activate(c);
@@ -548,12 +555,6 @@ static void on_connected(uv_connect_t *req, int status)
     }
     conn_read_start(c);
     c->conn.on_event(c->conn.owner, CONN_OPEN);
-}
-
-/* Ours, and no fault of whom we would connect to. */
-static bool is_shortage(int error)
-{
-    return error == UV_EMFILE || error == UV_ENFILE || error == UV_ENOBUFS || error == UV_ENOMEM;
 }
 
 struct conn *net_connect(struct world *world, const struct net_address *address)

@@ -298,6 +298,17 @@ static void upstream_read(struct upstream *up)
     }
 }
 
+/* It is lost, or TLS has failed. While it was being opened it matters whose fault that is: what we
+ * lack makes no relay unavailable (design: section 6). */
+static void upstream_is_lost(struct upstream *up, enum client_event event)
+{
+    if (up->conn->lacks_means && up->state < CLIENT_READY) {
+        upstream_end_with(up, UPSTREAM_NO_MEANS, CONN_RESET, up->conn->ops->why(up->conn));
+    } else {
+        upstream_step(up, event);
+    }
+}
+
 static void on_conn(void *owner, enum conn_event event)
 {
     struct upstream *up = owner;
@@ -318,14 +329,14 @@ static void on_conn(void *owner, enum conn_event event)
         }
         break;
     case CONN_LOST:
-        upstream_step(up, CLIENT_ON_LOST);
+        upstream_is_lost(up, CLIENT_ON_LOST);
         break;
     case CONN_SECURE:
         up->secure = true;
         upstream_step(up, CLIENT_ON_SECURE);
         break;
     case CONN_INSECURE:
-        upstream_step(up, CLIENT_ON_INSECURE);
+        upstream_is_lost(up, CLIENT_ON_INSECURE);
         break;
     }
 }
