@@ -119,9 +119,15 @@ sim: $(BUILD)/sim
 # ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
 J ?= 4
-e2e: all
+e2e: all $(BUILD)/failmalloc.so
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider -n $(J) --dist loadfile tests/e2e
+
+# Preloaded by tests/e2e/test_memory.py into the program.
+$(BUILD)/failmalloc.so: tests/fail/failmalloc.c Makefile
+	@mkdir -p $(@D)
+	$(call say,cc  )$(CC) -std=c17 -D_GNU_SOURCE -O2 -g $(WARN) $(WERROR) -fno-builtin \
+	    -fno-omit-frame-pointer -fPIC -shared $< -o $@
 
 # ---- between hosts: network namespaces with real port 25, names, certificates (skipped where none can be made) ----
 

@@ -44,7 +44,7 @@ struct daemon {
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS];
     uv_async_t done;
-    uv_work_t work;
+    uv_work_t work, first_work;
     atomic_uint done_count; /* workers that have carried out the order under way */
     struct log *log;
     struct control *control;
@@ -227,6 +227,11 @@ static void reload_switched(struct daemon *d)
     reload_end(d, true, text);
 }
 
+static void on_first_work(uv_work_t *work)
+{
+    (void)work;
+}
+
 static void on_work(uv_work_t *work)
 {
     struct daemon *d = work->data;
@@ -291,7 +296,7 @@ static void reload_begin(struct daemon *d)
 {
     struct diag_list *diags = diag_list_new();
     d->reload_again = false;
-    const bool refused = !keep_state_directory(d, diags);
+    const bool refused = diags == NULL || !keep_state_directory(d, diags);
     if (!refused) {
         restore_files(d);
     }
@@ -494,6 +499,9 @@ static bool start(struct daemon *d)
     uv_timer_init(&d->loop, &d->repair_timer);
     d->repair_timer.data = d;
     burial_init(&d->burial, &d->loop);
+    /* The pool's threads are made with its first work, and libuv ends the process when they cannot
+     * be: here, not in a reload. */
+    uv_queue_work(&d->loop, &d->first_work, on_first_work, NULL);
     signals_watch(d);
     d->control = control_listen(&d->loop, config->state_directory.text, on_request, d, &error);
     if (d->control == NULL) {

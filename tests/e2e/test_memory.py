@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import random
+import ssl
 
 import pytest
 
@@ -93,6 +94,9 @@ class Attempt:
             assert set(copies) != set(self.taken), f"{self.outcome} for what was accepted by all"
         return self
 
+    def __repr__(self):
+        return f"<attempt: {self.said}, {self.gone!r}>"
+
     def assert_served(self):
         assert self.gone is None, (self.gone, self.said)
         assert self.outcome == 250, self.said
@@ -112,6 +116,7 @@ class Town:
                     "king": {"next-hop": king.next_hop, "max-connections": 2, **(relay or {})}},
             routes={LOCAL: "local", KING: "king"},
             limits={"connections": 10, "connections_per_client": 8}, **settings)
+        scarcity.know(self.daemon.process.pid)
 
     def client(self, **keywords):
         return TlsClient(self.daemon.where, **keywords)
@@ -121,13 +126,20 @@ class Town:
             upstream.forget()
 
     def serve(self):
-        """Undisturbed."""
-        attempt = Attempt(self).run()
-        attempt.assert_served()
+        """Undisturbed, at once and whole."""
+        Attempt(self).run().assert_served()
 
     def try_with(self, first, until=None):
         with self.scarcity.of(first, until):
             return Attempt(self).run()
+
+    def settle(self, held=None):
+        """Until it is at rest after a good transaction, and holds no more than so much."""
+        self.serve()
+        poll(lambda: self.held()[0] == 0 if held is None else self.held() == held, f"what it held before: {held}")
+
+    def fail(self, n, done, error):
+        raise AssertionError(f"allocation {n} of {self.scarcity.where()}: {error!r}; {done}\n" + "\n".join(self.daemon.lines[-5:])) from error
 
     def held(self):
         """What it holds when nobody is there: sessions, upstream connections, places at each relay, descriptors."""
@@ -138,51 +150,135 @@ class Town:
 
 @pytest.fixture
 def start_town(start_daemon, start_upstream, ca):
-    def start(tls=None, **settings):
+    def start(tls=None, listener_certificate=None, **settings):
         scarcity = Scarcity()
         if tls:
             certificate = ca.issue("mx.splitmx.test", "127.0.0.1")
             upstreams = [start_upstream(name, kind=TlsUpstream, certificate=certificate) for name in ("local.test", "king.test")]
             return Town(scarcity, start_daemon, upstreams, authority=ca, relay={"tls": "verify", "ca-file": str(ca.file)},
-                        tls=certificate.settings, **settings)
+                        tls=(listener_certificate or certificate).settings, **settings)
         upstreams = [start_upstream(name) for name in ("local.test", "king.test")]
         return Town(scarcity, start_daemon, upstreams, **settings)
 
     return start
 
 
-def sweep(town, step=1, begin=1):
-    """Every step-th allocation fails once, until a transaction has so many no more. Returns how many were tried."""
-    town.serve()
-    poll(lambda: town.held()[0] == 0, "the end of the session")
+def every(count):
+    """1, 1 + count, ... from somewhere in the first few, so that all have their turn in the course of time."""
+    step = 1 if "SPLITMX_SLOW" in os.environ else count
+    return itertools.count(random.SystemRandom().randrange(1, step + 1), step)
+
+
+def sweep(town, numbers, try_with, check):
+    """
+    Each of the numbers is tried, until there are not so many allocations any more. Returns how many were tried.
+    Afterwards nothing is kept of what failed.
+    """
+    town.settle()
     before = town.held()
     tried = missed = 0
-    for n in itertools.count(begin, step):
-        attempt = town.try_with(n)
+    for n in numbers:
+        done = try_with(n)
         failed = town.scarcity.failed
-        why = n
-        if os.environ.get("TRACE"):
-            why = f"allocation {n}: {town.scarcity.where(town.daemon.process.pid) if failed and attempt.outcome is None or attempt.outcome != 250 else 'none'}"
-            print(n, failed, attempt.gone, attempt.said[-1:], why, flush=True)
         try:
-            attempt.judge()
+            check(done)
             town.serve()
-        except AssertionError as error:
-            if os.environ.get("TRACE"):
-                print("FAIL", n, error)
-                continue
-            raise AssertionError(f"{why}: {error}") from error
+        except (AssertionError, Gone, OSError) as error:
+            town.fail(n, done, error)
         town.forget()
         tried += 1
         missed = 0 if failed else missed + 1
         if missed > 3:
             break
-    poll(lambda: town.held() == before, f"as much held as before: {before}")
+    town.settle(before)
     return tried
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
+# Along a split transaction
+
+
 @pytest.mark.parametrize("idle", ["0s", "30s"], ids=["new connections", "pooled"])
-def test_every_allocation_of_a_split_transaction(start_town, tls, idle):
+@pytest.mark.parametrize("tls, step", [(False, 1), (True, 5)], ids=["clear", "tls"])
+def test_any_allocation_of_a_split_transaction_may_fail(start_town, tls, step, idle):
     town = start_town(tls=tls, timeouts={"pool_idle": idle})
-    print(sweep(town))
+    tried = sweep(town, every(step), town.try_with, Attempt.judge)
+    print(f"{tried} allocations")
+    assert tried > 30
+
+
+@pytest.mark.parametrize("tls, step", [(False, 1), (True, 40)], ids=["clear", "tls"])
+def test_all_allocations_may_fail_for_a_while(start_town, tls, step):
+    """From the n-th on, until the client has its answer or is gone."""
+    town = start_town(tls=tls, timeouts={"pool_idle": "0s", "command": "2s"})
+    sweep(town, every(step), lambda n: town.try_with(n, NEVER), Attempt.judge)
+
+
+def test_any_allocation_of_the_first_transaction_may_fail(start_town):
+    """What is made once, when it is first wanted."""
+    for n in itertools.islice(every(8), 20):
+        town = start_town(tls=True)
+        attempt = town.try_with(n)
+        try:
+            attempt.judge()
+            town.serve()
+        except AssertionError as error:
+            town.fail(n, attempt, error)
+        town.daemon.stop()
+
+
+# Along a reload
+
+
+class Change:
+    """Two configurations in turn, which differ in all that a reload replaces."""
+
+    def __init__(self, town, certificates):
+        self.town, self.certificates = town, certificates
+        self.now, self.said = 0, None
+        self.names = ["mx.splitmx.test", "mx2.splitmx.test"]
+
+    def write(self, which):
+        self.town.daemon.write_routes({LOCAL: "local", KING: "king"} if which == 0 else {LOCAL: "king", KING: "local"})
+        self.town.daemon.write_config(hostname=self.names[which], tls=self.certificates[which].settings)
+
+    def try_with(self, first, until=None):
+        self.write(1 - self.now)
+        with self.town.scarcity.of(first, until):
+            self.said = self.town.daemon.reload()
+        return self
+
+    def in_force(self):
+        """0 or 1, told by name, certificate and routes alike."""
+        town = self.town
+        with town.client() as client:
+            name = self.names.index(client.greeting.text.split()[0])
+            client.starttls(town.context)
+            shown = [ssl.PEM_cert_to_DER_cert(c.chain.read_text()) for c in self.certificates].index(client.certificate)
+            assert client.send_mail(message(), LOCAL, sender="reload@client.test") == 250
+        kept = [any(m.sender == "reload@client.test" for m in u.messages) for u in town.upstreams]
+        town.forget()
+        assert [name, shown] == [kept.index(True)] * 2, f"a mixture: name {name}, certificate {shown}, routes {kept}"
+        return name
+
+    def judge(self):
+        found = self.in_force()
+        assert self.said.status != 0 or found == 1 - self.now, "fine, but the old one is in force"
+        assert self.said.status == 0 or self.said.err or self.said.out, "it failed without a word"
+        if found != self.now:
+            self.now = found
+            return
+        again = self.town.daemon.reload()
+        assert again.status == 0, again
+        self.now = self.in_force()
+
+    def __repr__(self):
+        return f"<reload to {1 - self.now}: {self.said}>"
+
+
+@pytest.mark.parametrize("until", [None, NEVER], ids=["one", "all from it on"])
+def test_any_allocation_of_a_reload_may_fail(start_town, ca, until):
+    certificates = [ca.issue("mx.splitmx.test", "127.0.0.1") for _ in range(2)]
+    town = start_town(tls=True, timeouts={"pool_idle": "0s"}, listener_certificate=certificates[0])
+    change = Change(town, certificates)
+    tried = sweep(town, every(40), lambda n: change.try_with(n, until), Change.judge)
+    print(f"{tried} allocations")

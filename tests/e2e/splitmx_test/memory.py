@@ -63,13 +63,16 @@ class Scarcity:
     def failed(self):
         return self._page.failed
 
-    def where(self, pid):
-        """Who wanted the first that failed, for the message of a test: function names, the nearest first."""
-        maps = [(int(begin, 16), int(end, 16), int(offset, 16), path) for begin, end, offset, path in re.findall(
+    def know(self, pid):
+        """What the program consists of; to be asked while it lives, for `where`."""
+        self._parts = [(int(begin, 16), int(end, 16), int(offset, 16), path) for begin, end, offset, path in re.findall(
             r"^(\w+)-(\w+) r.xp (\w+) \S+ \d+ +(/.*)$", Path(f"/proc/{pid}/maps").read_text(), re.M)]
+
+    def where(self):
+        """Who wanted the first that failed, for the message of a test: function names, the nearest first."""
         names = []
         for place in self._page.places:
-            for begin, end, offset, path in maps:
+            for begin, end, offset, path in self._parts:
                 if begin <= place < end and LIBRARY.name not in path:
                     names.append(_name(path, place - begin + offset))
         return f"{self._page.size} bytes for " + " < ".join(names)
