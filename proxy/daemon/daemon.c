@@ -10,6 +10,7 @@
 
 #include "proxy/daemon/burial.h"
 #include "proxy/daemon/control.h"
+#include "proxy/daemon/descriptors.h"
 #include "proxy/daemon/early_signals.h"
 #include "proxy/daemon/load.h"
 #include "proxy/daemon/log.h"
@@ -494,6 +495,7 @@ static bool start(struct daemon *d)
     const struct config *config = d->now.prepared->config;
     int error = 0;
     uv_loop_init(&d->loop);
+    const bool reserved = descriptors_reserve(&d->loop, config, d->now.descriptors);
     uv_async_init(&d->loop, &d->done, on_done);
     d->done.data = d;
     uv_timer_init(&d->loop, &d->repair_timer);
@@ -510,7 +512,7 @@ static bool start(struct daemon *d)
         return false;
     }
     d->log = log_start(STDERR_FILENO, config->log_level, config->log_format);
-    if (d->log == NULL || !start_workers(d)) {
+    if (d->log == NULL || !reserved || !start_workers(d)) {
         fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
         return false;
     }

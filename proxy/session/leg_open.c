@@ -201,6 +201,10 @@ static void on_answer(void *owner, const struct resolver_answer *answer)
         }
         return;
     }
+    if (answer->ours) {
+        leg_fail_with(leg, 452, "4.3.1", answer->why);
+        return;
+    }
     bool null_mx = answer->status == RESOLVER_NULL_MX;
     leg->address_count = 0; /* of the hop before */
     leg_doubt_names(leg);

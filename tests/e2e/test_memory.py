@@ -115,7 +115,7 @@ class Town:
             relays={"local": {"next-hop": local.next_hop, "max-connections": 2, **(relay or {})},
                     "king": {"next-hop": king.next_hop, "max-connections": 2, **(relay or {})}},
             routes={LOCAL: "local", KING: "king"},
-            limits={"connections": 10, "connections_per_client": 8}, **settings)
+            **{"limits": {"connections": 10, "connections_per_client": 8}, **settings})
         scarcity.know(self.daemon.process.pid)
 
     def client(self, **keywords):
@@ -224,6 +224,18 @@ def test_any_allocation_of_the_first_transaction_may_fail(start_town):
         except AssertionError as error:
             town.fail(n, attempt, error)
         town.daemon.stop()
+
+
+def test_a_descriptor_higher_than_ever_before_needs_no_memory(start_town):
+    """Tables by descriptor grow when it is seldom expected, and would take the process with them."""
+    town = start_town(limits={"connections": 700, "connections_per_client": 700})
+    with contextlib.ExitStack() as held:
+        for n in range(700):
+            with contextlib.suppress(Gone, OSError), town.scarcity.of(3 + n % 3, NEVER):  # connection and session are still to be had
+                held.enter_context(town.client(hello=None))
+        assert town.daemon.descriptors() > 300
+        town.serve()
+    town.serve()
 
 
 # Along a reload
