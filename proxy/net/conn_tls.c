@@ -160,6 +160,9 @@ bool conn_tls_pending(struct net_conn *c)
         if (count != 0) {
             keep(c, span_make(plain, count));
         }
+        if (result == TLS_FAILED && tls_stream_lacks_memory(c->tls)) {
+            conn_lose(c, UV_ENOMEM);
+        }
         if (count != 0 || result != TLS_MORE) {
             return true;
         }

@@ -302,8 +302,11 @@ static void upstream_read(struct upstream *up)
  * lack makes no relay unavailable (design: section 6). */
 static void upstream_is_lost(struct upstream *up, enum client_event event)
 {
+    char why[REPLY_TEXT];
+    struct text text = TEXT(why);
     if (up->conn->lacks_means && up->state < CLIENT_READY) {
-        upstream_end_with(up, UPSTREAM_NO_MEANS, CONN_RESET, up->conn->ops->why(up->conn));
+        text_puts(&text, up->conn->ops->why(up->conn));
+        upstream_end_with(up, UPSTREAM_NO_MEANS, CONN_RESET, why);
     } else {
         upstream_step(up, event);
     }
@@ -402,7 +405,7 @@ bool upstream_may_speak(struct upstream *up)
         upstream_spoke(up, said);
     } else { /* with the kernel still, words or an end */
         up->spoke = true;
-        upstream_step(up, CLIENT_ON_LOST);
+        upstream_is_lost(up, CLIENT_ON_LOST);
     }
     return false;
 }
