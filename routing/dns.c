@@ -394,7 +394,8 @@ void dns_ask(struct dns *dns, const char *name, enum dns_type type, struct dns_w
     }
     job = job_new(dns, bucket, name, type);
     if (job == NULL) {
-        static const struct dns_answer busy = {.status = DNS_FAIL, .why = "too many DNS lookups"};
+        static const struct dns_answer busy = {
+            .status = DNS_FAIL, .ours = true, .why = "out of memory, or too many DNS lookups"};
         done(wait, &busy);
         return;
     }

@@ -33,6 +33,7 @@ class Attempt:
 
     def __init__(self, town):
         self.town, self.said, self.taken, self.outcome = town, [], [], None
+        self.recipients = town.recipients()
         self.sender = f"s{next(_numbers)}@client.test"
         self.sent = message(b"one\r\n.two\r\n")
         self.gone = None
@@ -64,7 +65,7 @@ class Attempt:
                 return
         if not self._hear("mail", client.mail(self.sender), 250):
             return
-        self.taken = [r for r in (LOCAL, KING) if self._hear(r, client.rcpt(r), 250)]
+        self.taken = [r for r in self.recipients if self._hear(r, client.rcpt(r), 250)]
         if not self.taken or not self._hear("data", client.data(), 354):
             return
         self.outcome = client.body(self.sent)
@@ -100,7 +101,7 @@ class Attempt:
     def assert_served(self):
         assert self.gone is None, (self.gone, self.said)
         assert self.outcome == 250, self.said
-        assert sorted(self.copies()) == sorted((LOCAL, KING))
+        assert sorted(self.copies()) == sorted(self.recipients)
 
 
 class Town:
@@ -111,12 +112,14 @@ class Town:
         self.context = authority.client_context() if authority else None
         local, king = upstreams
         self.daemon = start_daemon(
-            environment=scarcity.environment, workers=1,
-            relays={"local": {"next-hop": local.next_hop, "max-connections": 2, **(relay or {})},
+            environment=scarcity.environment, workers=1, **{"relays": {"local": {"next-hop": local.next_hop, "max-connections": 2, **(relay or {})},
                     "king": {"next-hop": king.next_hop, "max-connections": 2, **(relay or {})}},
-            routes={LOCAL: "local", KING: "king"},
-            **{"limits": {"connections": 10, "connections_per_client": 8}, **settings})
+            "routes": {LOCAL: "local", KING: "king"},
+            "limits": {"connections": 10, "connections_per_client": 8}, **settings})
         scarcity.know(self.daemon.process.pid)
+
+    def recipients(self):
+        return LOCAL, KING
 
     def client(self, **keywords):
         return TlsClient(self.daemon.where, **keywords)
@@ -211,6 +214,34 @@ def test_all_allocations_may_fail_for_a_while(start_town, tls, step):
     """From the n-th on, until the client has its answer or is gone."""
     town = start_town(tls=tls, timeouts={"pool_idle": "0s", "command": "2s"})
     sweep(town, every(step), lambda n: town.try_with(n, NEVER), Attempt.judge)
+
+
+class NamedTown(Town):
+    """Each transaction goes to hosts that have not been asked for lately, so that nothing is known of them."""
+
+    COUNT = 200
+
+    def __init__(self, scarcity, start_daemon, upstreams, dns):
+        self._next = itertools.cycle(range(self.COUNT))
+        for n in range(self.COUNT):
+            dns.add(f"h{n}.test", "A", "127.0.0.1", ttl=0)
+        relays = {f"r{n}": {"next-hop": f"smtp:[h{n}.test]:{upstreams[n % 2].port}"} for n in range(self.COUNT)}
+        super().__init__(scarcity, start_daemon, upstreams, relays=relays, timeouts={"pool-idle": "0s"},
+                         routes={f"u{n}@example.com": f"r{n}" for n in range(self.COUNT)})
+
+    def recipients(self):
+        return f"u{next(self._next)}@example.com", f"u{next(self._next)}@example.com"
+
+    def held(self):
+        """Without the descriptors that questions to DNS have for a moment."""
+        return super().held()[:-1]
+
+
+@pytest.mark.parametrize("until, step", [(None, 1), (NEVER, 12)], ids=["one", "all from it on"])
+def test_any_allocation_may_fail_where_names_are_looked_up(start_daemon, start_upstream, dns, until, step):
+    upstreams = [start_upstream(name) for name in ("local.test", "king.test")]
+    town = NamedTown(Scarcity(), start_daemon, upstreams, dns)
+    assert sweep(town, every(step), lambda n: town.try_with(n, until), Attempt.judge) > 7
 
 
 def test_any_allocation_of_the_first_transaction_may_fail(start_town):
