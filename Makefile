@@ -47,7 +47,7 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle reach script server service_greet setup sim upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts import log net_address nexthop pacing privileges \
+                 explain header health hosts import log memory net_address nexthop pacing privileges \
                  proxy_header quota rate received record relay repair reply resolver route seal \
                  server shared sorter source span store table table_walk text timers tls_context \
                  tls_inspect tls_stream xclient yaml

@@ -35,8 +35,8 @@ struct dns_channel {
     uv_timer_t timer;
     struct ring watches;
     struct watch spare[SPARE]; /* for want of memory */
-    size_t pending; /* queries under way */
-    size_t handles; /* of libuv, not closed yet */
+    size_t pending;            /* queries under way */
+    size_t handles;            /* of libuv, not closed yet */
     struct dns_failures failures;
     bool retired;
     bool closed;

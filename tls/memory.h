@@ -4,9 +4,9 @@
  *
  * Each record that is read or written takes two blocks from the library, for as long as the call
  * lasts: without the reserve an upstream's 250 could not be read any more for want of 40 bytes, nor
- * ours be said. And it is watched whether there was none at all: the library has many words for that
- * (an internal error, no cipher in common, a certificate of unknown strength), some of which are
- * also what it says of peers.
+ * ours be said. And it is watched whether there was none at all: the library has many words for
+ * that (an internal error, no cipher in common, a certificate of unknown strength), some of which
+ * are also what it says of peers.
  *
  * Of the whole process; from any thread.
  */

@@ -6,9 +6,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define SPARE  64 /* kept free by the listeners */
-#define WORKER 16 /* each one's own */
-#define OTHER  32 /* log, table, control socket, libraries */
+#define SPARE  64   /* kept free by the listeners */
+#define WORKER 16   /* each one's own */
+#define OTHER  32   /* log, table, control socket, libraries */
 #define ROOM   1024 /* beyond two for each connection */
 
 unsigned descriptors_raise(void)

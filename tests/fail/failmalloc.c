@@ -3,9 +3,9 @@
  * fail: ours, OpenSSL's, libuv's, the C library's.
  *
  * The file named by FAILMALLOC is mapped and shared with the test, which counts, chooses and looks
- * while the program runs (tests/e2e/splitmx_test/memory.py has the same layout). All functions of the
- * C library that give memory are here, so that none is missed: they go on to whoever has them next,
- * which is a sanitizer's runtime where there is one.
+ * while the program runs (tests/e2e/splitmx_test/memory.py has the same layout). All functions of
+ * the C library that give memory are here, so that none is missed: they go on to whoever has them
+ * next, which is a sanitizer's runtime where there is one.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -43,8 +43,10 @@ static struct {
     void *(*memalign)(size_t, size_t);
 } real;
 
-/* Looking for the others, or for who calls, the C library may want memory itself. */
-static _Thread_local bool is_busy;
+/* Looking for the others, or for who calls, the C library may want memory itself. Where threads
+ * have it is known from the start: finding it out takes a call that a sanitizer replaces, too late.
+ */
+static _Thread_local bool is_busy __attribute__((tls_model("initial-exec")));
 
 static void find(void *out, const char *name)
 {
