@@ -32,24 +32,24 @@ config        := config diag hash hostname keys net_address scalar schema span t
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
                  resolver route seal servers sorter source table table_build table_walk
-tls           := context context_server inspect pem policy sessions store stream why
+tls           := context context_server inspect memory pem policy sessions store stream why
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient
-proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober quota \
-                 rate recipients session session_begin session_command session_told shared summary timers \
-                 transaction unsettled upstream upstream_greet upstream_why world
+proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober \
+                 quota rate recipients session session_begin session_command session_told shared \
+                 summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls ledger_file ledger_reader ledger_store listener net
-proxy/daemon  := burial control control_ask daemon descriptors early_signals \
-                 ledger_print ledger_service load log notify pid_file prepare privileges quote \
-                 readable reload repair sockets state_lock status survey worker
+proxy/daemon  := burial control control_ask daemon descriptors early_signals ledger_print \
+                 ledger_service load log notify pid_file prepare privileges quote readable reload \
+                 repair sockets state_lock status survey worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
-                 doctor_relay doctor_table explain healthcheck import ledger_command options reload \
-                 route run status
+                 doctor_relay doctor_table explain healthcheck import ledger_command options \
+                 reload route run status
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle reach script server service_greet setup sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts identity import ledger ledger_format ledger_keep \
-                 ledger_model ledger_reader ledger_store log net_address nexthop pacing \
+                 ledger_model ledger_reader ledger_store log memory net_address nexthop pacing \
                  privileges proxy_header quota rate received record relay repair reply resolver \
                  route seal server shared sorter source span store table table_walk text timers \
                  tls_context tls_inspect tls_stream xclient yaml
@@ -128,9 +128,15 @@ soak: all
 # ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
 J ?= 4
-e2e: all
+e2e: all $(BUILD)/failmalloc.so
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider -n $(J) --dist loadfile tests/e2e
+
+# Preloaded by tests/e2e/test_memory.py into the program.
+$(BUILD)/failmalloc.so: tests/fail/failmalloc.c Makefile
+	@mkdir -p $(@D)
+	$(call say,cc  )$(CC) -std=c17 -D_GNU_SOURCE -O2 -g $(WARN) $(WERROR) -fno-builtin \
+	    -fno-omit-frame-pointer -fPIC -shared $< -o $@
 
 # ---- between hosts: network namespaces with real port 25, names, certificates (skipped where none can be made) ----
 
