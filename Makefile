@@ -48,11 +48,13 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle reach script server service_greet setup sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts identity import ledger_reader ledger_store log \
-                 net_address nexthop pacing privileges proxy_header quota rate received record \
-                 relay repair reply resolver route seal server shared sorter source span store \
-                 table table_walk text timers tls_context tls_inspect tls_stream xclient yaml
-fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_proxy_header fuzz_reply
+                 explain header health hosts identity import ledger ledger_format ledger_keep \
+                 ledger_model ledger_reader ledger_store log net_address nexthop pacing \
+                 privileges proxy_header quota rate received record relay repair reply resolver \
+                 route seal server shared sorter source span store table table_walk text timers \
+                 tls_context tls_inspect tls_stream xclient yaml
+fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
+                 fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 
@@ -117,6 +119,12 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n $(N) --faults 20
 	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
 
+# ---- the soak: real processes, killed and started again, between clients and upstreams that fail ----
+
+soak: all
+	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) tests/soak/soak.py $(SEED) $(if $(filter file,$(origin N)),1000,$(N))
+
 # ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
 J ?= 4
@@ -163,6 +171,11 @@ test-container:
 	@tests/container/install.sh || echo 'test-container: not all could be installed'
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/container
 
+# ---- the ledger's rules as a model, checked by spin: whole, and with each rule taken away ----
+
+model:
+	@docs/model/check.sh
+
 # ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
 
 cost: all
@@ -201,7 +214,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim e2e hosts test-container asan cost fuzz
+TESTS := lint unit sim model soak e2e hosts test-container asan cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh
@@ -230,6 +243,8 @@ help:
 	@echo 'make test       install what tests need, run them all: $(TESTS)'
 	@echo 'make unit       unit tests of every pure module'
 	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
+	@echo 'make model      the rules of the ledger, exhaustively (spin): docs/model'
+	@echo 'make soak       real processes, killed and restarted, upstreams and clients that fail (SEED, N: transactions)'
 	@echo 'make e2e        end to end, against real servers'
 	@echo 'make hosts      between hosts with addresses and names of their own (network namespaces; root)'
 	@echo 'make asan       unit, end-to-end and hosts tests with ASan and UBSan'
@@ -248,5 +263,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e hosts sim lint format layers listed fuzz fuzz-programs cost asan container \
+.PHONY: all run test unit e2e hosts sim model soak lint format layers listed fuzz fuzz-programs cost asan container \
         test-container install clean help

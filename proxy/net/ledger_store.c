@@ -184,7 +184,7 @@ static bool restore(void *context, uint64_t set, struct span record)
     if (set <= store->last_restored) { /* by an attempt that was cut short */
         return store->no_memory > 0;
     }
-    if (ledger_restore(store->ledger, set, record, time(NULL))) {
+    if (ledger_restore(store->ledger, set, record)) {
         store->last_restored = set;
         store->restored++;
         return true;

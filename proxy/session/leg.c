@@ -527,6 +527,11 @@ bool leg_is_open(const struct leg *leg)
     return leg->state != LEG_IS_CLOSED;
 }
 
+bool leg_is_unavailable(const struct leg *leg)
+{
+    return leg->unavailable;
+}
+
 bool leg_is_local(const struct leg *leg)
 {
     return leg->local;

@@ -102,7 +102,8 @@ enum leg_fate leg_fate(const struct leg *leg);
 bool leg_serves(const struct leg *leg, const struct relay *relay, enum leg_kind kind,
                 struct span domain);
 unsigned leg_recipient_count(const struct leg *leg);
-bool leg_is_open(const struct leg *leg);  /* neither failed, settled nor abandoned */
-bool leg_is_local(const struct leg *leg); /* at a loopback, private or unix address */
+bool leg_is_open(const struct leg *leg);        /* neither failed, settled nor abandoned */
+bool leg_is_unavailable(const struct leg *leg); /* closed, as its relay is, before anybody came */
+bool leg_is_local(const struct leg *leg);       /* at a loopback, private or unix address */
 
 #endif

@@ -63,8 +63,8 @@ static void recipient_refuse(struct transaction *tx, unsigned code, const char *
     recipient_answered(tx, &reply);
 }
 
-static struct leg *leg_for(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
-                           struct span domain)
+static struct leg *leg_for(const struct transaction *tx, const struct relay *relay,
+                           enum leg_kind kind, struct span domain)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
         if (leg_serves(tx->legs[i], relay, kind, domain)) {
@@ -108,11 +108,26 @@ static uint64_t open_by(const struct transaction *tx, bool has_fallback)
     return has_fallback ? tx->answer_by - time / 4 : tx->answer_by;
 }
 
+static struct span domain_for(const struct transaction *tx, const struct relay *relay)
+{
+    return relay_is_by_domain(relay) ? tx->domain : (struct span){0};
+}
+
+/* Of a relay that has been found unavailable the recipients go on to the fallback. */
+static const struct leg *leg_in_the_end(const struct transaction *tx, const struct leg *leg)
+{
+    const struct relay *fallback = tx->decision.fallback;
+    if (leg == NULL || fallback == NULL || !leg_is_unavailable(leg)) {
+        return leg;
+    }
+    return leg_for(tx, fallback, LEG_IS_FALLBACK, domain_for(tx, fallback));
+}
+
 static void recipient_relay(struct transaction *tx, const struct relay *relay, enum leg_kind kind)
 {
-    struct span leg_domain = relay_is_by_domain(relay) ? tx->domain : (struct span){0};
+    struct span leg_domain = domain_for(tx, relay);
     struct leg *leg = leg_for(tx, relay, kind, leg_domain);
-    if (kind == LEG_IS_PLAIN && !unsettled_lets(tx, leg, relay, leg_domain)) {
+    if (kind == LEG_IS_PLAIN && !unsettled_lets(tx, leg_in_the_end(tx, leg), relay, leg_domain)) {
         recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
         return;
     }

@@ -460,7 +460,8 @@ void session_cut(struct session *s)
     if (cannot_be_told(s)) {
         session_close(s, CONN_RESET);
     } else if (s->state == SERVER_LEAVING) {
-        session_close(s, CONN_FLUSH);
+        s->leave_by = s->world->now;
+        session_look_left(s);
     } else if (s->transaction == NULL || !transaction_is_committing(s->transaction)) {
         session_dismiss(s, 421, "4.3.2", "Shutting down", "session-cut");
     }

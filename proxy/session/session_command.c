@@ -228,7 +228,7 @@ void session_command(struct session *s, struct span line, bool pipelined)
         session_set_state(s, s->state == SERVER_ENVELOPE ? SERVER_READY : s->state);
         break;
     case SERVER_DO_QUIT:
-        session_say(s, step.code, step.enhanced, step.text);
+        s->quit = step;
         session_leave(s);
         break;
     case SERVER_DO_DROP:

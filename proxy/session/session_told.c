@@ -52,10 +52,20 @@ static bool has_read_and_closed(struct session *s)
            !ops->is_reset(s->conn);
 }
 
+static void leave(struct session *s)
+{
+    if (s->quit.code != 0) {
+        session_say(s, s->quit.code, s->quit.enhanced, s->quit.text);
+    }
+    session_close(s, CONN_FLUSH);
+}
+
+/* The answer to QUIT waits meanwhile: some do not, and their kernels would answer it with a reset,
+ * as they do for who has not read the answer before it. */
 void session_leave(struct session *s)
 {
     if (s->told == NULL) {
-        session_close(s, CONN_FLUSH);
+        leave(s);
         return;
     }
     s->leave_by = s->world->now + LEAVE_WAIT;
@@ -68,7 +78,7 @@ void session_look_left(struct session *s)
         has_read(s);
     }
     if (s->told == NULL || s->world->now >= s->leave_by) {
-        session_close(s, CONN_FLUSH);
+        leave(s);
     } else {
         session_set_state(s, SERVER_LEAVING);
     }

@@ -1,10 +1,13 @@
 #include "proxy/session/unsettled.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "config/hash.h"
 #include "proxy/session/shared.h"
 
-#define LABEL_LONGEST 512
+#define NAME_LONGEST  200
+#define LABEL_LONGEST 600 /* with a domain and the kind */
 
 static struct ledger *ledger_of(const struct transaction *tx)
 {
@@ -21,12 +24,23 @@ static const unsigned char *identity_of(const struct transaction *tx)
     return tx->message != NULL && tx->message->has_identity ? tx->message->digest : NULL;
 }
 
+/* A relay that is a transport has that for its name, which may be long. */
+static void put_name(struct text *text, struct span name)
+{
+    static const struct hash_key key = {{0, 0}};
+    bool cut = name.len > NAME_LONGEST;
+    text_put(text, span_first(name, NAME_LONGEST));
+    if (cut) {
+        text_printf(text, "... %016" PRIx64, hash_bytes(&key, name.ptr, name.len));
+    }
+}
+
 /* What a leg is known by over transactions, and shown as: "gmail example.org (fallback)". */
 static struct span label(struct text *text, const struct relay *relay, enum leg_kind kind,
                          struct span domain)
 {
     static const char *const kinds[] = {"", " (fallback)", " (unknown-recipient)"};
-    text_puts(text, relay->name);
+    put_name(text, span_of(relay->name));
     text_puts(text, domain.len != 0 ? " " : "");
     for (size_t i = 0; i < domain.len; i++) {
         text_putc(text, ascii_lower(domain.ptr[i]));
@@ -38,6 +52,66 @@ static struct span label(struct text *text, const struct relay *relay, enum leg_
 static struct span label_of(struct text *text, const struct leg *leg)
 {
     return label(text, leg_relay(leg), leg_kind(leg), leg_domain(leg));
+}
+
+/* ---- what is recorded ---- */
+
+struct entries {
+    struct ledger_entry *entry;
+    size_t count;
+    char *labels; /* LABEL_LONGEST each */
+};
+
+static void add_leg(struct entries *entries, const struct transaction *tx, unsigned number,
+                    enum leg_fate fate)
+{
+    const struct leg *leg = tx->legs[number];
+    if (leg_fate(leg) != fate || leg_recipient_count(leg) == 0) {
+        return;
+    }
+    struct text text = text_over(entries->labels + (size_t)number * LABEL_LONGEST, LABEL_LONGEST);
+    struct span its_label = label_of(&text, leg);
+    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
+        if (r->leg == leg) {
+            entries->entry[entries->count++] = (struct ledger_entry){
+                .recipient = r->path, .label = its_label, .accepted = fate == LEG_FATE_ACCEPTED};
+        }
+    }
+}
+
+static size_t count_away(const struct transaction *tx)
+{
+    size_t count = 0;
+    for (const struct unsettled_away *away = tx->away; away != NULL; away = away->next) {
+        count++;
+    }
+    return count;
+}
+
+/* The set of those that the transaction has, and had sent away. Whose turn it is first: who has
+ * accepted, then who was not asked, then who was. */
+static bool record(const struct transaction *tx, struct ledger_ticket *ticket)
+{
+    static const enum leg_fate fates[] = {LEG_FATE_ACCEPTED, LEG_FATE_NONE, LEG_FATE_REFUSED,
+                                          LEG_FATE_UNKNOWN};
+    struct entries entries = {
+        .entry = calloc(tx->recipient_count + count_away(tx), sizeof *entries.entry),
+        .labels = calloc(tx->leg_count, LABEL_LONGEST)};
+    bool recorded = false;
+    if (entries.entry != NULL && entries.labels != NULL) {
+        for (const struct unsettled_away *away = tx->away; away != NULL; away = away->next) {
+            entries.entry[entries.count++] =
+                (struct ledger_entry){.recipient = away->path, .label = away->label};
+        }
+        for (unsigned i = 0; i < 4 * tx->leg_count; i++) {
+            add_leg(&entries, tx, i % tx->leg_count, fates[i / tx->leg_count]);
+        }
+        recorded = ledger_record(ledger_of(tx), tx->context.envelope.sender, entries.entry,
+                                 entries.count, identity_of(tx), wall(tx), ticket);
+    }
+    free(entries.entry);
+    free(entries.labels);
+    return recorded;
 }
 
 /* ---- RCPT ---- */
@@ -96,13 +170,31 @@ bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct 
     return verdict != LEDGER_WAIT;
 }
 
+/* Kept until the outcome; without memory it is as if he had not come. */
+static void keep_away(struct transaction *tx, struct span path, struct span its_label)
+{
+    struct unsettled_away *away = malloc(sizeof *away + path.len + its_label.len);
+    if (away != NULL) {
+        char *bytes = (char *)(away + 1);
+        memcpy(bytes, path.ptr, path.len);
+        memcpy(bytes + path.len, its_label.ptr, its_label.len);
+        *away = (struct unsettled_away){.path = span_make(bytes, path.len),
+                                        .label = span_make(bytes + path.len, its_label.len),
+                                        .next = tx->away};
+        tx->away = away;
+    }
+}
+
 void unsettled_sent_away(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
                          struct span domain)
 {
     char buffer[LABEL_LONGEST];
     struct text text = TEXT(buffer);
+    struct span its_label = label(&text, relay, kind, domain);
     if (tx->set.bound) {
-        join(tx, tx->asked->path, label(&text, relay, kind, domain));
+        join(tx, tx->asked->path, its_label);
+    } else {
+        keep_away(tx, tx->asked->path, its_label);
     }
 }
 
@@ -150,49 +242,6 @@ bool unsettled_is_known(const struct transaction *tx)
 
 /* ---- the outcome ---- */
 
-struct entries {
-    struct ledger_entry *entry;
-    size_t count;
-    char *labels; /* LABEL_LONGEST each */
-};
-
-static void add_leg(struct entries *entries, const struct transaction *tx, unsigned number,
-                    enum leg_fate fate)
-{
-    const struct leg *leg = tx->message->turn[number];
-    if (leg_fate(leg) != fate) {
-        return;
-    }
-    struct text text = text_over(entries->labels + (size_t)number * LABEL_LONGEST, LABEL_LONGEST);
-    struct span its_label = label_of(&text, leg);
-    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
-        if (r->leg == leg) {
-            entries->entry[entries->count++] = (struct ledger_entry){
-                .recipient = r->path, .label = its_label, .accepted = fate == LEG_FATE_ACCEPTED};
-        }
-    }
-}
-
-/* Whose turn it is first: who has accepted, then who was not asked, then who was. */
-static bool record(struct transaction *tx, struct ledger_ticket *ticket)
-{
-    static const enum leg_fate fates[] = {LEG_FATE_ACCEPTED, LEG_FATE_NONE, LEG_FATE_REFUSED,
-                                          LEG_FATE_UNKNOWN};
-    struct entries entries = {.entry = calloc(tx->recipient_count, sizeof *entries.entry),
-                              .labels = calloc(tx->turns, LABEL_LONGEST)};
-    bool recorded = false;
-    if (entries.entry != NULL && entries.labels != NULL) {
-        for (unsigned i = 0; i < 4 * tx->turns; i++) {
-            add_leg(&entries, tx, i % tx->turns, fates[i / tx->turns]);
-        }
-        recorded = ledger_record(ledger_of(tx), tx->context.envelope.sender, entries.entry,
-                                 entries.count, identity_of(tx), wall(tx), ticket);
-    }
-    free(entries.entry);
-    free(entries.labels);
-    return recorded;
-}
-
 void unsettled_accepted(struct transaction *tx)
 {
     record(tx, NULL);
@@ -210,5 +259,21 @@ void unsettled_settle(struct transaction *tx)
     }
     for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
         ledger_settle(ledger_of(tx), tx->context.envelope.sender, r->path, identity_of(tx));
+    }
+}
+
+void unsettled_took_turns(struct transaction *tx)
+{
+    if (tx->away != NULL) {
+        record(tx, NULL);
+    }
+}
+
+void unsettled_release(struct transaction *tx)
+{
+    while (tx->away != NULL) {
+        struct unsettled_away *next = tx->away->next;
+        free(tx->away);
+        tx->away = next;
     }
 }

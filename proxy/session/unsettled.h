@@ -9,7 +9,7 @@
 
 /*
  * Whether the ledger lets the recipient asked for come along, on this leg, or, where that is NULL,
- * on a new one that is to be opened by its route. False: 452 4.5.3; its turn will come.
+ * on a new one; `relay` is that of its route. False: 452 4.5.3; its turn will come.
  */
 bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct relay *relay,
                     struct span domain);
@@ -40,7 +40,15 @@ void unsettled_accepted(struct transaction *tx);
  * it cannot be recorded. */
 bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket);
 
+/* Where no second leg is taken whatever the ledger says, and the one that there was has put the
+ * message off, it would do so for ever before the others, who were sent away: they are a set too,
+ * and have the first turns. */
+void unsettled_took_turns(struct transaction *tx);
+
 /* All recipients have their final answer. */
 void unsettled_settle(struct transaction *tx);
+
+/* Frees what was kept for the outcome. */
+void unsettled_release(struct transaction *tx);
 
 #endif

@@ -222,7 +222,9 @@ static void upstream_step(struct upstream *up, enum client_event event)
         break;
     case CLIENT_DO_RCPT:
         up->reused = false;
-        send_rcpt(up, up->recipient);
+        if (upstream_may_speak(up)) {
+            send_rcpt(up, up->recipient);
+        }
         break;
     case CLIENT_DO_KEEP:
         up->kept = up->reply;

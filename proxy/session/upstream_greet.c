@@ -122,7 +122,9 @@ void upstream_xclient(struct upstream *up)
     }
     up->lines_sent += line.len;
     upstream_set_state(up, CLIENT_XCLIENT);
-    upstream_say(up, line);
+    if (upstream_may_speak(up)) {
+        upstream_say(up, line);
+    }
 }
 
 static void upstream_identify(struct upstream *up)
@@ -162,8 +164,10 @@ void upstream_next(struct upstream *up)
 {
     bool wants_tls = up->key.tls != RELAY_TLS_NONE && !up->secure && !up->tls_refused;
     if (wants_tls && up->offer.starttls) {
-        upstream_say(up, SPAN("STARTTLS\r\n"));
         upstream_set_state(up, CLIENT_STARTTLS);
+        if (upstream_may_speak(up)) {
+            upstream_say(up, SPAN("STARTTLS\r\n"));
+        }
     } else if (wants_tls && tls_policy_is_strict(up->key.tls)) {
         upstream_lacks_tls(up, "STARTTLS is not offered");
     } else if (up->key.identity == IDENTITY_XCLIENT && up->client != NULL && !up->introduced) {

@@ -142,9 +142,11 @@ class Split:
         return self.daemon.client(**keywords)
 
     def fresh(self):
-        """Rules and records away, as at the start of a test."""
+        """Rules and records away, what did not settle forgotten, as at the start of a test."""
         for upstream in self.upstreams:
             upstream.forget()
+        cleared = self.daemon.command("ledger", "--clear", "all")
+        assert cleared.status == 0, cleared
         return self
 
 

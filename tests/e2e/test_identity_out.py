@@ -5,44 +5,13 @@ import re
 import pytest
 
 from splitmx_test.client import Client
+from splitmx_test.identified import ALL, Identified
 from splitmx_test.messages import message
-from splitmx_test.tls import TlsConnection, TlsUpstream
-from splitmx_test.upstream import call, close, raw, reply, reset
+from splitmx_test.upstream import call, chased_by, close, raw, reply, reset
 from splitmx_test.waiting import free_port, poll
 
 USER = "user@example.com"
 NAMED, ITS_PTR = "127.0.0.77", "77.0.0.127.in-addr.arpa"  # 127.0.0.1 has a name everywhere: localhost
-ALL = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT REVERSE_NAME"
-
-
-class _Connection(TlsConnection):
-    """Takes XCLIENT where its upstream lists attributes, once, as Postfix does."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.introduced = False
-
-    def _offers(self):
-        attributes = self.upstream.attributes
-        return (*super()._offers(), *([f"XCLIENT {attributes}"] if attributes and not self.introduced else []))
-
-    def _command(self, line):
-        if not line.upper().startswith(b"XCLIENT"):
-            super()._command(line)
-        elif self._answer("xclient", line, f"220 {self.upstream.name} ESMTP"):
-            self.introduced = b" ADDR=" in line
-
-    def told(self):
-        """What XCLIENT said, all lines together."""
-        return dict(word.split("=", 1) for line in self.commands if line.startswith(b"XCLIENT") for word in line.decode().split(" ")[1:])
-
-
-class Identified(TlsUpstream):
-    connection_type = _Connection
-
-    def __init__(self, name, attributes=ALL, **settings):
-        self.attributes = attributes
-        super().__init__(name, **settings)
 
 
 class Town:
@@ -224,6 +193,17 @@ def test_the_second_ehlo_refused(start, answer):
         client.mail()
         client.rcpt(USER)
     assert not any(line.startswith((b"MAIL", b"RCPT")) for line in town.local.commands())
+
+
+def test_an_answer_to_xclient_before_it_was_sent_does_not_shift_the_others(start):
+    """Else the answer to each RCPT would be taken for that to the next."""
+    town = start("xclient")
+    town.local.on("ehlo", chased_by(b"220 local.test\r\n"), times=1)
+    town.local.on("rcpt", reply("550 5.1.1 unknown"), when="absent")
+    with town.daemon.client() as client:
+        client.mail()
+        assert client.rcpt("absent@example.com") == 451
+    assert town.local.connections[0].verbs() == ["EHLO"], "it ends there"
 
 
 def test_xclient_comes_in_tls(start, ca):

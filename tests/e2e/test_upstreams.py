@@ -7,7 +7,7 @@ import pytest
 
 from splitmx_test.client import stuff
 from splitmx_test.messages import assert_relayed, message
-from splitmx_test.upstream import call, close, early, garbage, raw, reply, reset, silence
+from splitmx_test.upstream import call, chased_by, close, early, garbage, raw, reply, reset, silence
 
 LOCAL, KING = "user@example.com", "kingmail@example.com"
 
@@ -68,6 +68,17 @@ def test_an_early_reply_to_rcpt_does_not_shift_the_conversation(split):
         assert client.rcpt(LOCAL) == 250
         assert client.silent_for(0.1)  # the surplus word arrives
         assert client.rcpt("nobody@example.com").code in (451, 550)
+
+
+def test_an_answer_to_rcpt_before_it_was_sent_is_none(start_daemon, start_upstream):
+    """Without PIPELINING: what comes behind the answer to MAIL cannot be that to RCPT."""
+    local = start_upstream("local.test", extensions=())
+    local.on("mail", chased_by(b"250 2.1.5 Ok\r\n"))
+    local.on("rcpt", reply("550 5.1.1 unknown"))
+    daemon = start_daemon(relays={"local": {"next-hop": local.next_hop}}, routes={"example.com": "local"})
+    with daemon.client() as client:
+        client.mail()
+        assert client.rcpt(LOCAL) == 451
 
 
 def test_a_greeting_of_several_lines_is_taken_and_an_endless_one_is_not(start_split):

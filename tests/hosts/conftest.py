@@ -28,6 +28,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=impossible))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How long it took: told, never judged. A test says it by record_property("took", text)."""
+    took = [(report.nodeid.split("::")[-1], text) for report in terminalreporter.getreports("passed")
+            for name, text in report.user_properties if name == "took"]
+    for name, text in took:
+        terminalreporter.write_line(f"{name}: {text}")
+
+
 @pytest.fixture(scope="session")
 def lab():
     with Laboratory() as laboratory:

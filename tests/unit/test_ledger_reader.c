@@ -2,7 +2,7 @@
  * ends the process that asks. */
 #include <stdbool.h>
 
-#include "tests/unit/ledger_fixture.h"
+#include "tests/unit/folder_fixture.h"
 
 #include <signal.h>
 #include <sys/prctl.h>

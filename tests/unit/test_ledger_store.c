@@ -1,7 +1,7 @@
 /* ledger_store: what was said to be durable is, whatever becomes of the process or of its file. */
 #include <stdbool.h>
 
-#include "tests/unit/ledger_fixture.h"
+#include "tests/unit/folder_fixture.h"
 
 #include <lmdb.h>
 #include <poll.h>

@@ -82,7 +82,8 @@ class Peer:
 
 class Postfix(Peer):
     """
-    Delivers to Maildirs by virtual(8); refuses unknown recipients with its own 550 5.1.1. Needs root.
+    Delivers to Maildirs by virtual(8); refuses unknown recipients with its own 550 5.1.1. Needs root. A recipient has one
+    Maildir for all domains (of which there may be several, between spaces).
 
     `wrapper` is what starts it (such as `ip netns exec NAME`), `listeners` are lines of master.cf in place of the one smtpd.
     """
@@ -114,7 +115,7 @@ class Postfix(Peer):
             **settings,
         }
         (self.etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
-        (self.etc / "recipients").write_text("".join(f"{user}@{domain} {user}/\n" for user in recipients))
+        (self.etc / "recipients").write_text("".join(f"{user}@{one} {user}/\n" for one in domain.split() for user in recipients))
         services = list(listeners or [f"127.0.0.1:{self.port} inet n - n - 100 smtpd"])
         for service, kind, wakeup, process, program in (
                 ("cleanup", "unix", "-", "0", "cleanup"), ("qmgr", "unix", "300", "1", "qmgr"),
@@ -146,6 +147,14 @@ class Postfix(Peer):
                 self.process.wait()
 
 
+def exim_in(folder):
+    """Exim runs itself again to deliver, as nobody: it has to find itself where nobody may look."""
+    program = folder / "exim4"
+    shutil.copyfile(EXIM, program)
+    program.chmod(0o755)
+    return program
+
+
 class Exim(Peer):
     """Unpacked from its package by install.sh (it cannot be installed beside Postfix). Needs root."""
 
@@ -154,10 +163,7 @@ class Exim(Peer):
         spool = self.folder / "spool"
         spool.mkdir()
         user, group = self.owner.pw_name, "nogroup"
-        # Exim runs itself again to deliver, as nobody: it has to find itself where nobody may look.
-        self.program = self.folder / "exim4"
-        shutil.copyfile(EXIM, self.program)
-        self.program.chmod(0o755)
+        self.program = exim_in(self.folder)
         os.chown(spool, self.owner.pw_uid, self.owner.pw_gid)
         self.conf = self.folder / "exim.conf"
         self.conf.write_text(f"""

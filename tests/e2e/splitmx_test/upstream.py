@@ -122,6 +122,21 @@ def early(octets):
     return act
 
 
+def chased_by(octets):
+    """The proper reply and, in the same segment, bytes that nobody asked for."""
+
+    def act(connection):
+        original = connection.send
+
+        def send(said):
+            connection.send = original
+            original(said + octets)
+
+        connection.send = send
+
+    return act
+
+
 def garbage(count=64):
     return raw(os.urandom(count).replace(b"\n", b"\x80") + b"\r\n")
 
@@ -212,6 +227,11 @@ class Connection:
     def __repr__(self):
         return f"<connection {self.number}: {self.commands!r} ended={self.ended!r}>"
 
+    @property
+    def sender(self):
+        """Of the transaction under way; its message's end of data is a part of it."""
+        return self._sender
+
     def verbs(self):
         return [line.split(b" ")[0].split(b":")[0].upper().decode("latin-1") for line in self.commands]
 
@@ -241,6 +261,11 @@ class Connection:
         while True:
             self._receive(record=self.body is None)
             self._buffer = b""
+
+    def await_unasked(self, octets):
+        """Until the peer has sent this behind what was read; it is read as always, later."""
+        while octets not in self._buffer:
+            self._receive()
 
     def wait_for_event(self, event, timeout):
         deadline = time.monotonic() + timeout

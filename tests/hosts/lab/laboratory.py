@@ -11,8 +11,9 @@ from splitmx_test.daemon import Daemon
 from splitmx_test.waiting import Timeout
 
 from .certificates import Authority
-from .names import Names, host, mx, null_mx
+from .names import Names, alias, host, mx, null_mx
 from .network import Network
+from .queueing import EximQueue, PostfixQueue
 from .servers import Gmail, Local, Scripted, Sender
 
 # Documentation addresses are the internet; the local server is on a private network, which splitmx reaches too.
@@ -20,20 +21,26 @@ ADDRESSES = {
     "dns": ["192.0.2.53/24"],
     "mx": ["192.0.2.10/24", "2001:db8::10/64", "10.89.0.10/24"],
     "local": ["10.89.0.20/24", "10.89.0.21/24", "10.89.0.22/24", "10.89.0.25/24", "192.0.2.25/24"],
-    "lower": ["192.0.2.20/24"],
+    "lower": ["192.0.2.20/24", "10.89.0.11/24"],
     "far": [f"192.0.2.{n}/24" for n in range(30, 40)] + ["2001:db8::30/64"],
     "sender1": ["192.0.2.41/24"],
     "sender2": ["192.0.2.42/24"],
+    "sender3": ["192.0.2.43/24"],
     "client": ["192.0.2.50/24", "2001:db8::50/64", f"{Local.TURNED_AWAY}/24"],
     "gmail": [f"192.0.2.{n}/24" for n in range(101, 106)] + ["2001:db8::101/64"],
 }
 KING, KING6, TRAP = "192.0.2.30", "2001:db8::30", "192.0.2.39"
+ROUTES = {"north.test": "mx1.test", "south.test": "mx1.test"}  # senders ask this host, by name, for these domains
 
 RECORDS = [line for part in (
     host("mx.example.com", "192.0.2.10", "2001:db8::10"),
     host("lower.example.com", "192.0.2.20"),
     mx("example.com", (10, "mx.example.com"), (20, "lower.example.com")),
-    host("sender1.test", "192.0.2.41"), host("sender2.test", "192.0.2.42"),
+    host("sender1.test", "192.0.2.41"), host("sender2.test", "192.0.2.42"), host("sender3.test", "192.0.2.43"),
+    # The same two hosts by names without IPv6, which the senders do not have: why a message waits is what the last host said.
+    alias("mx1.test", "192.0.2.10"), alias("mx2.test", "192.0.2.20"),
+    mx("pair.test", (10, "mx1.test"), (20, "mx2.test")),
+    *(mx(name, (10, "mx1.test")) for name in ("one.test", "east.test", "west.test")),
     host("client.test", "192.0.2.50", "2001:db8::50"),
     # kingmailer.org receives its mail itself, whatever its MX says.
     host("kingmailer.org", KING), mx("kingmailer.org", (10, "trap.test")), host("trap.test", TRAP),
@@ -46,13 +53,14 @@ RECORDS = [line for part in (
 
 
 class HostDaemon(Daemon):
-    """splitmx on the host mx: [::]:25 and whatever else `listen` says, names by its resolv.conf, started as root."""
+    """splitmx on the host mx (or another): [::]:25 and whatever else `listen` says, names by its resolv.conf, started as root."""
 
-    def __init__(self, lab, listen=(), **settings):
+    def __init__(self, lab, listen=(), there=None, **settings):
         self.lab = lab
+        there = there or lab.mx
         settings = {"hostname": "mx.example.com", "domains": ["example.com"], "dns": None, **settings}
-        super().__init__(start=False, wrapper=lab.mx.command(), listen=[{"address": "[::]:25"}, *listen], **settings)
-        self.where = (lab.mx.address, 25)
+        super().__init__(start=False, wrapper=there.command(), listen=[{"address": "[::]:25"}, *listen], **settings)
+        self.where = (there.address, 25)
         try:
             self.start()
         except BaseException:
@@ -119,10 +127,16 @@ class Laboratory:
     def senders(self):
         return [self._postfix[name].result() for name in ("sender1", "sender2")]
 
+    @functools.cached_property
+    def queues(self):
+        """Senders by their makers' names."""
+        return {"postfix": PostfixQueue(self.senders[0]),
+                "exim": self._stack.enter_context(EximQueue(self.sender3, "sender3", ROUTES))}
+
     def _start_postfix(self):
         """Each takes seconds to start: they do so at once, while tests that need none of them run."""
         servers = {"local": Local(self.local_host, self.mx, ["user", "user2"]),
-                   **{there.name: Sender(there, there.name, self.ca.file) for there in (self.sender1, self.sender2)}}
+                   **{there.name: Sender(there, there.name, self.ca.file, ROUTES) for there in (self.sender1, self.sender2)}}
         starters = self._stack.enter_context(ThreadPoolExecutor(len(servers)))
         self._postfix = {name: starters.submit(self._enter, server) for name, server in servers.items()}
 

@@ -19,6 +19,11 @@ def host(name, *addresses, ttl=1):
     return [f"host-record={name},{','.join(addresses)},{ttl}"]
 
 
+def alias(name, address):
+    """An address for a name, and nothing else: PTR still gives the host's own."""
+    return [f"address=/{name}/{address}"]
+
+
 def mx(name, *exchanges):
     """mx("example.com", (10, "mx.example.com"), ...)."""
     return [f"mx-host={name},{exchange},{preference}" for preference, exchange in exchanges]

@@ -1,6 +1,7 @@
 """Mail servers on hosts of the lab: scripted ones in clear text and with TLS, and Postfix as local server and as sender."""
 
 import contextlib
+import re
 import socket
 import ssl
 import subprocess
@@ -139,9 +140,9 @@ class Gmail(TlsScripted):
 class HostPostfix(peers.Postfix):
     """Debian's Postfix on a host; `log` is what it wrote to its log."""
 
-    def __init__(self, host, name, recipients=(), listeners=(), ready=None, **settings):
+    def __init__(self, host, name, recipients=(), listeners=(), ready=None, domain="example.com", **settings):
         self.host, self.ready = host, ready or host.address
-        super().__init__(name=name, recipients=recipients, wrapper=host.command(), listeners=listeners, myhostname=f"{name}.test",
+        super().__init__(domain, recipients, name=name, wrapper=host.command(), listeners=listeners, myhostname=f"{name}.test",
                          inet_interfaces="all", inet_protocols="all", mynetworks="127.0.0.0/8", **settings)
 
     def answers(self):
@@ -166,38 +167,51 @@ class HostPostfix(peers.Postfix):
 
 class Local(HostPostfix):
     """
-    The mail server behind splitmx, on three addresses of its host: smtpd that takes XCLIENT from splitmx, postscreen
-    that wants PROXY, and smtpd that takes neither. postscreen turns away clients of one address.
+    The mail server behind splitmx, on addresses of its host: smtpd that takes XCLIENT from splitmx, postscreen that
+    wants PROXY, and smtpd that takes neither, on a private address and on a public one. postscreen turns away clients
+    of one address. What has POISON as its subject is refused after the data, with the words REFUSAL.
     """
 
     TURNED_AWAY = "192.0.2.66"
+    DOMAINS = "example.com one.test pair.test"
+    POISON, REFUSAL = "poison", "Nobody here drinks that"
 
     def __init__(self, host, splitmx, recipients):
         self.xclient, self.proxy, self.plain = host.addresses[:3]
+        self.public = host.addresses[-1]
         super().__init__(
-            host, "local", recipients,
+            host, "local", recipients, domain=self.DOMAINS,
             listeners=[
                 f"{self.xclient}:25 inet n - n - 100 smtpd -o smtpd_authorized_xclient_hosts={splitmx.addresses[-1]}",
                 f"{self.proxy}:25 inet n - n - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy",
-                f"{self.plain}:25 inet n - n - 100 smtpd",
+                f"{self.plain}:25 inet n - n - 100 smtpd", f"{self.public}:25 inet n - n - 100 smtpd",
                 "smtpd pass - - n - - smtpd", "dnsblog unix - - n - 0 dnsblog", "tlsproxy unix - - n - 0 tlsproxy"],
             smtpd_peername_lookup="yes", smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000",
             postscreen_access_list=f"inline:{{ {{ {self.TURNED_AWAY} = reject }} }}, static:permit",
-            postscreen_denylist_action="drop", postscreen_greet_wait="1s", postscreen_cache_map="")
+            postscreen_denylist_action="drop", postscreen_greet_wait="1s", postscreen_cache_map="",
+            header_checks=f"regexp:{{ {{ /^Subject: {self.POISON}/ REJECT {self.REFUSAL} }} }}")
+
+    def accepted(self, message_id):
+        """How many messages with that id it has taken: those that came to its queue whole."""
+        log = self.log()
+        came = re.findall(rf"cleanup\[\d+\]: (\w+): message-id={re.escape(message_id)}$", log, re.M)
+        return sum(f" {queue_id}: from=<" in log for queue_id in came)
 
 
 class Sender(HostPostfix):
     """
-    A queueing server that sends on by DNS, tries again after two seconds, and takes mail from its own host on loopback.
+    A queueing server that sends on by DNS (to `routes`, hosts for domains, without), tries again after two seconds, and
+    takes mail from its own host on loopback.
 
     With one second a message may be due while its delivery still ends; qmgr(8) then leaves it alone for a minute.
     """
 
-    def __init__(self, host, name, ca_file):
+    def __init__(self, host, name, ca_file, routes=()):
+        given = "".join(f" {{ {domain} = smtp:[{route}] }}" for domain, route in dict(routes).items())
         super().__init__(
             host, name, listeners=["127.0.0.1:25 inet n - n - 100 smtpd", "smtp unix - - n - - smtp",
-                                   "showq unix n - n - - showq"],
-            ready="127.0.0.1", virtual_mailbox_domains="", smtpd_recipient_restrictions="permit_mynetworks, reject",
+                                   "showq unix n - n - - showq", "pickup unix n - n 60 1 pickup"],
+            ready="127.0.0.1", virtual_mailbox_domains="", transport_maps=f"inline:{{{given} }}" if given else "", smtpd_recipient_restrictions="permit_mynetworks, reject",
             queue_run_delay="1s", minimal_backoff_time="2s", maximal_backoff_time="2s", smtp_host_lookup="dns",
             smtp_tls_security_level="may", smtp_tls_CAfile=ca_file, smtp_tls_loglevel="1", smtp_connection_cache_on_demand="no")
 
