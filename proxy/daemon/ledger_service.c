@@ -81,31 +81,11 @@ static void answer_list(struct ledger_store *store, struct control_request *requ
     answer_text(request, text, size, good);
 }
 
-static void on_row(void *context, const struct ledger_listed *row)
-{
-    uint64_t *set = context;
-    *set = row->set;
-}
-
-/* One by one, for worlds wait while the ledger is locked; those that come meanwhile may stay. */
-static unsigned long long clear_all(struct ledger *ledger)
-{
-    struct ledger_state state;
-    uint64_t set = 0, next = 0;
-    unsigned long long cleared = 0;
-    ledger_tell(ledger, &state);
-    for (uint64_t i = 0; i < state.sets && ledger_list(ledger, next, on_row, &set, &next); i++) {
-        cleared += ledger_clear(ledger, set);
-    }
-    return cleared;
-}
-
 static void answer_clear(struct ledger_store *store, struct control_request *request, uint64_t set)
 {
     char line[64];
     struct text text = TEXT(line);
-    struct ledger *ledger = ledger_store_ledger(store);
-    const unsigned long long cleared = set != 0 ? ledger_clear(ledger, set) : clear_all(ledger);
+    const unsigned long long cleared = ledger_clear(ledger_store_ledger(store), set);
     if (cleared == 0 && set != 0) {
         text_printf(&text, "there is no set %llu\n", (unsigned long long)set);
         control_answer(request, 1, text_span(&text));
