@@ -32,28 +32,30 @@ config        := config diag hash hostname keys net_address scalar schema span t
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
                  resolver route seal servers sorter source table table_build table_walk
-tls           := context context_server inspect pem policy sessions store stream why
+tls           := context context_server inspect memory pem policy sessions store stream why
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient
-proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober quota \
-                 rate recipients session session_begin session_command session_told shared summary timers \
-                 transaction unsettled upstream upstream_greet upstream_why world
+proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober \
+                 quota rate recipients session session_begin session_command session_told shared \
+                 summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls ledger_file ledger_reader ledger_store listener net
-proxy/daemon  := burial control control_ask daemon descriptors early_signals \
-                 ledger_print ledger_service load log notify pid_file prepare privileges quote \
-                 readable reload repair sockets state_lock status survey worker
+proxy/daemon  := burial control control_ask daemon descriptors early_signals ledger_print \
+                 ledger_service load log notify pid_file prepare privileges quote readable reload \
+                 repair sockets state_lock status survey worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
-                 doctor_relay doctor_table explain healthcheck import ledger_command options reload \
-                 route run status
+                 doctor_relay doctor_table explain healthcheck import ledger_command options \
+                 reload route run status
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
                  queues reach script server service_greet setup shrink sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts identity import ledger_reader ledger_store log \
-                 net_address nexthop pacing privileges proxy_header quota rate received record \
-                 relay repair reply resolver route seal server shared sorter source span store \
-                 table table_walk text timers tls_context tls_inspect tls_stream xclient yaml
-fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_proxy_header fuzz_reply
+                 explain header health hosts identity import ledger ledger_format ledger_keep \
+                 ledger_model ledger_reader ledger_store log memory net_address nexthop pacing \
+                 privileges proxy_header quota rate received record relay repair reply resolver \
+                 route seal server shared sorter source span store table table_walk text timers \
+                 tls_context tls_inspect tls_stream xclient yaml
+fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
+                 fuzz_reply
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 
@@ -118,12 +120,24 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n $(N) --faults 20
 	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
 
+# ---- the soak: real processes, killed and started again, between clients and upstreams that fail ----
+
+soak: all
+	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) tests/soak/soak.py $(SEED) $(if $(filter file,$(origin N)),1000,$(N))
+
 # ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
 J ?= 4
-e2e: all
+e2e: all $(BUILD)/failmalloc.so
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider -n $(J) --dist loadfile tests/e2e
+
+# Preloaded by tests/e2e/test_memory.py into the program.
+$(BUILD)/failmalloc.so: tests/fail/failmalloc.c Makefile
+	@mkdir -p $(@D)
+	$(call say,cc  )$(CC) -std=c17 -D_GNU_SOURCE -O2 -g $(WARN) $(WERROR) -fno-builtin \
+	    -fno-omit-frame-pointer -fPIC -shared $< -o $@
 
 # ---- between hosts: network namespaces with real port 25, names, certificates (skipped where none can be made) ----
 
@@ -164,6 +178,11 @@ test-container:
 	@tests/container/install.sh || echo 'test-container: not all could be installed'
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/container
 
+# ---- the ledger's rules as a model, checked by spin: whole, and with each rule taken away ----
+
+model:
+	@docs/model/check.sh
+
 # ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
 
 cost: all
@@ -202,7 +221,7 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-TESTS := lint unit sim e2e hosts test-container asan cost fuzz
+TESTS := lint unit sim model soak e2e hosts test-container asan cost fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh
@@ -231,6 +250,8 @@ help:
 	@echo 'make test       install what tests need, run them all: $(TESTS)'
 	@echo 'make unit       unit tests of every pure module'
 	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
+	@echo 'make model      the rules of the ledger, exhaustively (spin): docs/model'
+	@echo 'make soak       real processes, killed and restarted, upstreams and clients that fail (SEED, N: transactions)'
 	@echo 'make e2e        end to end, against real servers'
 	@echo 'make hosts      between hosts with addresses and names of their own (network namespaces; root)'
 	@echo 'make asan       unit, end-to-end and hosts tests with ASan and UBSan'
@@ -249,5 +270,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e hosts sim lint format layers listed fuzz fuzz-programs cost asan container \
+.PHONY: all run test unit e2e hosts sim model soak lint format layers listed fuzz fuzz-programs cost asan container \
         test-container install clean help

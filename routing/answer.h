@@ -29,6 +29,7 @@ struct resolver_answer {
     const struct resolver_address
         *addresses; /* in the order to be tried; valid during the callback */
     size_t count;
+    bool ours;       /* RESOLVER_FAIL for want of memory or descriptors here: 452 4.3.1 */
     const char *why; /* a few words for the log when status is not OK */
 };
 

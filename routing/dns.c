@@ -29,7 +29,7 @@ struct job {
     struct dns_channel *channel;
     unsigned generation; /* of the servers */
     uint64_t deadline;
-    unsigned failures; /* of the channel when the job began */
+    struct dns_failures before; /* of the channel when the job began */
     enum dns_type type;
     char name[];
 };
@@ -259,7 +259,7 @@ static void on_timer(uv_timer_t *timer)
 static const char *unanswered_text(const struct job *job)
 {
     struct dns_failures failures = dns_channel_failures(job->channel);
-    if (failures.count == job->failures) {
+    if (failures.count == job->before.count) {
         return "no DNS server can be reached";
     }
     switch (failures.code) {
@@ -270,6 +270,17 @@ static const char *unanswered_text(const struct job *job)
     default:
         return "the DNS server does not answer such questions";
     }
+}
+
+/* c-ares could ask nobody. */
+static const struct dns_answer *unanswered(const struct job *job)
+{
+    static const struct dns_answer no_socket = {
+        .status = DNS_FAIL, .ours = true, .why = "no socket for DNS: too many open files"};
+    if (dns_channel_failures(job->channel).sockets != job->before.sockets) {
+        return &no_socket;
+    }
+    return dns_answer_failure(DNS_FAIL, unanswered_text(job));
 }
 
 static const struct dns_answer *answer_read(const struct job *job, int status,
@@ -293,7 +304,9 @@ static const struct dns_answer *answer_read(const struct job *job, int status,
     case ARES_ETIMEOUT:
         return dns_answer_failure(DNS_FAIL, "DNS time-out");
     case ARES_ECONNREFUSED:
-        return dns_answer_failure(DNS_FAIL, unanswered_text(job));
+        return unanswered(job);
+    case ARES_ENOMEM:
+        return &dns_answer_no_memory;
     case ARES_EBADRESP:
         return dns_answer_failure(DNS_FAIL, "malformed DNS answer");
     default:
@@ -351,7 +364,7 @@ static struct job *job_new(struct dns *dns, struct ring *bucket, const char *nam
     job->dns = dns;
     job->channel = dns->channel;
     job->generation = dns->generation;
-    job->failures = dns_channel_failures(dns->channel).count;
+    job->before = dns_channel_failures(dns->channel);
     job->deadline = uv_now(dns->loop) + DNS_DEADLINE_MS;
     job->type = type;
     memcpy(job->name, name, name_bytes);
@@ -381,7 +394,8 @@ void dns_ask(struct dns *dns, const char *name, enum dns_type type, struct dns_w
     }
     job = job_new(dns, bucket, name, type);
     if (job == NULL) {
-        static const struct dns_answer busy = {.status = DNS_FAIL, .why = "too many DNS lookups"};
+        static const struct dns_answer busy = {
+            .status = DNS_FAIL, .ours = true, .why = "out of memory, or too many DNS lookups"};
         done(wait, &busy);
         return;
     }

@@ -152,6 +152,9 @@ void dns_cache_put(struct dns_cache *cache, const char *name, enum dns_type type
     if (old != NULL) {
         entry_drop(cache, old);
     }
+    if (answer->ours) {
+        return;
+    }
 
     size_t name_bytes = strlen(name) + 1;
     size_t bytes = sizeof(struct entry) + name_bytes + answer->size;

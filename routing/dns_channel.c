@@ -1,5 +1,6 @@
 #include "routing/dns_channel.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,13 +18,14 @@ enum {
     EDNS_BYTES = 1232, /* fits an IPv6 path without fragments */
     CLASS_IN = 1,
     NXDOMAIN = 3, /* an answer, no failure */
+    SPARE = 4,
 };
 
 /* A socket of c-ares' that the loop watches. */
 struct watch {
     uv_poll_t poll;
     struct ring link;
-    struct dns_channel *channel;
+    struct dns_channel *channel; /* NULL: a spare one that is not in use */
     ares_socket_t fd;
 };
 
@@ -32,8 +34,9 @@ struct dns_channel {
     ares_channel ares;
     uv_timer_t timer;
     struct ring watches;
-    size_t pending; /* queries under way */
-    size_t handles; /* of libuv, not closed yet */
+    struct watch spare[SPARE]; /* for want of memory */
+    size_t pending;            /* queries under way */
+    size_t handles;            /* of libuv, not closed yet */
     struct dns_failures failures;
     bool retired;
     bool closed;
@@ -51,11 +54,20 @@ static void on_timer_closed(uv_handle_t *handle)
     handle_closed(handle->data);
 }
 
+static bool is_spare(const struct dns_channel *channel, const struct watch *watch)
+{
+    return watch >= channel->spare && watch < channel->spare + SPARE;
+}
+
 static void on_watch_closed(uv_handle_t *handle)
 {
     struct watch *watch = handle->data;
     struct dns_channel *channel = watch->channel;
-    free(watch);
+    if (is_spare(channel, watch)) {
+        watch->channel = NULL;
+    } else {
+        free(watch);
+    }
     handle_closed(channel);
 }
 
@@ -110,12 +122,29 @@ static struct watch *watch_find(const struct dns_channel *channel, ares_socket_t
     return NULL;
 }
 
-/* A socket that cannot be watched is left to c-ares' time-out, which ends its queries. */
+static struct watch *watch_spare(struct dns_channel *channel)
+{
+    for (size_t i = 0; i < SPARE; i++) {
+        if (channel->spare[i].channel == NULL) {
+            channel->spare[i] = (struct watch){0};
+            return &channel->spare[i];
+        }
+    }
+    return NULL;
+}
+
+/* A socket that cannot be watched is left to c-ares' time-out, which ends its queries, and others
+ * that come meanwhile: want of memory should be no reason. */
 static struct watch *watch_new(struct dns_channel *channel, ares_socket_t fd)
 {
     struct watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL) {
+        watch = watch_spare(channel);
+    }
     if (watch == NULL || uv_poll_init(channel->loop, &watch->poll, fd) != 0) {
-        free(watch);
+        if (watch != NULL && !is_spare(channel, watch)) {
+            free(watch);
+        }
         return NULL;
     }
     watch->poll.data = watch;
@@ -153,8 +182,10 @@ static void on_socket(void *context, ares_socket_t fd, int readable, int writabl
  * it wants all of these or none. */
 static ares_socket_t on_open(int domain, int type, int protocol, void *context)
 {
-    (void)context;
-    return socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+    struct dns_channel *channel = context;
+    ares_socket_t fd = socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+    channel->failures.sockets += fd == ARES_SOCKET_BAD && errno != EAFNOSUPPORT;
+    return fd;
 }
 
 static int on_close(ares_socket_t fd, void *context)
@@ -185,7 +216,8 @@ static ares_ssize_t on_receive(ares_socket_t fd, void *bytes, size_t size, int f
     if (from != NULL && n > 3) {
         unsigned code = ((const unsigned char *)bytes)[3] & 0x0f;
         if (code != 0 && code != NXDOMAIN) {
-            channel->failures = (struct dns_failures){channel->failures.count + 1, code};
+            channel->failures.count++;
+            channel->failures.code = code;
         }
     }
     return n;

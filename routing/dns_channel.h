@@ -30,9 +30,10 @@ void dns_channel_finished(struct dns_channel *channel);
 void dns_channel_retire(struct dns_channel *channel);
 
 /* How often servers have answered with a failure so far, and the last one's code (RFC 1035 4.1.1):
- * c-ares, which asks the next server then, tells in the end only that none has answered. */
+ * c-ares, which asks the next server then, tells in the end only that none has answered. And how
+ * often there was no socket to ask with. */
 struct dns_failures {
-    unsigned count, code;
+    unsigned count, code, sockets;
 };
 struct dns_failures dns_channel_failures(const struct dns_channel *channel);
 

@@ -12,7 +12,8 @@ enum {
     NEGATIVE_TTL = 60, /* without an SOA to say otherwise */
 };
 
-const struct dns_answer dns_answer_no_memory = {.status = DNS_FAIL, .why = "out of memory"};
+const struct dns_answer dns_answer_no_memory = {
+    .status = DNS_FAIL, .ours = true, .why = "out of memory"};
 
 struct message {
     const uint8_t *bytes;

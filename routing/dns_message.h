@@ -34,6 +34,7 @@ struct dns_record {
 struct dns_answer {
     unsigned refs;
     enum dns_status status;
+    bool ours;       /* DNS_FAIL for want of memory or descriptors here; never kept */
     uint32_t ttl;    /* seconds, as the answer says; the cache bounds it */
     const char *why; /* static words when status is not DNS_OK */
     size_t size;     /* of this object in memory */

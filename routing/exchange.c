@@ -149,15 +149,15 @@ static void fill_one(struct filling *filling, const struct exchange_host *host, 
     memcpy(to->host, host->name, sizeof(to->host));
 }
 
-/* The words of the first answer that failed, or NULL. */
-static const char *first_failure(const struct exchange_host *hosts, size_t count)
+/* The first answer that failed, or NULL. */
+static const struct dns_answer *first_failure(const struct exchange_host *hosts, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (hosts[i].v6->status == DNS_FAIL) {
-            return hosts[i].v6->why;
+            return hosts[i].v6;
         }
         if (hosts[i].v4->status == DNS_FAIL) {
-            return hosts[i].v4->why;
+            return hosts[i].v4;
         }
     }
     return NULL;
@@ -176,13 +176,14 @@ void exchange_addresses(const struct exchange_host *hosts, size_t count, uint16_
         }
     }
 
-    const char *failure = first_failure(hosts, usable);
+    const struct dns_answer *failure = first_failure(hosts, usable);
     *answer = (struct resolver_answer){.addresses = out, .count = filling.count};
     if (filling.count > 0) {
         answer->status = RESOLVER_OK;
     } else if (failure != NULL) {
         answer->status = RESOLVER_FAIL;
-        answer->why = failure;
+        answer->why = failure->why;
+        answer->ours = failure->ours;
     } else {
         answer->status = RESOLVER_NONE;
         answer->why = "no address in DNS";

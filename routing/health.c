@@ -486,6 +486,23 @@ enum health_change health_probed(struct health *health, const struct health_endp
     return change;
 }
 
+void health_not_probed(struct health *health, const struct health_endpoint *endpoint, uint64_t now)
+{
+    const struct key key = key_of(endpoint);
+    struct breaker was, next;
+    struct cell *cell;
+
+    do {
+        cell = find(health, &key, &was);
+        if (cell == NULL || !was.claimed) {
+            return;
+        }
+        next = was;
+        next.claimed = false;
+        next.due = now + HEALTH_AGAIN;
+    } while (!cell_change(cell, was, next, now));
+}
+
 static enum health_state state_of(enum cell_state state)
 {
     switch (state) {

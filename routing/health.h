@@ -95,6 +95,10 @@ bool health_claim_probe(struct health *health, uint64_t now, struct health_endpo
 enum health_change health_probed(struct health *health, const struct health_endpoint *endpoint,
                                  bool ok, uint64_t now);
 
+/* A claim comes to nothing, for want of something here: it is due again after HEALTH_AGAIN. */
+#define HEALTH_AGAIN 1000
+void health_not_probed(struct health *health, const struct health_endpoint *endpoint, uint64_t now);
+
 enum health_state { HEALTH_OK, HEALTH_SUSPECT, HEALTH_OPEN };
 
 struct health_status {

@@ -1,7 +1,8 @@
 #include "routing/own.h"
 
+#include <errno.h>
+#include <ifaddrs.h>
 #include <stdlib.h>
-#include <uv.h>
 
 /* Whether a wildcard that we listen on stands for an interface's address. */
 static bool wildcard_covers(const struct net_address *own, const struct net_address *address)
@@ -13,33 +14,45 @@ static bool wildcard_covers(const struct net_address *own, const struct net_addr
            address->any.sa_family == AF_INET;
 }
 
+static size_t count_interfaces(const struct ifaddrs *interface)
+{
+    size_t count = 0;
+    for (; interface != NULL; interface = interface->ifa_next) {
+        count++;
+    }
+    return count;
+}
+
+/* Behind the `count` of the list, what this listener's address stands for; how many there are
+ * then. */
+static size_t add_interfaces(const struct net_address *own, const struct ifaddrs *interface,
+                             struct net_address *list, size_t count)
+{
+    for (; interface != NULL; interface = interface->ifa_next) {
+        struct net_address address;
+        if (interface->ifa_addr == NULL || !net_address_from(interface->ifa_addr, &address) ||
+            !wildcard_covers(own, &address)) {
+            continue;
+        }
+        net_address_set_port(&address, net_address_port(own));
+        list[count++] = address;
+    }
+    return count;
+}
+
 struct net_address *own_addresses(const struct net_address *own, size_t own_count, size_t *count)
 {
-    uv_interface_address_t *interfaces = NULL;
-    int interface_count = 0;
+    struct ifaddrs *interfaces = NULL;
     *count = 0;
-    if (own_count == 0) {
+    if (own_count == 0 || (getifaddrs(&interfaces) != 0 && errno == ENOMEM)) {
         return NULL;
     }
-    if (uv_interface_addresses(&interfaces, &interface_count) != 0) {
-        interface_count = 0;
-    }
     struct net_address *list =
-        calloc(own_count * (1 + (size_t)interface_count), sizeof(struct net_address));
+        calloc(own_count * (1 + count_interfaces(interfaces)), sizeof(struct net_address));
     for (size_t i = 0; list != NULL && i < own_count; i++) {
         list[(*count)++] = own[i];
-        for (int k = 0; k < interface_count; k++) {
-            struct net_address address;
-            if (!net_address_from((const struct sockaddr *)&interfaces[k].address, &address) ||
-                !wildcard_covers(&own[i], &address)) {
-                continue;
-            }
-            net_address_set_port(&address, net_address_port(&own[i]));
-            list[(*count)++] = address;
-        }
+        *count = add_interfaces(&own[i], interfaces, list, *count);
     }
-    if (interfaces != NULL) {
-        uv_free_interface_addresses(interfaces, interface_count);
-    }
+    freeifaddrs(interfaces);
     return list;
 }

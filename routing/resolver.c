@@ -131,6 +131,12 @@ static void query_end(struct resolver_query *query, enum resolver_status status,
     query_ready(query);
 }
 
+static void query_fail(struct resolver_query *query, const struct dns_answer *answer)
+{
+    query_end(query, RESOLVER_FAIL, answer->why);
+    query->answer.ours = answer->ours;
+}
+
 /* Asking */
 
 static void query_advance(struct resolver_query *query);
@@ -227,7 +233,7 @@ static void hosts_ask(struct resolver_query *query, enum stage stage,
                       const struct exchange_host *hosts, size_t count)
 {
     if (!hosts_take(query, hosts, count)) {
-        query_end(query, RESOLVER_FAIL, "out of memory");
+        query_fail(query, &dns_answer_no_memory);
         return;
     }
     query->stage = stage;
@@ -276,7 +282,7 @@ static void after_mx(struct resolver_query *query)
         host_only(query); /* RFC 5321 5.1: the implicit MX */
         return;
     case DNS_FAIL:
-        query_end(query, RESOLVER_FAIL, mx->why);
+        query_fail(query, mx);
         return;
     }
 }
@@ -290,7 +296,7 @@ static void after_addresses(struct resolver_query *query)
     }
     query->addresses = calloc(RESOLVER_ADDRESSES_MAX, sizeof(*query->addresses));
     if (query->addresses == NULL) {
-        query_end(query, RESOLVER_FAIL, "out of memory");
+        query_fail(query, &dns_answer_no_memory);
         return;
     }
     exchange_addresses(query->hosts, query->host_count, query->port, query->strict ? &own : NULL,
@@ -311,7 +317,7 @@ static void after_ptr(struct resolver_query *query)
     struct exchange_host hosts[PTR_NAMES_MAX] = {0};
     size_t count = 0;
     if (ptr->status == DNS_FAIL) {
-        query_end(query, RESOLVER_FAIL, ptr->why);
+        query_fail(query, ptr);
         return;
     }
     for (size_t i = 0; i < ptr->count && count < PTR_NAMES_MAX; i++) {
@@ -409,7 +415,7 @@ static void address_only(struct resolver_query *query, const struct net_address 
 {
     query->addresses = calloc(1, sizeof(*query->addresses));
     if (query->addresses == NULL) {
-        query_end(query, RESOLVER_FAIL, "out of memory");
+        query_fail(query, &dns_answer_no_memory);
         return;
     }
     query->addresses[0].address = *address;

@@ -6,6 +6,7 @@
 
 #include "config/net_address.h"
 #include "tls/context_state.h"
+#include "tls/memory.h"
 #include "tls/sessions.h"
 #include "tls/why.h"
 
@@ -33,6 +34,7 @@ struct tls_stream {
     bool closing;    /* close_notify was sent */
     bool closed;     /* close_notify was received */
     bool failed;
+    bool lacks_memory; /* which is why it has failed */
     char why[WHY_MAX];
 };
 
@@ -74,6 +76,7 @@ static int bio_write(BIO *bio, const char *bytes, int len)
         }
     }
     if (!stream->failed && !stream->write(stream->owner, span_make(bytes, (size_t)len))) {
+        stream->lacks_memory = true;
         stream_fail(stream, "nothing can be sent");
     }
     return stream->failed ? -1 : len;
@@ -268,12 +271,24 @@ static void keep_session(struct tls_stream *stream)
 
 /* ---- bytes ---- */
 
+/* Before a call of the library, for wants_more. */
+static void before_call(void)
+{
+    ERR_clear_error();
+    tls_memory_clear();
+}
+
 /* After a call that did not succeed: whether all that it lacks is bytes. Else the stream has
  * failed. */
 static bool wants_more(struct tls_stream *stream, int error)
 {
     if (!stream->failed && error == SSL_ERROR_WANT_READ) {
         return true;
+    }
+    if (tls_memory_was_short() && !stream->failed) {
+        struct text text = TEXT(stream->why);
+        text_puts(&text, "out of memory");
+        stream->lacks_memory = true;
     }
     if (stream->why[0] == '\0') {
         struct text text = TEXT(stream->why);
@@ -292,7 +307,7 @@ enum tls_result tls_stream_handshake(struct tls_stream *stream, struct span *cip
     if (stream->done) {
         return TLS_DONE;
     }
-    ERR_clear_error();
+    before_call();
     stream->input = *cipher;
     const int result = SSL_do_handshake(stream->ssl);
     *cipher = stream->input;
@@ -339,7 +354,7 @@ enum tls_result tls_stream_read(struct tls_stream *stream, struct span *cipher, 
         *cipher = (struct span){0};
         return TLS_CLOSED;
     }
-    ERR_clear_error();
+    before_call();
     stream->input = *cipher;
     stream->reading = true;
     result = read_all(stream, plain, cap, len);
@@ -359,7 +374,7 @@ bool tls_stream_write(struct tls_stream *stream, struct span plain)
     if (plain.len == 0) {
         return true;
     }
-    ERR_clear_error();
+    before_call();
     const int result = SSL_write_ex(stream->ssl, plain.ptr, plain.len, &written);
     if (result == 1 && !stream->failed) {
         return true;
@@ -391,6 +406,11 @@ void tls_stream_describe(const struct tls_stream *stream, struct text *out)
 bool tls_stream_is_resumed(const struct tls_stream *stream)
 {
     return SSL_session_reused(stream->ssl) == 1;
+}
+
+bool tls_stream_lacks_memory(const struct tls_stream *stream)
+{
+    return stream->lacks_memory;
 }
 
 const char *tls_stream_why(const struct tls_stream *stream)

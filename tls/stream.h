@@ -32,8 +32,8 @@ enum tls_result {
  * brackets). Names are told to the peer (SNI, RFC 6066 3); where the context verifies, the
  * certificate has to be for that name or address, and without a valid one the handshake fails.
  *
- * `write` takes all bytes, or returns false, which breaks the stream. It must not call back into
- * the stream. NULL when memory is short.
+ * `write` takes all bytes, or returns false for want of memory, which breaks the stream. It must
+ * not call back into the stream. NULL when memory is short.
  */
 struct tls_stream *tls_stream_new(const struct tls_context *context, const char *name,
                                   bool (*write)(void *owner, struct span cipher), void *owner);
@@ -82,5 +82,8 @@ bool tls_stream_is_resumed(const struct tls_stream *stream);
  * expired", "the certificate is for other.example, not mx.example" or "alert: unknown CA". Else
  * empty. Valid as long as the stream. */
 const char *tls_stream_why(const struct tls_stream *stream);
+
+/* After TLS_FAILED: through no fault of the peer's. */
+bool tls_stream_lacks_memory(const struct tls_stream *stream);
 
 #endif

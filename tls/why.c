@@ -110,6 +110,10 @@ static bool is_not_tls(int reason)
            reason == SSL_R_RECORD_LENGTH_MISMATCH;
 }
 
+/* An alert is one byte (RFC 8446 6); the library's own reasons, "internal error" and such, are
+ * above. */
+#define ALERT_LAST (SSL_AD_REASON_OFFSET + 255)
+
 void why_error(bool speaks, struct text *out)
 {
     const unsigned long error = ERR_peek_error();
@@ -117,7 +121,7 @@ void why_error(bool speaks, struct text *out)
     const int reason = ERR_GET_REASON(error);
     const bool ssl = ERR_GET_LIB(error) == ERR_LIB_SSL;
 
-    if (ssl && reason >= SSL_AD_REASON_OFFSET) {
+    if (ssl && reason >= SSL_AD_REASON_OFFSET && reason <= ALERT_LAST) {
         text_puts(out, "alert: ");
         text_puts(out, SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
     } else if (ssl && !speaks && is_not_tls(reason)) {

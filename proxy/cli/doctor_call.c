@@ -130,6 +130,7 @@ static void on_upstream(void *owner, const struct upstream_event *event)
     case UPSTREAM_NO_IDENTITY:
         call_over(call, CALL_NO_IDENTITY, event->why);
         break;
+    case UPSTREAM_NO_MEANS:
     case UPSTREAM_LOST:
         call_over(call, CALL_UNAVAILABLE, event->why);
         break;

@@ -185,7 +185,7 @@ struct listing {
 static bool on_set(void *context, uint64_t set, struct span record)
 {
     const struct listing *listing = context;
-    return ledger_restore(listing->ledger, set, record, listing->now);
+    return ledger_restore(listing->ledger, set, record);
 }
 
 static void on_changed(void *store, bool soon)

@@ -9,6 +9,7 @@
 #include "config/diag.h"
 #include "proxy/cli/cli.h"
 #include "proxy/daemon/version.h"
+#include "tls/memory.h"
 
 static const struct {
     const char *name;
@@ -103,6 +104,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    tls_memory_watch();
     open_standard();
     ignore_file_size();
     const int status = run(argc, argv);

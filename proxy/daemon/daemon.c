@@ -10,6 +10,7 @@
 
 #include "proxy/daemon/burial.h"
 #include "proxy/daemon/control.h"
+#include "proxy/daemon/descriptors.h"
 #include "proxy/daemon/early_signals.h"
 #include "proxy/daemon/ledger_service.h"
 #include "proxy/daemon/load.h"
@@ -45,7 +46,7 @@ struct daemon {
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS];
     uv_async_t done;
-    uv_work_t work;
+    uv_work_t work, first_work;
     atomic_uint done_count; /* workers that have carried out the order under way */
     struct log *log;
     struct control *control;
@@ -231,6 +232,11 @@ static void reload_switched(struct daemon *d)
     reload_end(d, true, text);
 }
 
+static void on_first_work(uv_work_t *work)
+{
+    (void)work;
+}
+
 static void on_work(uv_work_t *work)
 {
     struct daemon *d = work->data;
@@ -295,7 +301,7 @@ static void reload_begin(struct daemon *d)
 {
     struct diag_list *diags = diag_list_new();
     d->reload_again = false;
-    const bool refused = !keep_state_directory(d, diags);
+    const bool refused = diags == NULL || !keep_state_directory(d, diags);
     if (!refused) {
         restore_files(d);
     }
@@ -502,11 +508,15 @@ static bool start(struct daemon *d)
     const struct config *config = d->now.prepared->config;
     int error = 0;
     uv_loop_init(&d->loop);
+    const bool reserved = descriptors_reserve(&d->loop, config, d->now.descriptors);
     uv_async_init(&d->loop, &d->done, on_done);
     d->done.data = d;
     uv_timer_init(&d->loop, &d->repair_timer);
     d->repair_timer.data = d;
     burial_init(&d->burial, &d->loop);
+    /* The pool's threads are made with its first work, and libuv ends the process when they cannot
+     * be: here, not in a reload. */
+    uv_queue_work(&d->loop, &d->first_work, on_first_work, NULL);
     signals_watch(d);
     d->control = control_listen(&d->loop, config->state_directory.text, on_request, d, &error);
     if (d->control == NULL) {
@@ -515,7 +525,7 @@ static bool start(struct daemon *d)
         return false;
     }
     d->log = log_start(STDERR_FILENO, config->log_level, config->log_format);
-    if (d->log == NULL || !start_workers(d)) {
+    if (d->log == NULL || !reserved || !start_workers(d)) {
         fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
         return false;
     }

@@ -1,11 +1,15 @@
 #include "proxy/daemon/descriptors.h"
 
+#include <fcntl.h>
 #include <stdint.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
-#define SPARE  64 /* kept free by the listeners */
-#define WORKER 16 /* each one's own */
-#define OTHER  32 /* log, table, control socket, libraries */
+#define SPARE  64   /* kept free by the listeners */
+#define WORKER 16   /* each one's own */
+#define OTHER  32   /* log, table, control socket, libraries */
+#define ROOM   1024 /* beyond two for each connection */
 
 unsigned descriptors_raise(void)
 {
@@ -31,4 +35,38 @@ void descriptors_check(const struct config *config, unsigned workers, unsigned h
                      "`connections`",
                      have, config->limits.connections, (unsigned long long)wanted);
     }
+}
+
+static void on_event(uv_poll_t *poll, int status, int events)
+{
+    (void)poll;
+    (void)status;
+    (void)events;
+}
+
+/* Has the loop watch a descriptor of at least this number for a moment. */
+static bool watch_once(uv_loop_t *loop, int number)
+{
+    uv_poll_t poll;
+    const int event = eventfd(0, EFD_CLOEXEC);
+    const int fd = event >= 0 ? fcntl(event, F_DUPFD_CLOEXEC, number) : -1;
+    const bool watched = fd >= 0 && uv_poll_init(loop, &poll, fd) == 0;
+    if (watched) {
+        uv_poll_start(&poll, UV_READABLE, on_event);
+        uv_close((uv_handle_t *)&poll, NULL);
+        uv_run(loop, UV_RUN_NOWAIT);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (event >= 0) {
+        close(event);
+    }
+    return watched;
+}
+
+bool descriptors_reserve(uv_loop_t *loop, const struct config *config, unsigned have)
+{
+    const uint64_t wanted = 2 * (uint64_t)config->limits.connections + ROOM;
+    return watch_once(loop, (int)(wanted < have ? wanted : have) - 1);
 }

@@ -40,8 +40,10 @@ static bool take_state_directory(struct in_force *out, const struct config *conf
     if (out->lock < 0) {
         diag_error(diags, config_place(config, &config->state_directory), "%s: %s",
                    config->state_directory.text,
-                   errno == EWOULDBLOCK ? "another splitmx runs with this state directory"
-                                        : strerror(errno));
+                   errno == EWOULDBLOCK
+                       ? "another splitmx runs with this state directory, or has yet to end there "
+                         "(after SIGTERM mail under way is brought to its end first)"
+                       : strerror(errno));
     }
     return out->lock >= 0;
 }

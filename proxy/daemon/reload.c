@@ -80,6 +80,9 @@ char *reload_text(const struct reload *reload)
     if (out == NULL) {
         return NULL;
     }
+    if (reload->diags == NULL) {
+        fputs("out of memory\n", out);
+    }
     diag_print(reload->diags, out);
     if (reload->prepared != NULL) {
         fprintf(out, "%llu routes, generation %llu\n",

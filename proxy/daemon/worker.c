@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "proxy/daemon/descriptors.h"
 #include "proxy/net/net.h"
 
 enum order { ORDER_NONE, ORDER_SWITCH, ORDER_DRAIN };
@@ -181,7 +182,8 @@ struct worker *worker_start(const struct worker_options *options, struct prepare
         free(worker);
         return NULL;
     }
-    if (!worker_init_net(worker, prepared)) {
+    if (!descriptors_reserve(&worker->loop, prepared->config, options->descriptors) ||
+        !worker_init_net(worker, prepared)) {
         uv_loop_close(&worker->loop);
         free(worker);
         return NULL;

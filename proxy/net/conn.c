@@ -146,9 +146,16 @@ static void conn_finish(struct net_conn *c)
 
 /* ---- output ---- */
 
+/* Ours, and no fault of whom we talk to. */
+static bool is_shortage(int error)
+{
+    return error == UV_EMFILE || error == UV_ENFILE || error == UV_ENOBUFS || error == UV_ENOMEM;
+}
+
 void conn_lose(struct net_conn *c, int error)
 {
     c->error = error;
+    c->conn.lacks_means = is_shortage(error);
     c->out_len = 0;
     c->tell_lost = true;
     conn_activate(c);
@@ -218,23 +225,43 @@ static void conn_flush(struct net_conn *c)
     c->out_cap = 0;
 }
 
+/* Room for so many more bytes; false when memory is short. */
+static bool conn_grow(struct net_conn *c, size_t more)
+{
+    size_t cap = c->out_cap < 512 ? 512 : c->out_cap;
+    if (c->out_len + more <= c->out_cap) {
+        return true;
+    }
+    while (cap < c->out_len + more) {
+        cap *= 2;
+    }
+    char *grown = realloc(c->out, cap);
+    if (grown == NULL) {
+        return false;
+    }
+    c->out = grown;
+    c->out_cap = cap;
+    return true;
+}
+
+/* Without memory to keep them in: whether the kernel takes all of them at once, as it takes most
+ * words. An answer that is owed does not get lost for want of memory. */
+static bool conn_write_now(struct net_conn *c, struct span bytes)
+{
+    uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len);
+    conn_flush(c);
+    return c->is_connected && !c->is_writing && !c->tell_lost &&
+           uv_try_write(&c->stream, &buffer, 1) == (int)bytes.len;
+}
+
 bool conn_queue(struct net_conn *c, struct span bytes)
 {
-    if (c->out_len + bytes.len > c->out_cap) {
-        size_t cap = c->out_cap < 512 ? 512 : c->out_cap;
-        while (cap < c->out_len + bytes.len) {
-            cap *= 2;
-        }
-        char *grown = realloc(c->out, cap);
-        if (grown == NULL) {
-            return false;
-        }
-        c->out = grown;
-        c->out_cap = cap;
+    conn_activate(c);
+    if (!conn_grow(c, bytes.len)) {
+        return conn_write_now(c, bytes);
     }
     memcpy(c->out + c->out_len, bytes.ptr, bytes.len);
     c->out_len += bytes.len;
-    conn_activate(c);
     return true;
 }
 
@@ -290,6 +317,9 @@ static size_t conn_unsent(struct conn *conn)
 {
     struct net_conn *c = net_conn_of(conn);
     conn_flush(c);
+    if (c->tell_lost) {
+        return 1; /* what was dropped was not taken, so nobody may think that all was */
+    }
     return c->out_len + uv_stream_get_write_queue_size(&c->stream);
 }
 
@@ -525,12 +555,6 @@ static void on_connected(uv_connect_t *req, int status)
     }
     conn_read_start(c);
     c->conn.on_event(c->conn.owner, CONN_OPEN);
-}
-
-/* Ours, and no fault of whom we would connect to. */
-static bool is_shortage(int error)
-{
-    return error == UV_EMFILE || error == UV_ENFILE || error == UV_ENOBUFS || error == UV_ENOMEM;
 }
 
 struct conn *net_connect(struct world *world, const struct net_address *address)

@@ -34,6 +34,12 @@ static void offer_session(struct net_conn *c)
     }
 }
 
+static void hand_shake_failed(struct net_conn *c)
+{
+    c->tell_insecure = true;
+    c->conn.lacks_means = c->tls == NULL || tls_stream_lacks_memory(c->tls);
+}
+
 static void hand_shake(struct net_conn *c, struct span *cipher)
 {
     switch (tls_stream_handshake(c->tls, cipher)) {
@@ -44,7 +50,7 @@ static void hand_shake(struct net_conn *c, struct span *cipher)
         break;
     case TLS_CLOSED:
     case TLS_FAILED:
-        c->tell_insecure = true;
+        hand_shake_failed(c);
         break;
     }
     conn_activate(c);
@@ -57,7 +63,7 @@ void conn_start_tls(struct conn *conn, const struct tls_context *context, const 
     c->view = (struct span){0};
     c->tls = tls_stream_new(context, name, on_cipher, c);
     if (c->tls == NULL) {
-        c->tell_insecure = true;
+        hand_shake_failed(c);
         conn_activate(c);
         return;
     }
@@ -84,7 +90,7 @@ static void tell_end(struct net_conn *c, enum tls_result result)
         c->eof = true;
         c->conn.on_event(c->conn.owner, CONN_EOF);
     } else if (result == TLS_FAILED) {
-        conn_lose(c, UV_EPROTO);
+        conn_lose(c, tls_stream_lacks_memory(c->tls) ? UV_ENOMEM : UV_EPROTO);
     }
 }
 
@@ -153,6 +159,9 @@ bool conn_tls_pending(struct net_conn *c)
         enum tls_result result = tls_stream_read(c->tls, &cipher, plain, sizeof plain, &count);
         if (count != 0) {
             keep(c, span_make(plain, count));
+        }
+        if (result == TLS_FAILED && tls_stream_lacks_memory(c->tls)) {
+            conn_lose(c, UV_ENOMEM);
         }
         if (count != 0 || result != TLS_MORE) {
             return true;

@@ -15,7 +15,7 @@
 #define RETRY          1000        /* milliseconds between attempts to become usable */
 #define TELL_AGAIN     60000       /* milliseconds, at least, until another reason is logged */
 #define CHUNK          (64 * 1024) /* octets that are taken of the ledger at once */
-#define NO_MEMORY_MOST 3           /* attempts to read the file that fail for want of memory */
+#define NO_MEMORY_MOST 30          /* attempts to read the file that fail for want of memory */
 #define FULL           "it is full (`ledger: max-size`)"
 
 struct ledger_store {
@@ -33,13 +33,14 @@ struct ledger_store {
     int lock;                  /* -1: not ours */
     bool is_loaded, is_broken; /* what was there is read; and is to be set aside */
     bool is_writable;          /* the file is open, and holds what the ledger has given */
-    bool is_full;              /* it was told so */
-    unsigned no_memory;        /* attempts */
-    uint64_t told_at;          /* that it is unusable; 0: it was not told since it was usable */
-    bool is_given;             /* the ledger had something to write */
-    uint64_t restored;         /* sets */
-    uint64_t last_restored;    /* its number */
-    uint64_t dropped;          /* sets for which there was no room */
+    bool is_full;
+    uint64_t told_full_at;  /* 0: never */
+    unsigned no_memory;     /* attempts */
+    uint64_t told_at;       /* that it is unusable; 0: it was not told since it was usable */
+    bool is_given;          /* the ledger had something to write */
+    uint64_t restored;      /* sets */
+    uint64_t last_restored; /* its number */
+    uint64_t dropped;       /* sets for which there was no room */
     char broken_why[LEDGER_WHY];
 };
 
@@ -90,12 +91,15 @@ static void usable(struct ledger_store *store)
     }
 }
 
-/* Told when it fills up, and again when it has had room in between. */
+/* Told when it fills up; one that comes and goes at its bound is not told each time. */
 static void look_at_room(struct ledger_store *store)
 {
     struct ledger_state state;
     ledger_tell(store->ledger, &state);
-    if (!state.usable && !store->is_full) {
+    const uint64_t now = now_ms();
+    if (!state.usable && !store->is_full &&
+        (store->told_full_at == 0 || now - store->told_full_at >= TELL_AGAIN)) {
+        store->told_full_at = now;
         tell(store, (struct ledger_event){LOG_ERROR, "ledger-full", .why = FULL});
     }
     store->is_full = !state.usable;
@@ -180,7 +184,7 @@ static bool restore(void *context, uint64_t set, struct span record)
     if (set <= store->last_restored) { /* by an attempt that was cut short */
         return store->no_memory > 0;
     }
-    if (ledger_restore(store->ledger, set, record, time(NULL))) {
+    if (ledger_restore(store->ledger, set, record)) {
         store->last_restored = set;
         store->restored++;
         return true;

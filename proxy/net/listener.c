@@ -12,7 +12,13 @@ struct listener {
     struct net *net;
     const struct config_listener *config;
     uv_tcp_t tcp;
+    uv_tcp_t refused;  /* who came when there was no memory */
+    unsigned handles;  /* of these two, that are not closed */
+    bool is_refusing;  /* `refused` is in use */
+    bool has_held_one; /* another came meanwhile, whom libuv keeps */
 };
+
+static void on_client(uv_stream_t *server, int status);
 
 /* Too few descriptors are left: says so and closes. One write into an empty socket buffer does not
  * wait. */
@@ -41,6 +47,48 @@ static bool address_of(int fd, int (*ask)(int, struct sockaddr *, socklen_t *),
            net_address_from((struct sockaddr *)&name, out);
 }
 
+/* ---- no memory for a client ---- */
+
+static void handle_closed(struct listener *listener)
+{
+    if (--listener->handles == 0) {
+        free(listener);
+    }
+}
+
+static void on_refused_closed(uv_handle_t *handle)
+{
+    struct listener *listener = handle->data;
+    bool next = listener->has_held_one && !uv_is_closing((uv_handle_t *)&listener->tcp);
+    listener->is_refusing = listener->has_held_one = false;
+    if (next) {
+        on_client((uv_stream_t *)&listener->tcp, 0);
+    }
+    handle_closed(listener);
+}
+
+/* libuv accepts nobody any more until a client that it has announced is taken: so this one is,
+ * without memory, and told to come again. */
+static void listener_refuse(struct listener *listener)
+{
+    char text[] = "421 4.3.2 Out of memory, try again later\r\n";
+    uv_buf_t said = uv_buf_init(text, sizeof text - 1);
+    if (listener->is_refusing) {
+        listener->has_held_one = true;
+        return;
+    }
+    listener->is_refusing = true;
+    listener->handles++;
+    uv_tcp_init(listener->net->loop, &listener->refused);
+    listener->refused.data = listener;
+    if (uv_accept((uv_stream_t *)&listener->tcp, (uv_stream_t *)&listener->refused) == 0) {
+        uv_try_write((uv_stream_t *)&listener->refused, &said, 1);
+    }
+    uv_close((uv_handle_t *)&listener->refused, on_refused_closed);
+}
+
+/* ---- clients ---- */
+
 static void on_client(uv_stream_t *server, int status)
 {
     struct listener *listener = server->data;
@@ -52,6 +100,7 @@ static void on_client(uv_stream_t *server, int status)
     net_enter(listener->net);
     struct conn *conn = net_accept(listener->net, server, &fd);
     if (conn == NULL) {
+        listener_refuse(listener);
         return;
     }
     if (!address_of(fd, getpeername, &peer.client) || !address_of(fd, getsockname, &peer.local)) {
@@ -79,6 +128,7 @@ struct listener *listener_open(struct net *net, int fd, const struct config_list
     }
     listener->net = net;
     listener->config = config;
+    listener->handles = 1;
     uv_tcp_init(net->loop, &listener->tcp);
     listener->tcp.data = listener;
     *error = uv_tcp_open(&listener->tcp, fd);
@@ -99,7 +149,7 @@ void listener_configure(struct listener *listener, const struct config_listener 
 
 static void on_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    handle_closed(handle->data);
 }
 
 void listener_close(struct listener *listener)

@@ -139,7 +139,7 @@ void ledger_set_look(struct ledger *ledger, struct ledger_set *set, bool soon)
 /* A clock that was set back makes nobody older. */
 static bool is_expired(const struct ledger_set *set, time_t now)
 {
-    return now > set->touched && now - set->touched > LEDGER_SET_LIFE;
+    return set->touched < (int64_t)now - LEDGER_SET_LIFE;
 }
 
 static int64_t oldest_record(const struct ledger *ledger, time_t now)
@@ -147,21 +147,30 @@ static int64_t oldest_record(const struct ledger *ledger, time_t now)
     return (int64_t)now - (int64_t)ledger->options.retry_window;
 }
 
+static void warm_up(struct ledger *ledger, struct ledger_set *set)
+{
+    warm_unlink(ledger, set);
+    warm_link(ledger, set);
+}
+
+/* What was touched while the clock was ahead must not stand in the way of the others. */
 static void expire(struct ledger *ledger, time_t now)
 {
     for (int i = 0; i < EXPIRED_AT_ONCE && ledger->coldest != NULL; i++) {
-        if (!is_expired(ledger->coldest, now)) {
+        if (is_expired(ledger->coldest, now)) {
+            ledger_set_remove(ledger, ledger->coldest);
+        } else if (ledger->coldest->touched > now) {
+            warm_up(ledger, ledger->coldest);
+        } else {
             return;
         }
-        ledger_set_remove(ledger, ledger->coldest);
     }
 }
 
 static void touch(struct ledger *ledger, struct ledger_set *set, time_t now)
 {
     set->touched = now;
-    warm_unlink(ledger, set);
-    warm_link(ledger, set);
+    warm_up(ledger, set);
 }
 
 /* The member, unless its set has expired, which ends with this. */
@@ -183,12 +192,16 @@ bool ledger_is_empty(const struct ledger *ledger)
     return atomic_load_explicit(&ledger->set_count, memory_order_acquire) == 0;
 }
 
-/* One of the set to which it may belong that the transaction is bound to; NULL: that has ended. */
-static struct ledger_set *set_of_turn(const struct ledger *ledger, const struct ledger_turn *turn,
-                                      struct span sender)
+/* The set that the transaction is bound to. NULL: it has ended, or does with this. */
+static struct ledger_set *set_of_turn(struct ledger *ledger, const struct ledger_turn *turn,
+                                      time_t now)
 {
     struct ledger_set *set = ledger_set_numbered(ledger, turn->set);
-    return set != NULL && span_equal(set->sender, sender) ? set : NULL;
+    if (set != NULL && is_expired(set, now)) {
+        ledger_set_remove(ledger, set);
+        return NULL;
+    }
+    return set;
 }
 
 static const struct ledger_leg *leg_of_turn(const struct ledger_set *set,
@@ -209,6 +222,10 @@ static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
 {
     struct ledger_set *set = member->leg->set;
     ledger_set_prune(&ledger->members, set, oldest_record(ledger, now));
+    if (ledger_set_is_over(set)) {
+        ledger_set_remove(ledger, set);
+        return LEDGER_FREE;
+    }
     const struct ledger_leg *leg = ledger_set_turn(set);
     bool fits = question->company == LEDGER_ALONE ||
                 (question->company == LEDGER_SAME && member->leg == leg && leg->record_count == 0);
@@ -227,7 +244,7 @@ static enum ledger_verdict follow(struct ledger *ledger, const struct ledger_tur
                                   struct ledger_member *member,
                                   const struct ledger_question *question, time_t now)
 {
-    struct ledger_set *set = set_of_turn(ledger, turn, question->sender);
+    struct ledger_set *set = set_of_turn(ledger, turn, now);
     const struct ledger_leg *leg = set != NULL ? leg_of_turn(set, turn) : NULL;
     if (member == NULL) { /* it may share what is not on record for others */
         bool same =
@@ -271,7 +288,7 @@ void ledger_join(struct ledger *ledger, const struct ledger_turn *turn, struct s
                  struct span recipient, struct span label, time_t now)
 {
     ledger_lock(ledger);
-    struct ledger_set *set = set_of_turn(ledger, turn, sender);
+    struct ledger_set *set = set_of_turn(ledger, turn, now);
     struct ledger_member *member = find(ledger, sender, recipient, now);
     if (set != NULL && member == NULL && ledger_has_room(ledger)) {
         member = ledger_set_add(&ledger->members, set, recipient, label);

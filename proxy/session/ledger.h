@@ -156,9 +156,9 @@ void ledger_failed(struct ledger *ledger);
 /* The store is ready: usable from now on. */
 void ledger_ready(struct ledger *ledger);
 
-/* Before the first use, by number from the lowest: a set as it was kept. False: it is not one, or
- * there is no room. */
-bool ledger_restore(struct ledger *ledger, uint64_t set, struct span record, time_t now);
+/* A set as it was kept, before the store is ready; it has another number where this was given
+ * meanwhile. False: it is not one, somebody of it is in another by now, or there is no room. */
+bool ledger_restore(struct ledger *ledger, uint64_t set, struct span record);
 
 /* ---- for the operator ---- */
 

@@ -162,15 +162,15 @@ void ledger_failed(struct ledger *ledger)
     ledger_unlock(ledger);
 }
 
-static bool restore(struct ledger *ledger, uint64_t number, struct span record, time_t now)
+static bool restore(struct ledger *ledger, uint64_t number, struct span record)
 {
     struct ledger_set *set = NULL;
-    if (number <= ledger->last_number || !ledger_has_room(ledger) ||
+    if (number > INT64_MAX || !ledger_has_room(ledger) ||
         ledger_parse(&ledger->members, record, &set) != LEDGER_PARSED) {
         return false;
     }
-    if (set->touched > now) { /* by a clock that was ahead; it would not expire */
-        set->touched = now;
+    if (number <= ledger->last_number) { /* in the meantime others were recorded */
+        number = ledger->last_number + 1;
     }
     set->stored = true;
     ledger_set_enter(ledger, set, number);
@@ -178,10 +178,10 @@ static bool restore(struct ledger *ledger, uint64_t number, struct span record, 
 }
 
 /* With the lock: a store that had to wait for the file restores while worlds ask already. */
-bool ledger_restore(struct ledger *ledger, uint64_t number, struct span record, time_t now)
+bool ledger_restore(struct ledger *ledger, uint64_t number, struct span record)
 {
     ledger_lock(ledger);
-    bool restored = restore(ledger, number, record, now);
+    bool restored = restore(ledger, number, record);
     ledger_unlock(ledger);
     return restored;
 }
@@ -235,17 +235,27 @@ bool ledger_list(struct ledger *ledger, uint64_t from, ledger_list_row *row, voi
     return set != NULL;
 }
 
+static bool clear_one(struct ledger *ledger, uint64_t number, uint64_t last)
+{
+    ledger_lock(ledger);
+    struct ledger_set *set = number != 0 ? ledger_set_numbered(ledger, number) : ledger->oldest;
+    bool there = set != NULL && set->number <= last;
+    if (there) {
+        ledger_set_remove(ledger, set);
+    }
+    ledger_unlock(ledger);
+    return there;
+}
+
+/* Of all, one by one: others want the lock, and what they make meanwhile stays. */
 uint64_t ledger_clear(struct ledger *ledger, uint64_t number)
 {
     uint64_t cleared = 0;
     ledger_lock(ledger);
-    struct ledger_set *set = number != 0 ? ledger_set_numbered(ledger, number) : ledger->oldest;
-    while (set != NULL) {
-        struct ledger_set *next = number == 0 ? set->newer : NULL;
-        ledger_set_remove(ledger, set);
-        cleared++;
-        set = next;
-    }
+    uint64_t last = ledger->last_number;
     ledger_unlock(ledger);
+    while (clear_one(ledger, number, last)) {
+        cleared++;
+    }
     return cleared;
 }

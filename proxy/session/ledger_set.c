@@ -405,7 +405,7 @@ struct ledger_member *ledger_set_add(struct ledger_members *members, struct ledg
     return member;
 }
 
-static void leg_forget_old(struct ledger_members *members, struct ledger_leg *leg, int64_t oldest)
+static bool leg_forget_old(struct ledger_members *members, struct ledger_leg *leg, int64_t oldest)
 {
     unsigned before = leg->record_count;
     for (unsigned i = leg->record_count; i-- > 0;) {
@@ -415,12 +415,30 @@ static void leg_forget_old(struct ledger_members *members, struct ledger_leg *le
     }
     members->octets -= (before - leg->record_count) * sizeof *leg->records;
     members->records -= before - leg->record_count;
+    return leg->record_count != before;
+}
+
+/* Legs that differ no more are one, at the place of the first. */
+static void legs_unite(struct ledger_members *members, struct ledger_set *set)
+{
+    struct ledger_leg *next = NULL;
+    for (struct ledger_leg *leg = set->first; leg != NULL; leg = next) {
+        struct ledger_leg *same = leg_like(set, leg->label, leg->records, leg->record_count);
+        next = leg->next;
+        if (same != leg) {
+            leg_take_members(members, same, leg);
+        }
+    }
 }
 
 void ledger_set_prune(struct ledger_members *members, struct ledger_set *set, int64_t oldest)
 {
+    bool forgotten = false;
     for (struct ledger_leg *leg = set->first; leg != NULL; leg = leg->next) {
-        leg_forget_old(members, leg, oldest);
+        forgotten = leg_forget_old(members, leg, oldest) || forgotten;
+    }
+    if (forgotten) {
+        legs_unite(members, set);
     }
 }
 

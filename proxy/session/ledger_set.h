@@ -102,7 +102,7 @@ void ledger_member_settle(struct ledger_members *members, struct ledger_member *
 /* It leaves, and its leg with it if it was the last there. */
 void ledger_member_drop(struct ledger_members *members, struct ledger_member *member);
 
-/* Records of before `oldest` are forgotten. */
+/* Records of before `oldest` are forgotten; legs that do not differ any more are one. */
 void ledger_set_prune(struct ledger_members *members, struct ledger_set *set, int64_t oldest);
 
 /* All of `from` joins `into`, behind it in turn; `from` is empty then. Of the same sender. */

@@ -24,8 +24,8 @@ struct ledger {
     struct ledger_set *coldest, *warmest; /* by when they were touched */
     struct ledger_set *dirty;             /* to be taken by the store, in any order */
     uint64_t last_number;
-    uint64_t sequence, durable; /* of changes: the last one made, the last one kept */
-    bool ready;                 /* the store can write */
+    uint64_t sequence; /* of changes, from 1: the last one made */
+    bool ready;        /* the store can write */
     struct ledger_ticket *waiting, *done;
     atomic_bool any_done;
     char *bytes; /* of the set that is being taken */

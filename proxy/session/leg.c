@@ -403,6 +403,11 @@ void leg_on_upstream(void *owner, const struct upstream_event *event)
         leg->upstream = NULL;
         leg_fail_with(leg, 451, "4.3.5", event->why);
         break;
+    case UPSTREAM_NO_MEANS:
+        leg->upstream = NULL;
+        leg_not_tried(leg);
+        leg_fail_with(leg, 452, "4.3.1", event->why);
+        break;
     case UPSTREAM_REFUSED:
         leg->upstream = NULL;
         leg_fail_with(leg, 451, "4.3.0", event->why);

@@ -78,6 +78,7 @@ static bool leg_open_new(struct leg *leg)
     leg->upstream = upstream_open(world, &key, cell, leg->context->policy, leg->context->client,
                                   leg_on_upstream, leg);
     if (leg->upstream == NULL) {
+        leg_not_tried(leg);
         leg_fail_with(leg, 451, "4.3.0", "no connection can be opened now");
         return true;
     }
@@ -200,6 +201,10 @@ static void on_answer(void *owner, const struct resolver_answer *answer)
         }
         return;
     }
+    if (answer->ours) {
+        leg_fail_with(leg, 452, "4.3.1", answer->why);
+        return;
+    }
     bool null_mx = answer->status == RESOLVER_NULL_MX;
     leg->address_count = 0; /* of the hop before */
     leg_doubt_names(leg);
@@ -315,6 +320,14 @@ static void leg_note_health(struct leg *leg, bool ok)
 {
     struct health_endpoint endpoint = leg_endpoint(leg);
     prober_note(world_of(leg)->prober, &endpoint, leg->verdict, ok);
+}
+
+void leg_not_tried(struct leg *leg)
+{
+    struct health_endpoint endpoint = leg_endpoint(leg);
+    if (leg->verdict == HEALTH_TRY) {
+        prober_give_up(world_of(leg)->prober, &endpoint);
+    }
 }
 
 void leg_not_in_time(struct leg *leg, const char *why)

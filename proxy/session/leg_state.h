@@ -89,6 +89,9 @@ bool leg_slow_down(struct leg *leg, const struct reply *reply);
 /* Its time is over before it was connected. */
 void leg_not_in_time(struct leg *leg, const char *why);
 
+/* It could not be found out whether the endpoint is there, for want of something here. */
+void leg_not_tried(struct leg *leg);
+
 /* leg.c: a connection is ready. */
 void leg_go_on(struct leg *leg);
 void leg_on_upstream(void *owner, const struct upstream_event *event);

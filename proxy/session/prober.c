@@ -53,6 +53,12 @@ void prober_note(struct prober *prober, const struct health_endpoint *endpoint,
                                          : health_note(health, endpoint, ok, now));
 }
 
+void prober_give_up(struct prober *prober, const struct health_endpoint *endpoint)
+{
+    health_not_probed(prober->world->shared->health, endpoint, prober->world->now);
+    prober_arm(prober);
+}
+
 /* ---- probes ---- */
 
 static void probe_end(struct probe *probe, bool ok)
@@ -64,6 +70,15 @@ static void probe_end(struct probe *probe, bool ok)
     prober_changed(prober, &endpoint,
                    health_probed(world->shared->health, &endpoint, ok, world->now));
     prober_arm(prober);
+}
+
+/* For want of means of our own: it says nothing about the endpoint. */
+static void probe_give_up(struct probe *probe)
+{
+    struct prober *prober = probe->prober;
+    struct health_endpoint endpoint = probe->endpoint;
+    *probe = (struct probe){0};
+    prober_give_up(prober, &endpoint);
 }
 
 /* A server that answers is there, even where it does not want to have us. */
@@ -79,6 +94,9 @@ static void on_upstream(void *owner, const struct upstream_event *event)
     case UPSTREAM_TURNED_AWAY:
     case UPSTREAM_NO_IDENTITY:
         probe_end(probe, true);
+        break;
+    case UPSTREAM_NO_MEANS:
+        probe_give_up(probe);
         break;
     case UPSTREAM_UNAVAILABLE:
     case UPSTREAM_LOST:
@@ -102,7 +120,7 @@ static void probe_begin(struct prober *prober, struct probe *probe)
     probe->prober = prober;
     probe->upstream = upstream_open(world, &key, cell, world->policy, NULL, on_upstream, probe);
     if (probe->upstream == NULL) {
-        probe_end(probe, false);
+        probe_give_up(probe);
     }
 }
 

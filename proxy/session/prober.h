@@ -23,4 +23,7 @@ void prober_stop(struct prober *prober);
 void prober_note(struct prober *prober, const struct health_endpoint *endpoint,
                  enum health_verdict verdict, bool ok);
 
+/* A mail that was to be the probe (HEALTH_TRY) did not come to connecting. */
+void prober_give_up(struct prober *prober, const struct health_endpoint *endpoint);
+
 #endif

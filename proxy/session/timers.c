@@ -1,8 +1,10 @@
 #include "proxy/session/timers.h"
 
-#include <stdlib.h>
-
-/* A binary heap; heap[0] is place 1, and the timer at place p has its children at 2p and 2p + 1. */
+/*
+ * A pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986): a tree in which no timer is due after
+ * its children, made of the timers themselves. Each hangs on one pointer, `link`: that of the heap
+ * to its root, of a parent to its first child, or of a child to the next.
+ */
 
 void timers_init(struct timers *timers)
 {
@@ -11,98 +13,99 @@ void timers_init(struct timers *timers)
 
 void timers_release(struct timers *timers)
 {
-    for (size_t i = 0; i < timers->count; i++) {
-        timers->heap[i]->place = 0;
+    while (timers->root != NULL) {
+        timer_stop(timers, timers->root);
     }
-    free(timers->heap);
-    timers_init(timers);
 }
 
-/* Room for one more; false when memory is short. */
-static bool timers_grow(struct timers *timers)
+/* Two trees become one, whose root hangs nowhere yet; either may be NULL. */
+static struct timer *meld(struct timer *a, struct timer *b)
 {
-    size_t cap = timers->cap == 0 ? 16 : timers->cap * 2;
-    if (timers->count < timers->cap) {
-        return true;
+    if (a == NULL || b == NULL) {
+        return a != NULL ? a : b;
     }
-    struct timer **heap = realloc(timers->heap, cap * sizeof *heap);
-    if (heap == NULL) {
-        return false;
+    struct timer *top = b->due < a->due ? b : a;
+    struct timer *child = top == a ? b : a;
+    child->next = top->child;
+    if (child->next != NULL) {
+        child->next->link = &child->next;
     }
-    timers->heap = heap;
-    timers->cap = cap;
-    return true;
+    child->link = &top->child;
+    top->child = child;
+    return top;
 }
 
-static struct timer *timer_at(const struct timers *timers, size_t place)
+/* A row of siblings becomes one tree: in pairs first, then one pair after the other, which is what
+ * keeps the heap flat. */
+static struct timer *meld_row(struct timer *row)
 {
-    return timers->heap[place - 1];
+    struct timer *pairs = NULL, *all = NULL;
+    while (row != NULL) {
+        struct timer *a = row, *b = row->next;
+        row = b != NULL ? b->next : NULL;
+        a = meld(a, b);
+        a->next = pairs;
+        pairs = a;
+    }
+    while (pairs != NULL) {
+        struct timer *pair = pairs;
+        pairs = pairs->next;
+        all = meld(all, pair);
+    }
+    return all;
 }
 
-static void timer_put(struct timers *timers, struct timer *timer, size_t place)
+static void timers_add(struct timers *timers, struct timer *tree)
 {
-    timers->heap[place - 1] = timer;
-    timer->place = place;
+    struct timer *root = meld(timers->root, tree);
+    timers->root = root;
+    if (root != NULL) {
+        root->link = &timers->root;
+        root->next = NULL;
+    }
 }
 
-/* Puts the timer where it belongs, starting from a place that is free for it. */
-static void timer_settle(struct timers *timers, struct timer *timer, size_t place)
+/* Off the heap, with what hangs below. */
+static void timer_cut(struct timer *timer)
 {
-    while (place > 1 && timer_at(timers, place / 2)->due > timer->due) {
-        timer_put(timers, timer_at(timers, place / 2), place);
-        place /= 2;
+    *timer->link = timer->next;
+    if (timer->next != NULL) {
+        timer->next->link = timer->link;
     }
-    for (size_t child = place * 2; child <= timers->count; child = place * 2) {
-        if (child < timers->count &&
-            timer_at(timers, child + 1)->due < timer_at(timers, child)->due) {
-            child++;
-        }
-        if (timer_at(timers, child)->due >= timer->due) {
-            break;
-        }
-        timer_put(timers, timer_at(timers, child), place);
-        place = child;
-    }
-    timer_put(timers, timer, place);
-}
-
-void timer_set(struct timers *timers, struct timer *timer, uint64_t due)
-{
-    timer->due = due;
-    if (timer->place == 0) {
-        /* A deadline that is lost would leave a peer waiting for ever: better no process. */
-        if (!timers_grow(timers)) {
-            abort();
-        }
-        timer->place = ++timers->count;
-        timers->heap[timer->place - 1] = timer;
-    }
-    timer_settle(timers, timer, timer->place);
+    timer->link = NULL;
 }
 
 void timer_stop(struct timers *timers, struct timer *timer)
 {
-    const size_t place = timer->place;
-
-    if (place == 0) {
+    if (timer->link == NULL) {
         return;
     }
-    struct timer *last = timer_at(timers, timers->count--);
-    timer->place = 0;
-    if (last != timer) {
-        timer_settle(timers, last, place);
+    struct timer *below = meld_row(timer->child);
+    timer->child = NULL;
+    timer_cut(timer);
+    timers_add(timers, below);
+}
+
+void timer_set(struct timers *timers, struct timer *timer, uint64_t due)
+{
+    if (timer_is_set(timer) && due <= timer->due) { /* nothing below is due before it */
+        timer_cut(timer);
+    } else {
+        timer_stop(timers, timer);
     }
+    timer->due = due;
+    timers_add(timers, timer);
 }
 
 uint64_t timers_next(const struct timers *timers)
 {
-    return timers->count == 0 ? UINT64_MAX : timer_at(timers, 1)->due;
+    return timers->root == NULL ? UINT64_MAX : timers->root->due;
 }
 
 void timers_run(struct timers *timers, uint64_t now)
 {
-    while (timers->count > 0 && timer_at(timers, 1)->due <= now) {
-        struct timer *timer = timer_at(timers, 1);
+    while (timers->root != NULL && timers->root->due <= now) {
+        struct timer *timer = timers->root;
         timer_stop(timers, timer);
         timer->on_due(timer->owner);
     }

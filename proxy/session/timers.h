@@ -2,7 +2,8 @@
  * timers: deadlines kept in a heap; time is an argument (milliseconds, monotonic). Pure.
  *
  * Whoever owns the clock calls timers_run when timers_next is due. A timer is a value inside its
- * owner and must be stopped before the owner goes.
+ * owner, does not move, and must be stopped before the owner goes. The heap takes no memory but
+ * theirs: so a deadline can always be set, which is what keeps a peer from waiting for ever.
  */
 #ifndef SPLITMX_PROXY_SESSION_TIMERS_H
 #define SPLITMX_PROXY_SESSION_TIMERS_H
@@ -13,26 +14,25 @@
 
 struct timer {
     uint64_t due;
-    size_t place; /* in the heap, from 1; 0: not set */
+    struct timer *child, *next; /* in the heap: due no sooner; beside it */
+    struct timer **link;        /* what points to it there; NULL: not set */
     void (*on_due)(void *owner);
     void *owner;
 };
 
 struct timers {
-    struct timer **heap;
-    size_t count, cap;
+    struct timer *root; /* the next that is due */
 };
 
 void timers_init(struct timers *timers);
 void timers_release(struct timers *timers);
 
-/* Sets or moves. The heap grows with the timers; the process aborts when there is no memory for
- * that. */
+/* Sets or moves. */
 void timer_set(struct timers *timers, struct timer *timer, uint64_t due);
 void timer_stop(struct timers *timers, struct timer *timer);
 static inline bool timer_is_set(const struct timer *timer)
 {
-    return timer->place != 0;
+    return timer->link != NULL;
 }
 
 /* When the next is due; UINT64_MAX when none is set. */

@@ -30,12 +30,10 @@ void transaction_abandon(struct transaction *tx)
     }
 }
 
-/* Section 5, what did not settle: several legs, and one of them is the cause. A client that went
- * before anything was accepted sends all of it again. */
+/* Section 5, what did not settle: several legs, and one of them is the cause. */
 static bool is_unsettled(const struct transaction *tx)
 {
-    return tx->turns > 1 && reply_is(&tx->message->outcome, 4) &&
-           !(tx->client_gone && tx->committed == 0);
+    return tx->turns > 1 && reply_is(&tx->message->outcome, 4);
 }
 
 /* What the ledger has had to do with it, for the log. */
@@ -84,6 +82,8 @@ static void conclude_now(struct transaction *tx)
         unsettled_settle(tx);
     } else if (final && reply_is(outcome, 2) && (tx->turns > 1 || tx->set.bound)) {
         unsettled_accepted(tx);
+    } else if (!final && !tx->told && tx->turns == 1) {
+        unsettled_took_turns(tx);
     }
     transaction_settle(tx);
     transaction_tell(tx, tx->message->tells, outcome);
@@ -431,6 +431,7 @@ static void transaction_release(struct deferred *deferred)
         free(tx->first);
         tx->first = next;
     }
+    unsettled_release(tx);
     free(tx->asked);
     if (tx->message != NULL) {
         message_identity_free(tx->message->identity);
@@ -486,10 +487,21 @@ void transaction_dismiss(struct transaction *tx, const struct reply *reply)
     }
 }
 
+/* Whether the client, who leaves, has waited for a leg: it may not have the patience the next time
+ * either, and the other legs' recipients would wait with it for ever. */
+static bool has_kept_waiting(const struct transaction *tx)
+{
+    return tx->state == TRANSACTION_IS_STARTING || tx->state == TRANSACTION_IS_FLUSHING ||
+           (tx->state == TRANSACTION_IS_TAKING && !transaction_has_room(tx));
+}
+
 void transaction_free(struct transaction *tx)
 {
     if (tx == NULL) {
         return;
+    }
+    if (tx->turns > 1 && has_kept_waiting(tx)) {
+        unsettled_accepted(tx);
     }
     if (has_message(tx)) {
         tx->client_gone = true;

@@ -40,6 +40,12 @@ struct transaction_message {
     enum transaction_event_kind tells; /* what the outcome answers: the end of data, or DATA */
 };
 
+/* A recipient that was sent away for others' sake. */
+struct unsettled_away {
+    struct unsettled_away *next;
+    struct span path, label; /* behind the struct */
+};
+
 struct transaction {
     struct world *world;
     struct policy *policy;
@@ -64,6 +70,7 @@ struct transaction {
     struct transaction_message *message; /* NULL before DATA; owned */
     unsigned turns, committed;           /* of its legs */
     struct ledger_turn set;              /* of the ledger's, that has to do with it */
+    struct unsettled_away *away;         /* the last first */
     struct ledger_ticket ticket;
 
     bool dirty; /* bare CR, bare LF or NUL: the session ends after the true end */

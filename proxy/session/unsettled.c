@@ -79,19 +79,29 @@ static void add_leg(struct entries *entries, const struct transaction *tx, unsig
     }
 }
 
-/* The set of those that the transaction has, behind `first` where there is one. Whose turn it is
- * first: who has accepted, then who was not asked, then who was. */
-static bool record(const struct transaction *tx, const struct ledger_entry *first,
-                   struct ledger_ticket *ticket)
+static size_t count_away(const struct transaction *tx)
+{
+    size_t count = 0;
+    for (const struct unsettled_away *away = tx->away; away != NULL; away = away->next) {
+        count++;
+    }
+    return count;
+}
+
+/* The set of those that the transaction has, and had sent away. Whose turn it is first: who has
+ * accepted, then who was not asked, then who was. */
+static bool record(const struct transaction *tx, struct ledger_ticket *ticket)
 {
     static const enum leg_fate fates[] = {LEG_FATE_ACCEPTED, LEG_FATE_NONE, LEG_FATE_REFUSED,
                                           LEG_FATE_UNKNOWN};
-    struct entries entries = {.entry = calloc(tx->recipient_count + 1, sizeof *entries.entry),
-                              .labels = calloc(tx->leg_count, LABEL_LONGEST)};
+    struct entries entries = {
+        .entry = calloc(tx->recipient_count + count_away(tx), sizeof *entries.entry),
+        .labels = calloc(tx->leg_count, LABEL_LONGEST)};
     bool recorded = false;
     if (entries.entry != NULL && entries.labels != NULL) {
-        if (first != NULL) {
-            entries.entry[entries.count++] = *first;
+        for (const struct unsettled_away *away = tx->away; away != NULL; away = away->next) {
+            entries.entry[entries.count++] =
+                (struct ledger_entry){.recipient = away->path, .label = away->label};
         }
         for (unsigned i = 0; i < 4 * tx->leg_count; i++) {
             add_leg(&entries, tx, i % tx->leg_count, fates[i / tx->leg_count]);
@@ -160,19 +170,31 @@ bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct 
     return verdict != LEDGER_WAIT;
 }
 
-/* Where no second leg is taken whatever the ledger says, who was there first would be so for ever:
- * as a set they take turns, beginning with who was sent away. */
+/* Kept until the outcome; without memory it is as if he had not come. */
+static void keep_away(struct transaction *tx, struct span path, struct span its_label)
+{
+    struct unsettled_away *away = malloc(sizeof *away + path.len + its_label.len);
+    if (away != NULL) {
+        char *bytes = (char *)(away + 1);
+        memcpy(bytes, path.ptr, path.len);
+        memcpy(bytes + path.len, its_label.ptr, its_label.len);
+        *away = (struct unsettled_away){.path = span_make(bytes, path.len),
+                                        .label = span_make(bytes + path.len, its_label.len),
+                                        .next = tx->away};
+        tx->away = away;
+    }
+}
+
 void unsettled_sent_away(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
                          struct span domain)
 {
     char buffer[LABEL_LONGEST];
     struct text text = TEXT(buffer);
-    struct ledger_entry away = {.recipient = tx->asked->path,
-                                .label = label(&text, relay, kind, domain)};
+    struct span its_label = label(&text, relay, kind, domain);
     if (tx->set.bound) {
-        join(tx, away.recipient, away.label);
+        join(tx, tx->asked->path, its_label);
     } else {
-        record(tx, &away, NULL);
+        keep_away(tx, tx->asked->path, its_label);
     }
 }
 
@@ -222,12 +244,12 @@ bool unsettled_is_known(const struct transaction *tx)
 
 void unsettled_accepted(struct transaction *tx)
 {
-    record(tx, NULL, NULL);
+    record(tx, NULL);
 }
 
 bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket)
 {
-    return record(tx, NULL, ticket);
+    return record(tx, ticket);
 }
 
 void unsettled_settle(struct transaction *tx)
@@ -237,5 +259,21 @@ void unsettled_settle(struct transaction *tx)
     }
     for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
         ledger_settle(ledger_of(tx), tx->context.envelope.sender, r->path, identity_of(tx));
+    }
+}
+
+void unsettled_took_turns(struct transaction *tx)
+{
+    if (tx->away != NULL) {
+        record(tx, NULL);
+    }
+}
+
+void unsettled_release(struct transaction *tx)
+{
+    while (tx->away != NULL) {
+        struct unsettled_away *next = tx->away->next;
+        free(tx->away);
+        tx->away = next;
     }
 }

@@ -40,7 +40,15 @@ void unsettled_accepted(struct transaction *tx);
  * it cannot be recorded. */
 bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket);
 
+/* Where no second leg is taken whatever the ledger says, and the one that there was has put the
+ * message off, it would do so for ever before the others, who were sent away: they are a set too,
+ * and have the first turns. */
+void unsettled_took_turns(struct transaction *tx);
+
 /* All recipients have their final answer. */
 void unsettled_settle(struct transaction *tx);
+
+/* Frees what was kept for the outcome. */
+void unsettled_release(struct transaction *tx);
 
 #endif

@@ -300,6 +300,20 @@ static void upstream_read(struct upstream *up)
     }
 }
 
+/* It is lost, or TLS has failed. While it was being opened it matters whose fault that is: what we
+ * lack makes no relay unavailable (design: section 6). */
+static void upstream_is_lost(struct upstream *up, enum client_event event)
+{
+    char why[REPLY_TEXT];
+    struct text text = TEXT(why);
+    if (up->conn->lacks_means && up->state < CLIENT_READY) {
+        text_puts(&text, up->conn->ops->why(up->conn));
+        upstream_end_with(up, UPSTREAM_NO_MEANS, CONN_RESET, why);
+    } else {
+        upstream_step(up, event);
+    }
+}
+
 static void on_conn(void *owner, enum conn_event event)
 {
     struct upstream *up = owner;
@@ -320,14 +334,14 @@ static void on_conn(void *owner, enum conn_event event)
         }
         break;
     case CONN_LOST:
-        upstream_step(up, CLIENT_ON_LOST);
+        upstream_is_lost(up, CLIENT_ON_LOST);
         break;
     case CONN_SECURE:
         up->secure = true;
         upstream_step(up, CLIENT_ON_SECURE);
         break;
     case CONN_INSECURE:
-        upstream_step(up, CLIENT_ON_INSECURE);
+        upstream_is_lost(up, CLIENT_ON_INSECURE);
         break;
     }
 }
@@ -393,7 +407,7 @@ bool upstream_may_speak(struct upstream *up)
         upstream_spoke(up, said);
     } else { /* with the kernel still, words or an end */
         up->spoke = true;
-        upstream_step(up, CLIENT_ON_LOST);
+        upstream_is_lost(up, CLIENT_ON_LOST);
     }
     return false;
 }

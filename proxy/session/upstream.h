@@ -42,6 +42,7 @@ enum upstream_event_kind {
     UPSTREAM_REFUSED,     /* greeted with 5xx, or refused EHLO; `why` */
     UPSTREAM_TURNED_AWAY, /* refused the client in whose name it was connected to; `reply` */
     UPSTREAM_NO_IDENTITY, /* does not let us say who the client is; `why` */
+    UPSTREAM_NO_MEANS,    /* never came so far, for memory or descriptors are short here; `why` */
     UPSTREAM_ANSWER,      /* `reply` to `command` */
     UPSTREAM_ROOM,        /* all bytes are with the kernel */
     UPSTREAM_LOST,        /* without an answer; `why` */

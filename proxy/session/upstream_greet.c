@@ -132,7 +132,7 @@ static void upstream_identify(struct upstream *up)
     if ((up->offer.xclient & XCLIENT_BIT(XCLIENT_ADDR)) == 0) {
         upstream_end_with(up, UPSTREAM_NO_IDENTITY, CONN_FLUSH, "XCLIENT is not offered");
     } else if (!upstream_write_xclient(up)) {
-        upstream_end_with(up, UPSTREAM_NO_IDENTITY, CONN_FLUSH, "out of memory");
+        upstream_end_with(up, UPSTREAM_NO_MEANS, CONN_FLUSH, "out of memory");
     } else {
         upstream_xclient(up);
     }

@@ -80,6 +80,9 @@ struct conn {
     const struct conn_ops *ops;
     void (*on_event)(void *owner, enum conn_event event);
     void *owner;
+    /* With CONN_LOST and CONN_INSECURE: memory or descriptors are short here, through no fault of
+     * the peer's. */
+    bool lacks_means;
 };
 
 /* The most bytes held that arrived and were not consumed; there an implementation stops reading,

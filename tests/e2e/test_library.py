@@ -6,9 +6,12 @@ import pytest
 
 from splitmx_test.client import Client, Gone
 from splitmx_test.daemon import yaml
+from splitmx_test.faults import BlackHole
 from splitmx_test.messages import AWKWARD, assert_relayed, message
-from splitmx_test.upstream import (ScriptedUpstream, close, early, garbage, pause, raw, reply, reset, silence, slow,
-                                   wait)
+from splitmx_test.queueing import QueuedMessage
+from splitmx_test.upstream import (ScriptedUpstream, chased_by, close, early, garbage, pause, raw, reply, reset, silence,
+                                   slow, wait)
+from splitmx_test.waiting import free_port
 
 
 def client_of(upstream, **keywords):
@@ -196,6 +199,64 @@ def test_a_late_reply_comes_late(start_upstream):
         client.send("NOOP\r\n")
         assert client.silent_for(0.05)
         assert client.reply() == 250
+
+
+def test_an_answer_may_be_chased_by_another_in_its_segment(start_upstream):
+    up = start_upstream()
+    up.on("mail", chased_by(b"250 2.1.5 for what?\r\n"), times=1)
+    with client_of(up) as client:
+        client.send("MAIL FROM:<a@b>\r\n")
+        assert b"Ok\r\n250 2.1.5 for what?\r\n" in client.sock.recv(1000)
+        assert client.mail() == 250
+        assert client.silent_for(0.05)
+
+
+def test_a_black_hole_answers_no_connection():
+    port = free_port("127.0.0.9")
+    with BlackHole("127.0.0.9", port), pytest.raises(TimeoutError):
+        Client(("127.0.0.9", port), timeout=0.3)
+
+
+def queued(upstream, *recipients, **keywords):
+    return QueuedMessage(("127.0.0.1", upstream.port), message(), recipients, **keywords)
+
+
+def test_a_queue_keeps_each_recipient_until_it_has_a_final_answer(start_upstream):
+    up = start_upstream()
+    up.on("rcpt", reply("550 5.1.1 unknown"), when="absent@").on("rcpt", reply("450 4.2.0 greylisted"), when="grey@", times=2)
+    up.on("eod", reply("451 4.3.0 not now"), times=1)
+    sender = queued(up, "absent@b", "grey@b", "well@b").run()
+    assert sender.attempts == 3 and sender.left == []
+    assert {to: answer.code for to, answer in sender.settled.items()} == {"absent@b": 550, "well@b": 250, "grey@b": 250}
+    assert [kept.recipients for kept in up.messages] == [["well@b"], ["grey@b"]]
+    assert sender.said(1, "end") == "451 4.3.0" and sender.said(2, "rcpt", "grey@b") == "450 4.2.0"
+
+
+def test_a_queue_gives_all_of_a_refused_transaction_up(start_upstream):
+    up = start_upstream()
+    up.on("eod", reply("554 5.7.1 spam"))
+    sender = queued(up, "a@b", "c@d").attempt()
+    assert [answer.code for answer in sender.settled.values()] == [554, 554]
+    with pytest.raises(AssertionError, match="still in the queue"):
+        queued(up.on("mail", close()), "a@b").run(attempts=2)
+
+
+@pytest.mark.parametrize("point", QueuedMessage.POINTS)
+def test_a_queue_loses_its_connection_where_it_is_told(start_upstream, point):
+    up = start_upstream()
+    sender = queued(up, "a@b").attempt(point)
+    assert sender.left == ["a@b"]
+    up.wait_for(lambda: up.connections[0].ended == "rst", "the reset")
+    assert len(up.ended_bodies) <= (point in ("end", "answer"))
+    assert sender.run().settled["a@b"] == 250 and sender.attempts == 2
+
+
+def test_a_queue_may_try_452_again_on_the_same_connection(start_upstream):
+    up = start_upstream()
+    up.on("rcpt", reply("452 4.5.3 one at a time"), when="b@", times=1)
+    sender = queued(up, "a@b", "b@b", again_at_once=True).run()
+    assert sender.attempts == 1 and len(up.connections) == 1
+    assert [kept.recipients for kept in up.messages] == [["a@b"], ["b@b"]]
 
 
 def test_a_changed_byte_is_noticed():

@@ -755,6 +755,54 @@ static void entries_that_change_hands_are_never_mixed_up(void **state)
     health_free(crowd.health);
 }
 
+/* ---- claims that come to nothing ---- */
+
+static void a_probe_that_could_not_be_made_is_due_again_soon_and_says_nothing(void **state)
+{
+    struct health *health = make(4, 1);
+    const struct health_endpoint endpoint = at("192.0.2.1", 25);
+    struct health_status status;
+
+    (void)state;
+    note_failures(health, &endpoint, 3, start);
+    claim(health, &endpoint, start);
+    health_not_probed(health, &endpoint, start + 10);
+    assert_int_equal(state_of(health, &endpoint), HEALTH_SUSPECT);
+    assert_true(status_of(health, &endpoint, &status));
+    assert_int_equal(status.failures, 3);
+    assert_true(health_next_probe(health) == start + 10 + HEALTH_AGAIN);
+    assert_int_equal(probe(health, &endpoint, true, start + 10 + HEALTH_AGAIN), HEALTH_CLEARED);
+    health_free(health);
+}
+
+static void mail_that_could_not_try_leaves_the_next_its_turn(void **state)
+{
+    struct health *health = make(4, 1);
+    const struct health_endpoint endpoint = at("192.0.2.1", 25);
+
+    (void)state;
+    uint64_t now = open_up(health, &endpoint, start);
+    assert_int_equal(health_ask(health, &endpoint, now), HEALTH_TRY);
+    assert_int_equal(health_ask(health, &endpoint, now), HEALTH_SKIP);
+    health_not_probed(health, &endpoint, now);
+    assert_int_equal(state_of(health, &endpoint), HEALTH_OPEN);
+    assert_int_equal(health_ask(health, &endpoint, now + HEALTH_AGAIN), HEALTH_TRY);
+    health_free(health);
+}
+
+static void nothing_is_given_back_that_nobody_has_claimed(void **state)
+{
+    struct health *health = make(4, 1);
+    const struct health_endpoint endpoint = at("192.0.2.1", 25);
+
+    (void)state;
+    health_not_probed(health, &endpoint, start);
+    uint64_t due = open_up(health, &endpoint, start);
+    health_not_probed(health, &endpoint, start);
+    assert_true(health_next_probe(health) == due);
+    health_free(health);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -788,6 +836,9 @@ int main(void)
         cmocka_unit_test(each_change_and_each_claim_is_one_threads),
         cmocka_unit_test(a_probe_that_is_due_is_claimed_once),
         cmocka_unit_test(entries_that_change_hands_are_never_mixed_up),
+        cmocka_unit_test(a_probe_that_could_not_be_made_is_due_again_soon_and_says_nothing),
+        cmocka_unit_test(mail_that_could_not_try_leaves_the_next_its_turn),
+        cmocka_unit_test(nothing_is_given_back_that_nobody_has_claimed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,9 +2,10 @@
  * ends the process that asks. */
 #include <stdbool.h>
 
-#include "tests/unit/ledger_fixture.h"
+#include "tests/unit/folder_fixture.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "proxy/net/ledger_file.h"
@@ -431,6 +432,7 @@ static void a_lock_is_one_processs(void **state)
     assert_int_equal(pipe(pipes), 0);
     pid_t pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         close(pipes[0]);
         int fd = ledger_file_lock(&file);
         _exit(fd >= 0 && write(pipes[1], "l", 1) == 1 && pause() ? 0 : 1);

@@ -1,7 +1,7 @@
 /* ledger_store: what was said to be durable is, whatever becomes of the process or of its file. */
 #include <stdbool.h>
 
-#include "tests/unit/ledger_fixture.h"
+#include "tests/unit/folder_fixture.h"
 
 #include <lmdb.h>
 #include <poll.h>
@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -227,6 +228,37 @@ static void what_nobody_waits_for_is_written_after_a_moment(void **state)
         poll(NULL, 0, 1);
     }
     assert_int_equal(transactions(), before + 1);
+    assert_true(ledger_store_free(store));
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void what_nobody_waits_for_comes_in_groups_and_who_waits_is_served_at_once(void **state)
+{
+    char sender[32];
+    uint64_t shortest = PATIENCE;
+    (void)state;
+    struct ledger_store *store = store_make();
+    const uint64_t before = transactions(), begin = now_ms();
+    for (int i = 0; i < 50; i++) {
+        snprintf(sender, sizeof sender, "s%d@x.org", i);
+        assert_true(record_in_passing(ledger_store_ledger(store), sender));
+        poll(NULL, 0, 1);
+    }
+    assert_true(transactions() - before <= (now_ms() - begin) / 20 + 1);
+    for (int i = 0; i < 50; i++) { /* one of them, at least, is not kept up by the disk */
+        const uint64_t from = now_ms();
+        snprintf(sender, sizeof sender, "w%d@x.org", i);
+        assert_true(record_and_wait(ledger_store_ledger(store), sender));
+        const uint64_t took = now_ms() - from;
+        shortest = took < shortest ? took : shortest;
+    }
+    assert_true(shortest < 20);
     assert_true(ledger_store_free(store));
 }
 
@@ -536,6 +568,7 @@ static pid_t hold_lock(void)
     assert_int_equal(pipe(pipes), 0);
     pid_t pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         _exit(ledger_file_lock(&file) >= 0 && write(pipes[1], "l", 1) == 1 && pause() ? 0 : 1);
     }
     assert_int_equal(read(pipes[0], &byte, 1), 1);
@@ -614,6 +647,7 @@ static void what_was_said_to_be_durable_outlives_a_kill_at_any_moment(void **sta
         assert_int_equal(pipe(pipes), 0);
         pid_t pid = fork();
         if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             close(pipes[0]);
             write_for_ever(pipes[1], begin);
         }
@@ -647,6 +681,7 @@ int main(void)
         IN_FOLDER(what_was_said_to_be_durable_is_there_after_a_restart),
         IN_FOLDER(what_is_settled_in_passing_is_never_written),
         IN_FOLDER(what_nobody_waits_for_is_written_after_a_moment),
+        IN_FOLDER(what_nobody_waits_for_comes_in_groups_and_who_waits_is_served_at_once),
         IN_FOLDER(an_end_writes_what_nobody_has_waited_for),
         IN_FOLDER(who_waits_at_the_same_time_shares_a_transaction),
         IN_FOLDER(a_file_that_somebody_has_laid_hands_on_is_made_anew_with_all_there_was),

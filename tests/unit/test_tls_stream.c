@@ -2,7 +2,10 @@
 #include "tests/unit/tls_fixture.h"
 
 #include "tls/sessions.h"
+#include <openssl/err.h>
+
 #include "tls/stream.h"
+#include "tls/why.h"
 
 #define PLAIN_MAX ((size_t)512 * 1024)
 #define PEER      "mx.example"
@@ -593,6 +596,22 @@ static void only_the_relays_own_authorities_count(void **state)
     }
 }
 
+/* The library's own reasons lie above those of alerts. */
+static void what_fails_here_is_no_alert_of_the_peers(void **state)
+{
+    static const int reasons[] = {ERR_R_INTERNAL_ERROR, ERR_R_MALLOC_FAILURE};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char words[100];
+        struct text text = TEXT(words);
+        ERR_clear_error();
+        ERR_raise(ERR_LIB_SSL, reasons[i]);
+        why_error(true, &text);
+        assert_null(strstr(words, "alert"));
+        ERR_clear_error();
+    }
+}
+
 static void what_a_certificate_says_is_scrubbed(void **state)
 {
     struct identity bad =
@@ -841,6 +860,7 @@ int main(void)
         cmocka_unit_test(certificates_are_verified),
         cmocka_unit_test(without_a_name_nothing_is_verified),
         cmocka_unit_test(only_the_relays_own_authorities_count),
+        cmocka_unit_test(what_fails_here_is_no_alert_of_the_peers),
         cmocka_unit_test(what_a_certificate_says_is_scrubbed),
         cmocka_unit_test(names_are_told_to_the_peer_and_addresses_not),
         cmocka_unit_test(close_notify_is_told),

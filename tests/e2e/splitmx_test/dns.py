@@ -24,16 +24,33 @@ def _data(kind, value):
 
 
 class DnsServer:
-    """UDP only. add("king.test", "A", "127.0.0.1"), fail(name, code), silent(name), forget()."""
+    """UDP only. add("king.test", "A", "127.0.0.1"), fail(name, code), silent(name), forget(); down(how) and up() for all names."""
 
     def __init__(self):
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self._socket.getsockname()[1]
+        self._where = ("127.0.0.1", 0)
         self._lock = threading.Lock()
         self.queries = []
+        self._socket = None
+        self.up()
+        self.address = "127.0.0.1:%d" % self._where[1]
         self.forget()
-        threading.Thread(target=self._serve, daemon=True).start()
+
+    def up(self):
+        """As at the start, and where it was."""
+        self._how = None
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._socket.bind(self._where)
+            self._where = self._socket.getsockname()
+            threading.Thread(target=self._serve, args=(self._socket,), daemon=True).start()
+
+    def down(self, how):
+        """"gone" (the port is closed), "silent", or the code of a failure."""
+        self._how = how
+        if how == "gone":
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:
+                waker.sendto(b"", self._where)  # ends _serve
+            self._gone.wait(10)
 
     def forget(self):
         with self._lock:
@@ -53,12 +70,18 @@ class DnsServer:
         with self._lock:
             self._silent.add(name.lower())
 
-    def _serve(self):
+    def _serve(self, sock):
+        self._gone = threading.Event()
         while True:
-            query, peer = self._socket.recvfrom(4096)
+            query, peer = sock.recvfrom(4096)
+            if not query:
+                break
             answer = self._answer(query)
             if answer:
-                self._socket.sendto(answer, peer)
+                sock.sendto(answer, peer)
+        sock.close()
+        self._socket = None
+        self._gone.set()
 
     def _answer(self, query):
         labels, at = [], 12
@@ -70,10 +93,10 @@ class DnsServer:
         name = ".".join(labels).lower()
         with self._lock:
             self.queries.append((name, kind))
-            if name in self._silent:
+            if name in self._silent or self._how == "silent":
                 return None
             known = self._records.get(name)
-            code = self._failing.get(name, "NOERROR" if known else "NXDOMAIN")
+            code = self._how or self._failing.get(name, "NOERROR" if known else "NXDOMAIN")
             records = [r for r in known or () if TYPES[r[0]] == kind or r[0] == "CNAME"] if code == "NOERROR" else []
         body = b""
         for record_kind, value, ttl in records:

@@ -215,7 +215,7 @@ class Stage:
 
     def _upstream(self, index, case, leg):
         faulty = leg == case.place
-        buffers = {"receive_buffer": 65536} if case.kind == "silence" and case.stage in AT else {}
+        buffers = {"receive_buffer": 65536} if faulty and case.kind == "silence" and case.stage in AT else {}
         extensions = EXTENSIONS
         if (case.stage, case.kind) == ("RCPT", "early reply"):  # where RCPT is sent with MAIL its answer is not early
             extensions = tuple(one for one in EXTENSIONS if one != "PIPELINING")
@@ -308,8 +308,10 @@ def _place_of_fault(case, upstreams, committed):
 
 
 def _message_for(case):
-    # For one that stops reading: more than what all sockets on the way hold.
-    more = 16 * 1024 * 1024 if case.stage in AT and case.kind == "silence" else 4 * 1024
+    # For one that stops reading: more than what all sockets on the way hold; one of several is waited for anyhow.
+    more = 4 * 1024
+    if case.stage in AT and case.kind == "silence":
+        more = 16 * 1024 * 1024 if case.legs == 1 else 1024 * 1024
     return message(size=4 * 1024) + MIDDLE + (b"x" * 70 + b"\r\n") * (more // 72) + LAST
 
 

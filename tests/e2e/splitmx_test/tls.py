@@ -57,6 +57,10 @@ class TlsClient(Client):
         if greet and hello:
             self.capabilities = self.cmd(f"EHLO {hello}")
 
+    def take_alert(self):
+        """Whether the server has ended TLS before it began: a record of alerts came with its answer to STARTTLS."""
+        return self._buffer.startswith(b"\x15\x03")
+
     def secure(self, context):
         """The handshake."""
         assert self._buffer == b"", self._buffer

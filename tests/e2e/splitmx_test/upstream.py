@@ -227,6 +227,11 @@ class Connection:
     def __repr__(self):
         return f"<connection {self.number}: {self.commands!r} ended={self.ended!r}>"
 
+    @property
+    def sender(self):
+        """Of the transaction under way; its message's end of data is a part of it."""
+        return self._sender
+
     def verbs(self):
         return [line.split(b" ")[0].split(b":")[0].upper().decode("latin-1") for line in self.commands]
 
