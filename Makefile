@@ -48,7 +48,7 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle reach script server service_greet setup sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts identity import ledger ledger_format ledger_keep ledger_model log net_address nexthop pacing \
+                 explain header health hosts identity import ledger ledger_format ledger_keep ledger_memory ledger_model log net_address nexthop pacing \
                  privileges proxy_header quota rate received record relay repair reply resolver \
                  route seal server shared sorter source span store table table_walk text timers \
                  tls_context tls_inspect tls_stream xclient yaml
@@ -100,6 +100,10 @@ $(BUILD)/unit/test_$(1): $(BUILD)/tests/unit/test_$(1).o \
 	$$(call say,link)$$(LINK) -o $$@ $$^ $$(LIBS) -lcmocka
 endef
 $(foreach t,$(unit_tests),$(eval $(call unit_program,$(t))))
+
+# Its allocations are counted, and fail.
+$(BUILD)/unit/test_ledger_memory: LDFLAGS += \
+    -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
 
 unit: $(UNIT)
 	@tests/unit/run $^

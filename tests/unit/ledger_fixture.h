@@ -25,7 +25,7 @@
 #define DAY    (24 * HOUR)
 #define WINDOW ((uint64_t)5 * DAY)
 
-#define KEPT_MAX     64
+#define KEPT_MAX     100
 #define ACCEPTED_MAX 16
 #define ENTRIES_MAX  8
 
