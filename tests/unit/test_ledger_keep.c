@@ -317,10 +317,12 @@ static void after_a_failure_everything_is_put_into_the_new_file(void **state)
     RECORD(f, 1, {"a1", true}, {"b1", false});
     RECORD(f, 1, {"a2", true}, {"b2", false});
     RECORD(f, 1, {"a3", true}, {"b3", false});
+    RECORD(f, 1, {"a4", true}, {"b4", false});
     keep(f);
     settle(f, "a1", 1); /* it has gone, which is not told yet */
     ledger_failed(f->ledger);
     shelf_clear(&f->disk);
+    settle(f, "a4", 1); /* and one goes before it is put into that */
     f->deletions = 0;
     keep(f);
     assert_true(ledger_usable(f->ledger));
