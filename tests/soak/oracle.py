@@ -21,7 +21,6 @@ ALLOWED = {
     "kill -9 shortly after the acceptance",
     "the message has no identity",
     "the recipient was refused in between",
-    "a split that did not settle",  # until there is a ledger: this line goes away with it
 }
 
 
