@@ -46,7 +46,8 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
                  doctor_relay doctor_table explain healthcheck import ledger_command options \
                  reload route run status
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
-                 net oracle reach script server service_greet setup sim store upstreams world
+                 net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
+                 queues reach script server service_greet setup shrink sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts identity import ledger ledger_format ledger_keep \
                  ledger_memory ledger_model ledger_reader ledger_store log memory net_address \

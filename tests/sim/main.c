@@ -1,18 +1,20 @@
 /*
- * sim: runs session code in simulated worlds until enough split transactions have been seen.
+ * sim: runs session code in simulated worlds until enough transactions have been seen: of exact
+ * worlds (message.h) split ones, of those with queues (queues.h) any.
  *
- *   sim [--seed S] [--runs N] [--world W] [--faults F] [--twice] [--trace]
+ *   sim [--queues] [--seed S] [--runs N] [--world W] [--faults F] [--twice] [--trace | --shrink]
  */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/queues.h"
+#include "tests/sim/shrink.h"
 
 struct options {
     uint64_t seed, runs, world, faults;
-    bool one_world, twice, trace;
+    bool queues, one_world, twice, trace, shrink;
 };
 
 static bool take_number(const char *text, uint64_t *out)
@@ -32,6 +34,8 @@ static bool take_options(int argc, char **argv, struct options *options)
         {"twice", no_argument, NULL, '2'},
         {"faults", required_argument, NULL, 'f'},
         {"trace", no_argument, NULL, 't'},
+        {"queues", no_argument, NULL, 'q'},
+        {"shrink", no_argument, NULL, 'k'},
         {0},
     };
     bool good = true;
@@ -55,31 +59,77 @@ static bool take_options(int argc, char **argv, struct options *options)
         case 't':
             options->trace = true;
             break;
+        case 'q':
+            options->queues = true;
+            break;
+        case 'k':
+            options->shrink = true;
+            break;
         default:
             good = false;
             break;
         }
     }
-    return good && optind == argc;
+    return good && optind == argc && (!options->shrink || (options->queues && options->one_world));
+}
+
+static struct sim_config config_of(const struct options *options)
+{
+    return (struct sim_config){.seed = options->seed,
+                               .number = options->world,
+                               .trace = options->trace,
+                               .faults = (unsigned)options->faults,
+                               .queues = options->queues};
+}
+
+static void tell_exact(const struct sim_totals *totals)
+{
+    printf(" sessions=%" PRIu64 " transactions=%" PRIu64 " accepted=%" PRIu64 " rejected=%" PRIu64
+           " deferred=%" PRIu64 " gone=%" PRIu64 " unsettled=%" PRIu64,
+           totals->sessions, totals->transactions, totals->accepted, totals->rejected,
+           totals->deferred, totals->gone, totals->unsettled);
+}
+
+static void tell_queues(const struct queue_totals *totals)
+{
+    uint64_t twice = 0;
+    printf(" transactions=%" PRIu64 " answered=%" PRIu64 " unsettled=%" PRIu64
+           " already-accepted=%" PRIu64 " copies=%" PRIu64 " faults=%" PRIu64 " crashes=%" PRIu64
+           " jumps=%" PRIu64 " not-durable=%" PRIu64 " given-up=%" PRIu64,
+           totals->attempts, totals->outcomes, totals->unsettled, totals->from_record,
+           totals->copies, totals->faults, totals->crashes, totals->jumps, totals->untold,
+           totals->given_up);
+    for (int i = 0; i < CAUSES; i++) {
+        twice += totals->causes[i];
+    }
+    printf("\ncopies too many=%" PRIu64 ":", twice);
+    for (int i = 0; i < CAUSES; i++) {
+        printf("%s %s=%" PRIu64, i != 0 ? "," : "", books_cause((enum cause)i), totals->causes[i]);
+    }
+    printf("\n");
+}
+
+static uint64_t passed(const struct options *options, const struct sim_totals *totals)
+{
+    return options->queues ? totals->transactions : totals->splits;
 }
 
 static struct sim_totals run(const struct options *options)
 {
-    struct sim_totals totals = {0};
-    struct sim_config config = {.seed = options->seed,
-                                .number = options->world,
-                                .trace = options->trace,
-                                .faults = (unsigned)options->faults};
+    struct queue_totals queues = {0};
+    struct sim_totals totals = {.queues = &queues};
+    struct sim_config config = config_of(options);
     do {
         sim_run(&config, &totals);
         config.number++;
-    } while (!options->one_world && totals.splits < options->runs);
-    printf("seed=%" PRIu64 " worlds=%" PRIu64 " sessions=%" PRIu64 " transactions=%" PRIu64
-           " accepted=%" PRIu64 " rejected=%" PRIu64 " deferred=%" PRIu64 " gone=%" PRIu64
-           " unsettled=%" PRIu64 " events=%" PRIu64 " trace=%016" PRIx64 "\n",
-           options->seed, config.number - options->world, totals.sessions, totals.transactions,
-           totals.accepted, totals.rejected, totals.deferred, totals.gone, totals.unsettled,
-           totals.events, totals.hash);
+    } while (!options->one_world && passed(options, &totals) < options->runs);
+    printf("seed=%" PRIu64 " worlds=%" PRIu64, options->seed, config.number - options->world);
+    if (options->queues) {
+        tell_queues(&queues);
+    } else {
+        tell_exact(&totals);
+    }
+    printf(" events=%" PRIu64 " trace=%016" PRIx64 "\n", totals.events, totals.hash);
     return totals;
 }
 
@@ -87,9 +137,13 @@ int main(int argc, char **argv)
 {
     struct options options = {.seed = 1, .runs = 1000};
     if (!take_options(argc, argv, &options)) {
-        fprintf(stderr,
-                "usage: sim [--seed S] [--runs N] [--world W] [--faults F] [--twice] [--trace]\n");
+        fprintf(stderr, "usage: sim [--queues] [--seed S] [--runs N] [--world W] [--faults F] "
+                        "[--twice] [--trace | --shrink]\n");
         return 64;
+    }
+    if (options.shrink) {
+        struct sim_config config = config_of(&options);
+        return shrink(&config);
     }
     struct sim_totals first = run(&options);
     if (options.twice) {
@@ -100,6 +154,6 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    printf("%" PRIu64 " passed, 0 failed\n", first.splits);
+    printf("%" PRIu64 " passed, 0 failed\n", passed(&options, &first));
     return 0;
 }

@@ -96,11 +96,14 @@ static void sim_write(struct conn *conn, struct span bytes)
         sim_fail(link->sim, "link %u: written to during a handshake, or behind one that failed",
                  link->id);
     }
-    if (bytes.len == 0) {
+    if (bytes.len == 0 || link->severed) {
         return;
     }
     if (link->actor_open && link->actor != NULL) {
         link->actor->on_written(link->self, bytes);
+    }
+    if (link->witness != NULL) {
+        link->witness(link->self, bytes);
     }
     link->spoken = true;
     link_put(link, bytes);
@@ -169,8 +172,14 @@ static void sim_close(struct conn *conn, enum conn_close how)
     if (link->closed != NULL) {
         *link->closed = true;
     }
+    if (link->witness != NULL) {
+        link->witness(link->self, SPAN(""));
+    }
     link->conn.on_event = NULL;
     link->conn.owner = NULL;
+    if (link->severed) {
+        return; /* its kernel has said what there was to say */
+    }
     if (how == CONN_RESET) {
         /* What is on its way still arrives; what is not, never will. */
         buffer_release(&link->out.queued);
@@ -219,6 +228,10 @@ static void link_out(struct link *link)
     struct stream *out = &link->out;
     size_t count = piece(link, out->flight.len);
     out->moving = false;
+    if (link->strict && !link->actor_open && count != 0) { /* nor is it ever acknowledged */
+        link_at(link, link_delay(link), LINK_RST_IN);
+        return;
+    }
     sim_note(link->sim, "to actor", link->id, count);
     if (link->actor_open) {
         buffer_move(&link->inbox, &out->flight, count);
@@ -285,7 +298,12 @@ static void link_read(struct link *link)
     size_t count = room < link->arrived.len ? room : link->arrived.len;
     if (count != 0) {
         buffer_move(&link->held, &link->arrived, count);
+        link->told += count;
         sim_note(link->sim, "to proxy", link->id, count);
+        if (link->mark != 0 && link->told >= link->mark) {
+            link->mark = 0;
+            link->shown(link->shown_object);
+        }
         link_tell(link, CONN_READABLE);
     }
     if (link->proxy_open && link->arrived.len == 0 && link->fin_arrived && !link->in.ended) {
@@ -326,8 +344,49 @@ static void link_opens(struct link *link)
         return;
     }
     link->actor_open = true;
-    service_accept(link, link->server);
+    link->sim->accept(link, link->server);
     link_tell(link, CONN_OPEN);
+}
+
+/* The rest of what the process had given its kernel, and the end; or nothing but RST, when there
+ * was something that it had not read, or its machine has gone. */
+static void link_sever(struct link *link, bool machine)
+{
+    bool unread = link->held.len + link->arrived.len + link->shake.len != 0;
+    link->severed = true;
+    buffer_release(&link->held);
+    buffer_release(&link->arrived);
+    buffer_release(&link->shake);
+    buffer_release(&link->out.queued);
+    if (link->out.fin || link->reset || link->tls == LINK_INSECURE) {
+        link_at(link, 0, LINK_LOOK);
+        return;
+    }
+    if (unread || machine) {
+        if (machine && sim_chance(link->sim, 50)) {
+            buffer_release(&link->out.flight);
+        }
+        link_at(link, link_delay(link) + (machine ? sim_below(link->sim, 60000) : 0), LINK_RST_OUT);
+    } else {
+        link->out.fin = true;
+        stream_go(link, &link->out, LINK_OUT);
+        link_at(link, 0, LINK_LOOK);
+    }
+}
+
+void link_sever_all(struct sim *sim, bool machine)
+{
+    for (struct link *link = sim->links; link != NULL; link = link->next) {
+        if (link->proxy_open) {
+            link_sever(link, machine);
+        }
+    }
+    for (struct link *link = sim->links; link != NULL; link = link->next) {
+        if (link->proxy_open) {
+            link->conn.on_event(link->conn.owner, CONN_LOST);
+            sim_settle(sim);
+        }
+    }
 }
 
 static void link_lost(struct link *link)
@@ -462,6 +521,7 @@ struct link *link_to_server(struct sim *sim, struct server *server)
 void link_send(struct link *link, struct span bytes)
 {
     buffer_put(&link->in.flight, bytes);
+    link->sent += bytes.len;
     stream_go(link, &link->in, LINK_IN);
 }
 
@@ -473,6 +533,10 @@ void link_half_close(struct link *link)
 
 void link_close(struct link *link)
 {
+    if (link->strict && link->inbox.len != 0) {
+        link_reset(link);
+        return;
+    }
     link->actor_open = false;
     link_half_close(link);
     link_at(link, 0, LINK_LOOK);

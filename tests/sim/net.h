@@ -51,6 +51,17 @@ struct link {
     unsigned delay;
     const struct link_actor *actor;
     void *self;
+    uint64_t sent; /* bytes, by the actor */
+    uint64_t told; /* of these, what the proxy has been shown */
+    uint64_t mark; /* when it is shown so many, `shown` is called once; 0: nobody wants to know */
+    void (*shown)(void *object);
+    void *shown_object;
+    /* Sees what the proxy writes even when the actor has gone, and nothing when it closes its end,
+     * or is reset; NULL: nobody does. */
+    void (*witness)(void *self, struct span bytes);
+    bool
+        strict; /* who closes with something unread, or before it comes, sends RST, as kernels do */
+    bool severed; /* the process that held the proxy's end has gone */
     bool *closed; /* set when the proxy closes its end, or its kernel knows that the actor has
                      reset; NULL: nobody wants to know */
     bool reset;   /* after its end was told: no event tells the proxy */
@@ -75,6 +86,13 @@ void link_send(struct link *link, struct span bytes);
 void link_half_close(struct link *link); /* FIN; replies are still read */
 void link_close(struct link *link);      /* FIN; nothing is read any more */
 void link_reset(struct link *link);      /* RST */
+
+/*
+ * The process that holds the proxy's ends goes, by itself or with its machine: what its kernel had
+ * taken may still arrive, then FIN or RST. Session code is told that everything is lost, so that it
+ * frees what it has; what it does meanwhile has no effect.
+ */
+void link_sever_all(struct sim *sim, bool machine);
 
 /* Bytes that the proxy has written and its kernel has not taken. */
 size_t link_unsent(const struct link *link);

@@ -9,6 +9,7 @@
 #include "proxy/session/stats.h"
 #include "tests/sim/client.h"
 #include "tests/sim/message.h"
+#include "tests/sim/queues.h"
 #include "tests/sim/store.h"
 
 #define SESSIONS 80 /* in a world: few, so that a world that fails is a short one */
@@ -84,7 +85,7 @@ void sim_note(struct sim *sim, const char *what, unsigned id, uint64_t number)
 {
     mix(sim, sim->world.now);
     mix(sim, (uint64_t)(unsigned char)what[0] << 56 | (uint64_t)id << 24 | number);
-    if (sim->config.trace) {
+    if (sim->config.trace && !sim->config.brief) {
         printf("%9.3f %3u %s %" PRIu64 "\n", (double)(sim->world.now - SIM_START) / 1000, id, what,
                number);
     }
@@ -98,7 +99,7 @@ void sim_note_span(struct sim *sim, const char *what, unsigned id, struct span b
         memcpy(&word, bytes.ptr + i, bytes.len - i < 8 ? bytes.len - i : 8);
         mix(sim, word);
     }
-    if (sim->config.trace) {
+    if (sim->config.trace && !(sim->config.brief && sim->dead)) {
         struct span line = bytes;
         while (line.len != 0 && line.ptr[line.len - 1] < ' ') {
             line.len--;
@@ -111,14 +112,21 @@ void sim_note_span(struct sim *sim, const char *what, unsigned id, struct span b
 void sim_fail(struct sim *sim, const char *format, ...)
 {
     va_list args;
+    filter_report(sim, format);
     printf("FAILED seed=%" PRIu64 " world=%" PRIu64 " at %.3f s: ", sim->config.seed,
            sim->config.number, (double)(sim->world.now - SIM_START) / 1000);
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
-    printf("\nagain: sim --seed %" PRIu64 " --world %" PRIu64 " --trace\n", sim->config.seed,
-           sim->config.number);
-    printf("%" PRIu64 " passed, 1 failed\n", sim->totals->splits);
+    printf("\nagain: sim%s --seed %" PRIu64 " --world %" PRIu64 " --trace\n",
+           sim->config.queues ? " --queues" : "", sim->config.seed, sim->config.number);
+    if (sim->config.queues) {
+        printf("after %" PRIu64 " transactions; with --shrink instead of --trace: what of it is "
+               "needed\n",
+               sim->totals->transactions);
+    }
+    printf("%" PRIu64 " passed, 1 failed\n",
+           sim->config.queues ? sim->totals->transactions : sim->totals->splits);
     fflush(stdout);
     _Exit(1); /* what is left behind is no leak */
 }
@@ -190,8 +198,7 @@ static void sim_begin(struct sim *sim)
     }
 }
 
-/* Does what is next, an event or what is due; false when nothing is left to happen. */
-static bool sim_step(struct sim *sim)
+bool sim_step(struct sim *sim)
 {
     uint64_t due = timers_next(&sim->world.timers);
     bool has_event = sim->queue.count != 0;
@@ -212,6 +219,15 @@ static bool sim_step(struct sim *sim)
     timers_run(&sim->world.timers, sim->world.now);
     sim_settle(sim);
     return true;
+}
+
+void sim_drain_queue(struct sim *sim)
+{
+    while (sim->queue.count != 0) {
+        struct sim_event event = queue_take(&sim->queue);
+        sim->world.now = event.at;
+        event.run(sim, event.object, event.kind);
+    }
 }
 
 static bool all_done(struct sim *sim)
@@ -280,11 +296,7 @@ static void sim_end(struct sim *sim)
     uint64_t now = sim->world.now;
     world_release(&sim->world);
     sim->world.now = now;
-    while (sim->queue.count != 0) {
-        struct sim_event event = queue_take(&sim->queue);
-        sim->world.now = event.at;
-        event.run(sim, event.object, event.kind);
-    }
+    sim_drain_queue(sim);
     sim_check_released(sim);
     for (unsigned i = 0; i < sim->client_count; i++) {
         client_free(sim->clients[i]);
@@ -306,6 +318,12 @@ void sim_run(const struct sim_config *config, struct sim_totals *totals)
     struct sim *sim = sim_alloc(1, sizeof *sim);
     sim->config = *config;
     sim->totals = totals;
+    if (config->queues) {
+        queues_run(sim);
+        free(sim);
+        return;
+    }
+    sim->accept = service_accept;
     sim_begin(sim);
     /* Some worlds end with connections in the pool, the others when those have gone too. */
     bool short_end = sim_chance(sim, 50);

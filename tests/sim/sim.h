@@ -28,6 +28,7 @@ enum way { WAY_HOME, WAY_FALLBACK, WAY_UNKNOWN, WAYS };
 #define LEG_DOMAINS (SIM_RELAYS * SIM_DOMAINS)
 #define SIM_LEGS    (WAYS * SIM_RELAYS * LEG_DOMAINS)
 
+struct queue_totals;
 struct sim;
 typedef void sim_handler(struct sim *sim, void *object, int kind);
 
@@ -51,13 +52,20 @@ struct sim_totals {
     uint64_t unsettled; /* splits with a commit before another leg's refusal */
     uint64_t events;
     uint64_t hash;
+    struct queue_totals *queues; /* of worlds of that kind */
 };
+
+struct sim_filter;
 
 struct sim_config {
     uint64_t seed;
     uint64_t number; /* of the world in its run; seeded by both */
     bool trace;
     unsigned faults; /* of 10,000 pieces that reach an upstream, so many make it go away */
+    bool brief;      /* a trace without what the network does */
+    bool queues;     /* the other kind of world (queues.h) */
+    struct sim_filter *filter; /* of that kind: what of it is left out, and who is told of a failure
+                                  (shrink.h); NULL: nothing, and nobody */
 };
 
 /* What becomes of new connections to a server that is down. */
@@ -115,6 +123,8 @@ struct sim_relay {
     uint64_t quiet_until;               /* the end of the 10 minutes, as far as clients know */
 };
 
+struct link;
+
 struct sim {
     struct world world; /* first: world_ops get it back from there */
     struct sim_config config;
@@ -139,6 +149,11 @@ struct sim {
     uint64_t span;  /* milliseconds in which clients come */
     unsigned delay; /* most milliseconds that the network holds a piece */
 
+    struct queues *queues; /* of a world of that kind, else NULL */
+    void (*accept)(struct link *link, struct server *server); /* a server has a new connection */
+    int64_t wall_shift; /* seconds that the wall clock was set forward */
+    bool dead;          /* splitmx has crashed; what it still does in here has no effect */
+
     struct link *links;
     unsigned links_made, links_open;
     struct client **clients;
@@ -151,6 +166,11 @@ struct sim {
 
 /* Runs one world to its end and adds to totals; what is wrong is told and ends the process. */
 void sim_run(const struct sim_config *config, struct sim_totals *totals);
+
+/* Does what is next, an event or what is due; false when nothing is left to happen. */
+bool sim_step(struct sim *sim);
+/* Does what is left to happen when there is no world any more. */
+void sim_drain_queue(struct sim *sim);
 
 /* An event after a delay of milliseconds. */
 void sim_at(struct sim *sim, uint64_t delay, sim_handler *run, void *object, int kind);

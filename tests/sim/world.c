@@ -139,7 +139,7 @@ static void world_wake(struct world *world)
 
 static time_t world_wall(struct world *world)
 {
-    return (time_t)(1700000000 + world->now / 1000);
+    return (time_t)(1700000000 + (int64_t)(world->now / 1000) + sim_of(world)->wall_shift);
 }
 
 static uint64_t world_random(struct world *world)
