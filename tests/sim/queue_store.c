@@ -229,8 +229,7 @@ static void store_restore(const struct queue_store *store, struct ledger *ledger
     for (size_t i = 0; i < store->durable.count; i++) {
         const struct store_set *set = &store->durable.sets[i];
         if (set->record.len != 0 &&
-            !ledger_restore(ledger, set->number, buffer_span(&set->record),
-                            (time_t)queues_wall(store->queues)) &&
+            !ledger_restore(ledger, set->number, buffer_span(&set->record)) &&
             !store->queues->tight) {
             sim_fail(store->queues->sim, "a set that was written is not taken back");
         }
