@@ -50,10 +50,10 @@ tests/sim     := buffer client client_begin copies envelope fate handshake ident
                  queues reach script server service_greet setup shrink sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts identity import ledger ledger_format ledger_keep \
-                 ledger_model ledger_reader ledger_store log memory net_address nexthop pacing \
-                 privileges proxy_header quota rate received record relay repair reply resolver \
-                 route seal server shared sorter source span store table table_walk text timers \
-                 tls_context tls_inspect tls_stream xclient yaml
+                 ledger_memory ledger_model ledger_reader ledger_store log memory net_address \
+                 nexthop pacing privileges proxy_header quota rate received record relay repair \
+                 reply resolver route seal server shared sorter source span store table \
+                 table_walk text timers tls_context tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
                  fuzz_reply
 
@@ -103,6 +103,10 @@ $(BUILD)/unit/test_$(1): $(BUILD)/tests/unit/test_$(1).o \
 	$$(call say,link)$$(LINK) -o $$@ $$^ $$(LIBS) -lcmocka
 endef
 $(foreach t,$(unit_tests),$(eval $(call unit_program,$(t))))
+
+# Its allocations are counted, and fail.
+$(BUILD)/unit/test_ledger_memory: LDFLAGS += \
+    -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
 
 unit: $(UNIT)
 	@tests/unit/run $^

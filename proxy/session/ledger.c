@@ -214,6 +214,16 @@ static const struct ledger_leg *leg_of_turn(const struct ledger_set *set,
     return leg;
 }
 
+/* For turns that are drawn by lot: Steele, Lea and Flood, Fast Splittable Pseudorandom Number
+ * Generators. Nothing secret depends on it. */
+static uint64_t draw(struct ledger *ledger)
+{
+    uint64_t z = ledger->lot += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
 /* The first of its set in this transaction: the turn is taken, and moves on whatever comes of it.
  */
 static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
@@ -226,7 +236,7 @@ static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
         ledger_set_remove(ledger, set);
         return LEDGER_FREE;
     }
-    const struct ledger_leg *leg = ledger_set_turn(set);
+    const struct ledger_leg *leg = ledger_set_turn(set, draw(ledger));
     bool fits = question->company == LEDGER_ALONE ||
                 (question->company == LEDGER_SAME && member->leg == leg && leg->record_count == 0);
     touch(ledger, set, now);
@@ -236,7 +246,11 @@ static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
         turn->recorded = leg->record_count != 0;
     }
     ledger_set_changed(ledger, set, false);
-    return fits && member->leg == leg ? LEDGER_GO : LEDGER_WAIT;
+    if (!fits || member->leg != leg) {
+        return LEDGER_WAIT;
+    }
+    ledger_set_used(set);
+    return LEDGER_GO;
 }
 
 /* The transaction is bound already. */
@@ -252,12 +266,12 @@ static enum ledger_verdict follow(struct ledger *ledger, const struct ledger_tur
                                                  span_equal(leg->label, question->label));
         return same && !turn->recorded ? LEDGER_GO : LEDGER_WAIT;
     }
+    struct ledger_set *other = member->leg->set;
     if (member->leg == leg && question->company != LEDGER_OTHERS) {
+        ledger_set_used(other);
         return LEDGER_GO;
     }
-    if (set != NULL && member->leg->set != set) {
-        struct ledger_set *other = member->leg->set;
-        ledger_set_merge(&ledger->members, set, other);
+    if (set != NULL && other != set && ledger_set_merge(&ledger->members, set, other)) {
         touch(ledger, set, now);
         ledger_set_changed(ledger, set, false);
         ledger_set_remove(ledger, other);
@@ -321,7 +335,9 @@ static bool enter_entry(struct ledger *ledger, struct ledger_set **set, struct s
     }
     if (member != NULL && member->leg->set != *set) {
         struct ledger_set *other = member->leg->set;
-        ledger_set_merge(members, *set, other);
+        if (!ledger_set_merge(members, *set, other)) {
+            return false;
+        }
         ledger_set_remove(ledger, other);
     }
     if (member == NULL) {
@@ -421,6 +437,7 @@ struct ledger *ledger_new(const struct ledger_options *options)
         return NULL;
     }
     ledger->options = *options;
+    ledger->lot = options->seed;
     ledger->sequence = 1; /* what is restored can be taken before there was any change */
     ledger->bucket_count = FIRST_BUCKETS;
     ledger->buckets = calloc(FIRST_BUCKETS, sizeof(struct ledger_set *));

@@ -107,6 +107,8 @@ static void leg_link(struct ledger_leg *leg, struct ledger_set *set)
     leg->next = NULL;
     *(set->last != NULL ? &set->last->next : &set->first) = leg;
     set->last = leg;
+    set->leg_count++;
+    set->member_count += leg->member_count;
 }
 
 struct ledger_leg *ledger_leg_new(struct ledger_members *members, struct ledger_set *set,
@@ -148,6 +150,8 @@ static void leg_unlink(struct ledger_leg *leg)
     if (set->last == leg) {
         set->last = before;
     }
+    set->leg_count--;
+    set->member_count -= leg->member_count;
 }
 
 static void leg_free(struct ledger_members *members, struct ledger_leg *leg)
@@ -206,6 +210,7 @@ static void member_enter(struct ledger_member *member, struct ledger_leg *leg)
     member->next = leg->members;
     leg->members = member;
     leg->member_count++;
+    leg->set->member_count++;
 }
 
 /* Out of its leg, which goes with the last. */
@@ -218,6 +223,7 @@ static void member_leave(struct ledger_members *members, struct ledger_member *m
     }
     *link = member->next;
     leg->member_count--;
+    leg->set->member_count--;
     if (leg->members == NULL) {
         leg_free(members, leg);
     }
@@ -386,17 +392,34 @@ void ledger_set_free(struct ledger_members *members, struct ledger_set *set)
     free(set);
 }
 
-struct ledger_leg *ledger_set_turn(struct ledger_set *set)
+struct ledger_leg *ledger_set_turn(struct ledger_set *set, uint64_t lot)
 {
     struct ledger_leg *leg = set->first;
+    if (set->unused >= set->leg_count) {
+        for (uint64_t place = lot % set->leg_count; place > 0; place--) {
+            leg = leg->next;
+        }
+        set->unused = 0;
+    }
     leg_unlink(leg);
     leg_link(leg, set);
+    set->awaited = true;
+    set->unused++;
     return leg;
+}
+
+void ledger_set_used(struct ledger_set *set)
+{
+    set->unused -= set->awaited;
+    set->awaited = false;
 }
 
 struct ledger_member *ledger_set_add(struct ledger_members *members, struct ledger_set *set,
                                      struct span path, struct span label)
 {
+    if (set->member_count >= LEDGER_MEMBERS_MAX) {
+        return NULL;
+    }
     struct ledger_leg *leg = leg_for(members, set, label, NULL, 0);
     struct ledger_member *member = leg != NULL ? ledger_member_new(members, leg, path) : NULL;
     if (leg != NULL && leg->members == NULL) {
@@ -442,9 +465,12 @@ void ledger_set_prune(struct ledger_members *members, struct ledger_set *set, in
     }
 }
 
-void ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
+bool ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
                       struct ledger_set *from)
 {
+    if (into->member_count + from->member_count > LEDGER_MEMBERS_MAX) {
+        return false;
+    }
     while (from->first != NULL) {
         struct ledger_leg *leg = from->first;
         struct ledger_leg *same = leg_like(into, leg->label, leg->records, leg->record_count);
@@ -456,6 +482,7 @@ void ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
             leg_link(leg, into);
         }
     }
+    return true;
 }
 
 bool ledger_set_is_over(const struct ledger_set *set)

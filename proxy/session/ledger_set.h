@@ -15,6 +15,9 @@
 /* Messages on record for one leg, at most; more than that at once the oldest is forgotten. */
 #define LEDGER_RECORDS_MAX 16
 
+/* Recipients of a set, at most: each change of one writes all of it. */
+#define LEDGER_MEMBERS_MAX 4096
+
 /* A message that was accepted for all members of a leg. */
 struct ledger_acceptance {
     unsigned char identity[MESSAGE_IDENTITY_SIZE];
@@ -48,7 +51,9 @@ struct ledger_set {
     uint64_t number;
     int64_t touched;                 /* by a transaction; wall clock, seconds */
     struct ledger_leg *first, *last; /* the first has the next turn */
-    unsigned legs_made;
+    unsigned legs_made, leg_count, member_count;
+    unsigned unused; /* turns, since a lot was drawn, of which nobody came; not kept */
+    bool awaited;    /* nobody has come yet of the leg that had the last one */
     bool dirty, stored, gone;
     struct span sender; /* behind the struct */
 };
@@ -76,11 +81,17 @@ void ledger_set_free(struct ledger_members *members, struct ledger_set *set);
 /* Its members leave; it stays, empty. */
 void ledger_set_empty(struct ledger_members *members, struct ledger_set *set);
 
-/* The leg whose turn it is, which is the last in turn from now on. The set has one. */
-struct ledger_leg *ledger_set_turn(struct ledger_set *set);
+/*
+ * The leg whose turn it is, which is the last in turn from now on. The set has one. When as many
+ * turns as there are legs have passed unused, one is drawn by lot: recipients that come in
+ * transactions of their own, in step with the row, would miss their turns for ever.
+ */
+struct ledger_leg *ledger_set_turn(struct ledger_set *set, uint64_t lot);
+/* Somebody has come of the leg that has the turn. */
+void ledger_set_used(struct ledger_set *set);
 
 /* A recipient that is in no set joins a leg of this label without records, last in turn where there
- * is none. NULL: no memory. */
+ * is none. NULL: no memory, or there are too many. */
 struct ledger_member *ledger_set_add(struct ledger_members *members, struct ledger_set *set,
                                      struct span path, struct span label);
 
@@ -105,8 +116,9 @@ void ledger_member_drop(struct ledger_members *members, struct ledger_member *me
 /* Records of before `oldest` are forgotten; legs that do not differ any more are one. */
 void ledger_set_prune(struct ledger_members *members, struct ledger_set *set, int64_t oldest);
 
-/* All of `from` joins `into`, behind it in turn; `from` is empty then. Of the same sender. */
-void ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
+/* All of `from` joins `into`, behind it in turn; `from` is empty then. Of the same sender. False:
+ * they would be too many. */
+bool ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
                       struct ledger_set *from);
 
 /* Nobody can be in another's way any more, and nothing is on record. */

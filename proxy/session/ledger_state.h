@@ -24,6 +24,7 @@ struct ledger {
     struct ledger_set *coldest, *warmest; /* by when they were touched */
     struct ledger_set *dirty;             /* to be taken by the store, in any order */
     uint64_t last_number;
+    uint64_t lot;      /* the state of what draws lots */
     uint64_t sequence; /* of changes, from 1: the last one made */
     bool ready;        /* the store can write */
     struct ledger_ticket *waiting, *done;

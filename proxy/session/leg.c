@@ -309,6 +309,7 @@ void leg_abandon(struct leg *leg)
 {
     if (leg->state != LEG_IS_CLOSED) { /* for who asks it again, with `split: defer` */
         reply_set(&leg->failure, 452, "4.5.3", "Send this recipient separately");
+        leg->let_go = leg->count == 0;
     }
     leg_close(leg);
     leg->asked = NULL;
@@ -530,6 +531,11 @@ unsigned leg_recipient_count(const struct leg *leg)
 bool leg_is_open(const struct leg *leg)
 {
     return leg->state != LEG_IS_CLOSED;
+}
+
+bool leg_was_let_go(const struct leg *leg)
+{
+    return leg->let_go;
 }
 
 bool leg_is_unavailable(const struct leg *leg)

@@ -103,6 +103,7 @@ bool leg_serves(const struct leg *leg, const struct relay *relay, enum leg_kind 
                 struct span domain);
 unsigned leg_recipient_count(const struct leg *leg);
 bool leg_is_open(const struct leg *leg);        /* neither failed, settled nor abandoned */
+bool leg_was_let_go(const struct leg *leg);     /* abandoned with no recipient accepted */
 bool leg_is_unavailable(const struct leg *leg); /* closed, as its relay is, before anybody came */
 bool leg_is_local(const struct leg *leg);       /* at a loopback, private or unix address */
 

@@ -48,6 +48,7 @@ struct leg {
     bool local;
     bool in_clear;               /* `tls: may`, and a handshake has failed at the address at hand */
     bool tls_at_fault;           /* of the last attempt */
+    bool let_go;                 /* abandoned with no recipient accepted: no leg any more */
     bool unavailable;            /* closed because its relay is, before anybody was accepted */
     enum health_verdict verdict; /* on the address at hand */
     struct pace *pace;           /* held: the transaction counts at its relay */

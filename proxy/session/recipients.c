@@ -48,6 +48,7 @@ static void recipient_answered(struct transaction *tx, const struct reply *reply
         *(tx->last != NULL ? &tx->last->next : &tx->first) = recipient;
         tx->last = recipient;
         tx->recipient_count++;
+        unsettled_came_along(tx, recipient);
     } else {
         summary_refused(tx->world, tx->policy, tx->client, tx->id, recipient, reply);
         free(recipient);
@@ -67,7 +68,7 @@ static struct leg *leg_for(const struct transaction *tx, const struct relay *rel
                            enum leg_kind kind, struct span domain)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
-        if (leg_serves(tx->legs[i], relay, kind, domain)) {
+        if (leg_serves(tx->legs[i], relay, kind, domain) && !leg_was_let_go(tx->legs[i])) {
             return tx->legs[i];
         }
     }

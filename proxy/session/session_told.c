@@ -5,7 +5,7 @@
 #include "proxy/session/session_state.h"
 
 /* How long such a client may take to close when all is said, milliseconds. */
-#define LEAVE_WAIT 2000
+#define LEAVE_WAIT 1000
 
 void session_told_forget(struct session *s)
 {
@@ -52,24 +52,35 @@ static bool has_read_and_closed(struct session *s)
            !ops->is_reset(s->conn);
 }
 
-static void leave(struct session *s)
+static void say_bye(struct session *s)
 {
     if (s->quit.code != 0) {
         session_say(s, s->quit.code, s->quit.enhanced, s->quit.text);
+        s->quit = (struct server_step){0};
     }
+}
+
+static void leave(struct session *s)
+{
+    say_bye(s);
     session_close(s, CONN_FLUSH);
 }
 
-/* The answer to QUIT waits meanwhile: some do not, and their kernels would answer it with a reset,
- * as they do for who has not read the answer before it. */
+static void watch(struct session *s)
+{
+    s->leave_by = s->world->now + LEAVE_WAIT;
+    session_set_state(s, SERVER_LEAVING);
+}
+
+/* The answer to QUIT waits at first: some do not wait for it, and their kernels would answer it
+ * with a reset, as they do for who has not read the answer before it. */
 void session_leave(struct session *s)
 {
     if (s->told == NULL) {
         leave(s);
-        return;
+    } else {
+        watch(s);
     }
-    s->leave_by = s->world->now + LEAVE_WAIT;
-    session_set_state(s, SERVER_LEAVING);
 }
 
 void session_look_left(struct session *s)
@@ -77,9 +88,12 @@ void session_look_left(struct session *s)
     if (has_read_and_closed(s)) {
         has_read(s);
     }
-    if (s->told == NULL || s->world->now >= s->leave_by) {
-        leave(s);
-    } else {
+    if (s->told != NULL && s->world->now < s->leave_by) {
         session_set_state(s, SERVER_LEAVING);
+    } else if (s->told != NULL && s->quit.code != 0) { /* one who waits for it */
+        say_bye(s);
+        watch(s);
+    } else {
+        leave(s);
     }
 }

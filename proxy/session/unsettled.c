@@ -204,6 +204,15 @@ bool unsettled_takes_one_leg(const struct transaction *tx)
            !ledger_usable(ledger_of(tx));
 }
 
+void unsettled_came_along(struct transaction *tx, const struct recipient *recipient)
+{
+    char buffer[LABEL_LONGEST];
+    struct text text = TEXT(buffer);
+    if (tx->set.bound && recipient->leg != NULL && leg_kind(recipient->leg) != LEG_IS_PLAIN) {
+        join(tx, recipient->path, label_of(&text, recipient->leg));
+    }
+}
+
 void unsettled_refused(struct transaction *tx)
 {
     ledger_refused(ledger_of(tx), tx->context.envelope.sender, tx->asked->path);

@@ -22,6 +22,10 @@ void unsettled_sent_away(struct transaction *tx, const struct relay *relay, enum
  * split could not be recorded now. */
 bool unsettled_takes_one_leg(const struct transaction *tx);
 
+/* The recipient has been accepted: on a detour he has other company than by his route, and is of
+ * that leg from now on. */
+void unsettled_came_along(struct transaction *tx, const struct recipient *recipient);
+
 /* The recipient asked for was refused for good by its relay. */
 void unsettled_refused(struct transaction *tx);
 

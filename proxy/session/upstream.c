@@ -6,6 +6,10 @@
 #include "proxy/session/stats.h"
 #include "proxy/session/upstream_state.h"
 
+/* What of our own may be on its way behind an end-of-data that has been answered: a key update of
+ * TLS that the peer has asked for (RFC 8446 4.6.3), octets. */
+#define OWN_WORDS 64
+
 static void upstream_free(struct deferred *deferred)
 {
     struct upstream *up = DEFERRED_OWNER(upstream, deferred);
@@ -270,6 +274,13 @@ static void upstream_spoke(struct upstream *up, struct span input)
     upstream_step(up, CLIENT_ON_BAD);
 }
 
+/* Whether our end-of-data has reached the peer: who has not acknowledged it has not answered it
+ * either, and what comes then is no acceptance. */
+static bool upstream_has_end(const struct upstream *up)
+{
+    return up->conn->ops->unsent(up->conn) == 0 && up->conn->ops->in_flight(up->conn) <= OWN_WORDS;
+}
+
 static void upstream_read(struct upstream *up)
 {
     while (up->conn != NULL) {
@@ -284,10 +295,7 @@ static void upstream_read(struct upstream *up)
                               "spoke between STARTTLS and the handshake");
             return;
         }
-        /* Nor is a reply to end-of-data owed while that is still with us: what comes then is no
-         * acceptance. */
-        if (!upstream_owes(up) ||
-            (up->state == CLIENT_END && up->conn->ops->unsent(up->conn) != 0)) {
+        if (!upstream_owes(up) || (up->state == CLIENT_END && !upstream_has_end(up))) {
             upstream_spoke(up, input);
             return;
         }

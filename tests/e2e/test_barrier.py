@@ -6,7 +6,7 @@ import pytest
 
 from splitmx_test.client import stuff
 from splitmx_test.messages import message
-from splitmx_test.upstream import assert_no_copy, close, reset, wait
+from splitmx_test.upstream import assert_no_copy, close, early, reset, wait
 
 LOCAL, KING, THIRD = "user@example.com", "kingmail@example.com", "anyone@example.com"
 
@@ -122,3 +122,24 @@ def test_bytes_that_only_our_kernel_holds_are_not_taken(split):
             assert client.reply() == "451 4.4.2"
         a.await_incomplete()
         a.assert_has_nothing()
+
+
+@pytest.mark.parametrize("answer", [b"250 2.0.0 taken already\r\n", b"452 4.2.2 full\r\n"])
+def test_an_answer_while_our_kernel_still_holds_the_message_is_none(start_daemon, start_upstream, answer):
+    """With one leg its end of data is on its way behind the body at once: who has not acknowledged it has not answered it."""
+    local = start_upstream("local.test", receive_buffer=4096)
+    say, go = threading.Event(), threading.Event()
+    local.on("body", wait(say), early(answer), wait(go), at=1)
+    daemon = start_daemon(relays={"local": {"next-hop": local.next_hop}}, routes={"example.com": "local"})
+    with daemon.client() as client:
+        client.begin(LOCAL)
+        client.send(stuff(message(size=60_000)) + b".\r\n")
+        try:
+            assert client.silent_for(0.3)
+            say.set()
+            assert client.reply() == "451 4.4.2"
+        finally:
+            say.set()
+            go.set()
+    local.await_incomplete()
+    local.assert_has_nothing()

@@ -114,9 +114,12 @@ def test_a_start_on_a_full_disk_with_the_table_of_before_serves(start, disk):
     daemon.stop()
     disk.fill()
     daemon.start()
-    assert_serves(daemon)
+    assert_serves(daemon, LOCAL)
+    assert_serves(daemon, KING)
     assert daemon.status()["routes"]["count"] == 2
     disk.empty()
+    daemon.await_log("event=ledger-usable")
+    assert_serves(daemon)
     assert daemon.reload().status == 0
 
 

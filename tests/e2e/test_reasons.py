@@ -125,5 +125,5 @@ def test_the_log_says_where_a_message_is_that_was_accepted_by_one_of_two(start_s
     with split.client() as client:
         split.local.on("eod", reply("450 4.2.2 later"), times=1)
         split.kingmailer.on("eod", reply("250 2.0.0 taken"), times=1)
-        client.send_mail(message(), LOCAL, "kingmail@example.com")
+        client.send_mail(message(), LOCAL, "kingmail@example.com", sender="another@client.test")
     assert "/refused" in split.daemon.await_log("event=transaction", count=2)

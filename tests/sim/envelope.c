@@ -36,9 +36,21 @@ static void let_go_of_empty_legs(struct message *message)
 {
     for (unsigned i = 0; i < message->leg_count; i++) {
         struct message_leg *leg = &message->legs[message->order[i]];
-        leg->let_go = leg->let_go || (leg->open && leg->accepted == 0);
-        leg->open = leg->open && !leg->let_go;
+        if (leg->open && leg->accepted == 0) { /* as if it had never been */
+            leg->made = leg->open = leg->asked = leg->broken = leg->absent = false;
+            leg->final = leg->busy = leg->slowed = leg->hushed = false;
+        }
     }
+}
+
+static void put_in_order(struct message *message, unsigned number)
+{
+    for (unsigned i = 0; i < message->leg_count; i++) {
+        if (message->order[i] == number) {
+            return;
+        }
+    }
+    message->order[message->leg_count++] = number;
 }
 
 /* The leg is made on first need; otherwise the answer is the proxy's own, which is told. */
@@ -49,7 +61,7 @@ static struct span make_leg(struct message *message, unsigned number, const stru
     if (!leg->made && defer) {
         let_go_of_empty_legs(message);
     }
-    if (leg->let_go || (!leg->made && defer && holds_open_leg(message))) {
+    if (!leg->made && defer && holds_open_leg(message)) {
         return SPAN("452 4.5.3 Send this recipient separately\r\n");
     }
     if (leg->made && relay->recipients_max != 0 && leg->accepted >= relay->recipients_max) {
@@ -57,7 +69,7 @@ static struct span make_leg(struct message *message, unsigned number, const stru
     }
     if (!leg->made) {
         leg->made = leg->open = true;
-        message->order[message->leg_count++] = number;
+        put_in_order(message, number);
     }
     return SPAN("");
 }

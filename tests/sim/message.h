@@ -55,7 +55,6 @@ struct message_leg {
     bool busy;   /* or that its relay is too busy */
     bool slowed; /* not opened, or not again, as its relay wants less */
     bool hushed; /* it was told so itself */
-    bool let_go; /* no recipient was accepted, and another leg was wanted, with `split: defer` */
     unsigned accepted; /* recipients */
     enum fate data, end;
     struct link *link; /* that carries the message; NULL before DATA and after the end */

@@ -65,7 +65,7 @@ class Attempt:
         self.end_sent = None  # when the end of data was
         self.told = None  # the reply to the end of data or to DATA, where it was read
         self.told_at = None
-        self.left = False  # of the client's own accord, before it had its answer
+        self.left = None  # how: of the client's own accord, before it had its answer
         self.lines = []  # (time, text)
         self.refused = {}  # recipient: (time, reply) of a 5xx to RCPT
 

@@ -20,7 +20,7 @@ ALLOWED = {
     "kill -9 before the client was told",
     "kill -9 shortly after the acceptance",
     "the message has no identity",
-    "a split that did not settle",  # until there is a ledger: this line goes away with it
+    "the recipient was refused in between",
 }
 
 
@@ -114,14 +114,14 @@ class Oracle:
 
     def judge_duplicates(self, message, recipient):
         copies = sorted(self.copies[message.key, recipient], key=lambda copy: copy.attempt.began)  # an upstream may read late
-        for copy in copies[:-1]:
-            cause = self.cause(copy)
+        for copy, again in zip(copies, copies[1:]):
+            cause = self.cause(copy, again.attempt, recipient)
             self.duplicates[cause] += 1
             if cause not in ALLOWED:
                 where = f"{self.book.since(copy.at)} at {copy.relay}"
                 self.violate(f"{recipient} has it {len(copies)} times; after the copy of {where}: {cause}", message)
 
-    def cause(self, copy):
+    def cause(self, copy, again, recipient):
         """Why it was sent once more after this copy."""
         attempt, message = copy.attempt, copy.attempt.message
         told_ok = attempt.told is not None and attempt.told[0] == "2"
@@ -141,7 +141,19 @@ class Oracle:
             return "the message has no identity"
         if self.killed(attempt.end_sent, copy.answered_at + FORGOTTEN):
             return "kill -9 shortly after the acceptance"
+        since = [a for a in message.attempts if attempt.began < a.began < again.began and recipient in a.accepted]
+        if any(a.left in ("fin", "half") and a.end_sent for a in since):  # closed in order: it has read what we said
+            return "the client lost our answer"
+        if any(attempt.began < at < again.ended for at in self.refusals_of(message.sender, recipient)):
+            return "the recipient was refused in between"
         return "a split that did not settle"
+
+    def refusals_of(self, sender, recipient):
+        """When, for any message of the sender: his record goes with it. What local says of those that it does not know is no refusal yet."""
+        told = [at for m in self.book.messages.values() if m.sender == sender for a in m.attempts
+                for refused, (at, _) in a.refused.items() if refused == recipient]
+        return told + [r.at for r in self.book.refusals if r.stage in ("mail", "rcpt") and r.fits(sender, recipient)
+                       and not (PLACE[recipient] == "moved" and r.relay == "local")]
 
     def is_complete(self, attempt):
         has = {recipient for copy in self.by_attempt[attempt] if copy.proper for recipient in copy.recipients}

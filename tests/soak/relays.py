@@ -11,7 +11,7 @@ from plan import PLACE, connection_fate, draw, transaction_fate
 WORDS = {"4xx": b"451 4.3.0 not now\r\n", "421": b"421 4.3.2 going down\r\n", "garbage": b"\x80\xff what?\r\n"}
 REFUSALS = {"mail": b"550 5.7.1 not from you\r\n", "rcpt": b"550 5.7.1 not to him\r\n", "data": b"554 5.7.1 no data\r\n",
             "end": b"554 5.6.0 not this one\r\n"}
-RACE = 0.1  # seconds in which words may meet
+RACE, MET = 0.5, 30_000  # seconds, and octets of the message, in which words may meet its end
 SILENCE = 8.0  # longer than any time-out of the daemon's
 
 
@@ -74,7 +74,7 @@ class Connection:
         self.book.beginnings.append(self.transaction)
         self.fate = {}
         self.improper = False  # it has said what nobody asked for
-        self.spoke_at = None  # within a body, when nobody had asked
+        self.spoke_at, self.spoke_before = None, 0  # within a body, when nobody had asked; octets of it that were here
         self.is_cut = False
         self.is_secure = False
 
@@ -256,7 +256,7 @@ class Connection:
     async def _body_fails(self, stage):
         kind = self.fate[stage]
         if kind == "early":
-            self.spoke_at = time.monotonic()
+            self.spoke_at, self.spoke_before = time.monotonic(), len(self.wire.buffer)
             self.note("fate: speaks before the end of data")
             await self.wire.write(b"250 2.0.0 taken already\r\n")
         else:
@@ -265,7 +265,8 @@ class Connection:
     async def _end(self, copy):
         kind = self.fate.get("end")
         if self.spoke_at is not None:
-            kind = self.weigh(copy)
+            self.weigh(copy)
+            kind = None
         if kind is not None and not kind.startswith("accept"):
             if kind == "endless":
                 await self._endless()
@@ -286,7 +287,7 @@ class Connection:
         elif how:
             await self.fail(how, "end", b"")
             return
-        copy.answered_at, copy.proper = time.monotonic(), not self.improper
+        copy.answered_at, copy.proper = self.spoke_at or time.monotonic(), not self.improper
         await self.say(f"250 2.0.0 {self.relay.name} has {copy.key}\r\n".encode())
         self.relay.on_accepted()
 
@@ -296,7 +297,8 @@ class Connection:
         can tell; what was said well before is none, and no end of data should have come.
         """
         attempts = [a for a in self.book.attempts.get(copy.helo, ()) if a.message.key == copy.key]
-        if attempts and attempts[-1].end_sent is not None and attempts[-1].end_sent < self.spoke_at + RACE:
+        sent = attempts[-1].end_sent if attempts else None
+        if sent is not None and sent < self.spoke_at + RACE and len(copy.rest) < self.spoke_before + MET:
             copy.in_doubt = True
         else:
             self.improper = True

@@ -123,7 +123,7 @@ class Sender:
             await self.part(session, attempt, conduct)
             session = None
         except Left:
-            attempt.left = True
+            pass
         except (Gone, OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
             attempt.note(f"ended: {error!r}")
             if isinstance(error, ConnectionRefusedError):
@@ -289,9 +289,10 @@ class Sender:
             conduct.behind, conduct.parting = "", "fin"
             if stage == "end":
                 return  # what it sent is whole: the answer is read
-            attempt.left = True
+            attempt.left = "half"
             while True:
                 await session.reply(attempt)
+        attempt.left = conduct.how
         if conduct.how == "reset":
             session.wire.reset()
         else:

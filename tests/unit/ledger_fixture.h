@@ -25,7 +25,9 @@
 #define DAY    (24 * HOUR)
 #define WINDOW ((uint64_t)5 * DAY)
 
-#define KEPT_MAX     64
+#define FIXTURE_SEED 4711
+
+#define KEPT_MAX     100
 #define ACCEPTED_MAX 16
 #define ENTRIES_MAX  8
 
@@ -122,7 +124,7 @@ static inline void keep(struct fixture *f)
 
 static inline void open_ledger(struct fixture *f)
 {
-    f->ledger = ledger_new(&(struct ledger_options){.seed = 4711,
+    f->ledger = ledger_new(&(struct ledger_options){.seed = FIXTURE_SEED,
                                                     .retry_window = f->window,
                                                     .max_size = f->max_size,
                                                     .changed = fixture_changed,

@@ -138,6 +138,48 @@ static void a_leg_that_never_returns_has_its_turn_all_the_same(void **state)
     assert_int_equal(rcpt(f, &mail, "c1"), LEDGER_GO);
 }
 
+/* Alone and in step with the row, each would meet the other's turns for ever. */
+static void those_who_come_one_by_one_are_not_starved_by_the_row(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail;
+    RECORD(f, 0, {"a1", false}, {"b1", false});
+    unsigned turns[2] = {0};
+    for (unsigned i = 0; i < 400; i++) {
+        turns[i % 2] += first_rcpt(f, &mail, i % 2 != 0 ? "a1" : "b1") == LEDGER_GO;
+    }
+    assert_true(turns[0] > 20 && turns[1] > 20);
+}
+
+static void who_comes_with_others_every_second_time_is_not_starved_by_the_row(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail;
+    RECORD(f, 0, {"d1", false}, {"c1", false}, {"b1", false}, {"a1", false});
+    unsigned turns = 0;
+    for (unsigned i = 0; i < 400; i++) {
+        first_rcpt(f, &mail, "d1");
+        rcpt(f, &mail, "c1");
+        rcpt(f, &mail, "b1");
+        turns += i % 2 != 0 && rcpt(f, &mail, "a1") == LEDGER_GO;
+    }
+    assert_true(turns > 20);
+}
+
+static void while_all_come_each_time_nothing_is_drawn_by_lot(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail;
+    RECORD(f, 1, {"a1", true}, {"b1", false}, {"c1", false});
+    for (unsigned i = 0; i < 300; i++) {
+        enum ledger_verdict verdict[] = {first_rcpt(f, &mail, "a1"), rcpt(f, &mail, "b1"),
+                                         rcpt(f, &mail, "c1")};
+        for (unsigned j = 0; j < 3; j++) {
+            assert_int_equal(verdict[j], j == i % 3 ? LEDGER_GO : LEDGER_WAIT);
+        }
+    }
+}
+
 static void who_comes_first_does_not_choose_the_leg(void **state)
 {
     struct fixture *f = *state;
@@ -783,6 +825,9 @@ int main(void)
         IN(the_turn_goes_round_and_begins_with_who_has_accepted),
         IN(the_turn_moves_on_as_soon_as_the_set_is_touched_and_only_once),
         IN(a_leg_that_never_returns_has_its_turn_all_the_same),
+        IN(those_who_come_one_by_one_are_not_starved_by_the_row),
+        IN(who_comes_with_others_every_second_time_is_not_starved_by_the_row),
+        IN(while_all_come_each_time_nothing_is_drawn_by_lot),
         IN(who_comes_first_does_not_choose_the_leg),
         IN(transactions_side_by_side_take_turns),
         IN(a_stranger_on_the_leg_whose_turn_it_is_comes_along),

@@ -201,8 +201,22 @@ static void what_is_no_set_is_not_read(void **state)
     assert_int_equal(PARSE(f, HEAD LEG TWO MEMBER), LEDGER_DAMAGED);
     assert_int_equal(PARSE(f, HEAD LEG "\xff\xff\xff\xff" MEMBER), LEDGER_DAMAGED);
     assert_int_equal(PARSE(f, HEAD LEG ONE MEMBER "\0"), LEDGER_DAMAGED);
-    assert_int_equal(PARSE(f, HEAD "\1\0l\1" ONE MEMBER), LEDGER_DAMAGED);  /* a record is longer */
-    assert_int_equal(PARSE(f, HEAD "\1\0l\21" ONE MEMBER), LEDGER_DAMAGED); /* too many of them */
+    assert_int_equal(PARSE(f, HEAD "\1\0l\1" ONE MEMBER), LEDGER_DAMAGED); /* a record is longer */
+}
+
+static void no_more_records_than_there_may_be_are_read(void **state)
+{
+    struct formatted *f = *state;
+    static const char head[] = HEAD "\1\0l", tail[] = ONE MEMBER;
+    for (unsigned char count = LEDGER_RECORDS_MAX; count <= LEDGER_RECORDS_MAX + 1; count++) {
+        char body[1024] = HEAD "\1\0l";
+        size_t len = sizeof head - 1;
+        body[len++] = (char)count;
+        len += count * (MESSAGE_IDENTITY_SIZE + 8U);
+        memcpy(body + len, tail, sizeof tail - 1);
+        assert_int_equal(parse_body(f, body, len + sizeof tail - 1),
+                         count == LEDGER_RECORDS_MAX ? LEDGER_PARSED : LEDGER_DAMAGED);
+    }
 }
 
 static void who_is_there_twice_is_damage(void **state)
@@ -229,6 +243,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_shorter_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bit_that_has_changed_is_seen, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_set_is_not_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_more_records_than_there_may_be_are_read, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(who_is_there_twice_is_damage, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,9 @@ struct row {
 struct model {
     struct row rows[ROWS];
     int64_t touched[SETS * 1000];
+    unsigned unused[SETS * 1000]; /* turns since a lot was drawn; not kept */
+    bool awaited[SETS * 1000];
+    uint64_t lot;
     unsigned sets, legs, turns; /* made so far */
 };
 
@@ -207,6 +210,39 @@ static void prune(struct model *model, unsigned set, int64_t oldest)
     }
 }
 
+static uint64_t draw(struct model *model)
+{
+    uint64_t z = model->lot += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+/* The next in turn, or, when there were as many turns for nothing as there are legs, any. */
+static struct row *turn_of(struct model *model, unsigned set)
+{
+    unsigned legs = 0;
+    uint64_t lot = draw(model);
+    struct row *leg = next_leg(model, set, 0);
+    for (const struct row *at = leg; at != NULL; at = next_leg(model, set, at->turn + 1)) {
+        legs++;
+    }
+    if (model->unused[set] < legs) {
+        return leg;
+    }
+    model->unused[set] = 0;
+    for (lot %= legs; lot > 0; lot--) {
+        leg = next_leg(model, set, leg->turn + 1);
+    }
+    return leg;
+}
+
+static void turn_is_used(struct model *model, unsigned set)
+{
+    model->unused[set] -= model->awaited[set];
+    model->awaited[set] = false;
+}
+
 static enum ledger_verdict model_bind(struct trial *t, struct model_mail *mail,
                                       const struct row *member, enum ledger_company company)
 {
@@ -217,7 +253,7 @@ static enum ledger_verdict model_bind(struct trial *t, struct model_mail *mail,
         forget_set(model, set);
         return LEDGER_FREE;
     }
-    struct row *head = next_leg(model, set, 0);
+    struct row *head = turn_of(model, set);
     unsigned leg = head->leg, turn = ++model->turns;
     uint32_t records = head->records;
     for (int i = 0; i < ROWS; i++) {
@@ -232,7 +268,13 @@ static enum ledger_verdict model_bind(struct trial *t, struct model_mail *mail,
         company == LEDGER_ALONE || (company == LEDGER_SAME && member->leg == leg && records == 0);
     mail->leg = fits ? leg : 0;
     mail->recorded = fits && records != 0;
-    return fits && member->leg == leg ? LEDGER_GO : LEDGER_WAIT;
+    model->awaited[set] = true;
+    model->unused[set]++;
+    if (!fits || member->leg != leg) {
+        return LEDGER_WAIT;
+    }
+    turn_is_used(model, set);
+    return LEDGER_GO;
 }
 
 /* Whether the set that it is bound to is there still. */
@@ -266,6 +308,7 @@ static enum ledger_verdict model_turn(struct trial *t, struct model_mail *mail, 
     }
     if (bound != NULL && member->set == mail->set && member->leg == mail->leg &&
         company != LEDGER_OTHERS) {
+        turn_is_used(model, member->set);
         return LEDGER_GO;
     }
     if (member->set != mail->set && lives) {
@@ -609,6 +652,9 @@ static void crash_now(struct trial *t)
         sets = row->set > sets ? row->set : sets;
     }
     t->now.sets = sets;
+    t->now.lot = FIXTURE_SEED;
+    memset(t->now.unused, 0, sizeof t->now.unused);
+    memset(t->now.awaited, 0, sizeof t->now.awaited);
     for (int i = 0; i < MAILS; i++) {
         t->mails[i] = (struct model_mail){.sender = (int)below(t, COUNT(senders))};
     }
@@ -648,6 +694,7 @@ static void run(struct fixture *f, uint64_t seed)
     struct trial *t = calloc(1, sizeof *t);
     assert_non_null(t);
     *t = (struct trial){.f = f, .random = seed * 0x9e3779b97f4a7c15 + 1, .usable = true};
+    t->now.lot = FIXTURE_SEED;
     for (int i = 0; i < TICKETS; i++) {
         t->tickets[i] = (struct ledger_ticket){.world = &f->world, .on_done = on_done, .owner = t};
     }
