@@ -278,7 +278,7 @@ static void check_second(const struct attempt *attempt, unsigned box)
     }
 }
 
-struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, bool odd)
+struct copy *books_copy(struct attempt *attempt, unsigned boxes, bool odd)
 {
     struct queues *q = queues_of(attempt);
     struct copy *copy = sim_alloc(1, sizeof *copy);
@@ -299,7 +299,6 @@ struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, b
     }
     copy->attempt = attempt;
     copy->rcpts = boxes;
-    copy->way = way;
     copy->odd = odd;
     copy->step = q->step;
     copy->wall = queues_wall(q);

@@ -454,7 +454,7 @@ static void service_ended(struct queue_service *s, struct span body)
         delay = random_below(&s->random, 12 * MINUTE);
     }
     if (code == 250) {
-        s->copy = books_copy(s->attempt, s->boxes, s->way, s->odd);
+        s->copy = books_copy(s->attempt, s->boxes, s->odd);
     }
     text_printf(&text, "%u %u.0.0 end of mail %u\r\n", code, code / 100, s->attempt->mail->id);
     if (code == 450 && plan->last == LAST_NEVER) {

@@ -110,10 +110,8 @@ struct attempt {
 struct copy {
     struct copy *next; /* of the mail's, older ones behind */
     struct attempt *attempt;
-    unsigned rcpts; /* bits, by mailbox */
-    enum way way;
+    unsigned rcpts;      /* bits, by mailbox */
     uint64_t step, told; /* when: accepted, and known to splitmx, in steps; 0: not known */
-    uint64_t at;         /* by the clock of the simulator */
     int64_t wall;
     bool odd;         /* its upstream spoke out of turn */
     bool lost;        /* a crash came before what splitmx knew of it was durable */
@@ -192,7 +190,7 @@ struct queues {
 /* What all worlds of this kind in a run add up to. */
 struct queue_totals {
     uint64_t attempts, outcomes, unsettled, from_record, copies;
-    uint64_t faults, crashes, restarts, jumps, failures;
+    uint64_t faults, crashes, jumps;
     uint64_t causes[CAUSES];
     uint64_t given_up; /* as nobody sees to whose turn it is */
     uint64_t untold;   /* 451 though not durable, as the store was failing */
@@ -249,7 +247,6 @@ struct client_manner {
     uint64_t patience; /* milliseconds for an answer to end of data; half of it elsewhere */
     uint64_t seed;
 };
-void queue_client_says_hello(struct queue_client *client);
 struct queue_client *queue_client_new(struct queues *q, const struct client_manner *manner);
 void queue_client_free(struct queue_client *client);
 struct client_manner *queue_client_manner(struct queue_client *client);
@@ -275,7 +272,7 @@ void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bo
 void books_over(struct attempt *attempt); /* nobody will hear of it */
 void books_leg(struct attempt *attempt, struct queue_service *service);
 void books_end_written(struct attempt *attempt, struct queue_service *service);
-struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, bool odd);
+struct copy *books_copy(struct attempt *attempt, unsigned boxes, bool odd);
 void books_told(void *copy);
 /* A crash, and what it has lost: changes from this step on (UINT64_MAX: none). */
 void books_crashed(struct queues *q);
