@@ -69,9 +69,9 @@ static bool may_be_forgotten(const struct queues *q, const struct mailbox *box)
     bool forgotten = box->touched_wall != 0 && wall - box->touched_wall >= LEDGER_SET_LIFE;
     for (unsigned i = 0; i < q->author_count; i++) {
         const struct author *other = &q->authors[i];
-        forgotten = forgotten || ((other == author || (other->null && author->null)) &&
-                                  other->touched_wall != 0 &&
-                                  wall - other->touched_wall >= LEDGER_SET_LIFE);
+        forgotten = forgotten ||
+                    ((other == author || (other->null && author->null)) &&
+                     other->touched_wall != 0 && wall - other->touched_wall >= LEDGER_SET_LIFE);
     }
     return forgotten;
 }
@@ -102,19 +102,6 @@ static void all_age(struct queues *q)
 void books_wall_jumps(struct queues *q)
 {
     all_age(q);
-}
-
-void books_wall_is_read(struct queues *q)
-{
-    int64_t wall = queues_wall(q);
-    for (unsigned i = 0; i < q->author_count; i++) {
-        struct author *author = &q->authors[i];
-        author->touched_wall = author->touched_wall < wall ? author->touched_wall : wall;
-        for (unsigned j = 0; j < author->box_count; j++) {
-            struct mailbox *box = &author->boxes[j];
-            box->touched_wall = box->touched_wall < wall ? box->touched_wall : wall;
-        }
-    }
 }
 
 /* ---- answers to RCPT ---- */
@@ -172,6 +159,7 @@ const char *books_cause(enum cause cause)
                                          "no identity",
                                          "expired",
                                          "under way",
+                                         "not read yet",
                                          "refused between",
                                          "ledger full"};
     return causes[cause];
@@ -211,6 +199,22 @@ static uint64_t over_by(const struct copy *copy)
     return over == 0 ? UINT64_MAX : over > copy->told ? over : copy->told;
 }
 
+/* An answer settles who is in it, whether or not its client reads it: that all have accepted now,
+ * this very attempt. What was on record for him ends with that. */
+static bool was_settled_unheard(const struct copy *copy, unsigned box)
+{
+    const struct mail *mail = copy->attempt->mail;
+    for (const struct attempt *a = mail->sim->queues->attempts; a != NULL; a = a->next) {
+        for (unsigned i = 0; i < a->count && a->mail == mail && a->over >= copy->step; i++) {
+            if (a->rcpts[i] == box && a->said[i] / 100 == 2 && a->code / 100 == 2 &&
+                a->heard == 0 && !a->from_record) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Why the ledger did not keep this copy from having a second, of a later attempt; CAUSES: there is
  * no reason. */
 static enum cause cause_of(const struct copy *copy, const struct attempt *later, unsigned box)
@@ -229,11 +233,18 @@ static enum cause cause_of(const struct copy *copy, const struct attempt *later,
     if (all_accepted(attempt) && attempt->heard == 0) {
         return attempt->code == 0 && attempt->crashed ? CAUSE_CRASH_ANSWER : CAUSE_LOST_ANSWER;
     }
+    if (was_settled_unheard(copy, box)) {
+        return CAUSE_LOST_ANSWER;
+    }
     if (!attempt->mail->identity) {
         return CAUSE_NO_IDENTITY;
     }
     if (later->began <= over_by(copy)) {
         return CAUSE_AT_ONCE;
+    }
+    if (!q->store.loaded || later->began <= q->store.loaded_step ||
+        copy->told <= q->store.dropped_step) {
+        return CAUSE_UNREAD;
     }
     if ((copy->expired >> box & 1) != 0) {
         return CAUSE_EXPIRED;
@@ -460,7 +471,8 @@ void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bo
     totals_of(attempt)->outcomes++;
     if (code / 100 == 2) {
         check_accepted(attempt);
-        totals_of(attempt)->from_record += span_starts_fold(reply, SPAN("250 2.0.0 already"));
+        attempt->from_record = span_starts_fold(reply, SPAN("250 2.0.0 already"));
+        totals_of(attempt)->from_record += attempt->from_record;
     } else if (!of_data && all_accepted(attempt) && !attempt->odd) {
         sim_fail(q->sim, "attempt %u: %u for what all have accepted", attempt->id, code);
     }

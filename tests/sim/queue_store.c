@@ -7,7 +7,7 @@
 /* How long after a failure it tries again, milliseconds. */
 #define STORE_AGAIN 1000
 
-enum store_event { STORE_TAKES, STORE_WRITES, STORE_REPORTS, STORE_IS_READY, STORE_EVENTS };
+enum store_event { STORE_TAKES, STORE_WRITES, STORE_REPORTS, STORE_LOADS, STORE_EVENTS };
 
 /* ---- sets ---- */
 
@@ -89,7 +89,7 @@ static void on_changed(void *object, bool soon)
     if (store->changed_step == 0) {
         store->changed_step = store->queues->step;
     }
-    if (!store->writing) {
+    if (store->loaded && !store->writing) {
         store_take_by(store, any_delay(store, soon ? 3 : 300));
     }
 }
@@ -100,20 +100,26 @@ static void on_put(void *object, uint64_t set, struct span record)
     sets_put(&store->batch, set, record);
 }
 
-static void store_takes(struct queue_store *store)
+static void take_all(struct queue_store *store)
 {
-    if (store->writing || store->take_at == 0 || queues_now(store->queues) < store->take_at) {
-        return; /* another event has done it */
-    }
-    store->take_at = 0;
-    store->writing = true;
-    store->written = false;
     store->batch_step = store->changed_step;
     store->changed_step = 0;
     do {
         store->batch_number =
             ledger_take(store->ledger, 1 + (size_t)any_delay(store, 2000), on_put, store);
     } while (store->batch_number == 0);
+}
+
+static void store_takes(struct queue_store *store)
+{
+    if (!store->loaded || store->writing || store->take_at == 0 ||
+        queues_now(store->queues) < store->take_at) {
+        return; /* another event has done it */
+    }
+    store->take_at = 0;
+    store->writing = true;
+    store->written = false;
+    take_all(store);
     queues_tell(store->queues, "store takes %zu sets", store->batch.count);
     store_at(store, any_delay(store, store->slow), STORE_WRITES);
     queues_trigger(store->queues, TRIGGER_TAKE);
@@ -191,6 +197,44 @@ static void store_reports(struct queue_store *store)
     }
 }
 
+/* False: not all of it; `late`: somebody of a set may be in another by now, which is kept instead.
+ */
+static bool store_restore(const struct queue_store *store, struct ledger *ledger, bool late)
+{
+    bool all = true;
+    for (size_t i = 0; i < store->durable.count; i++) {
+        const struct store_set *set = &store->durable.sets[i];
+        bool good =
+            set->record.len == 0 || ledger_restore(ledger, set->number, buffer_span(&set->record));
+        if (!good && !late && !store->queues->tight) {
+            sim_fail(store->queues->sim, "a set that was written is not taken back");
+        }
+        all = all && good;
+    }
+    return all;
+}
+
+/* What was kept is read, and all of it written anew, in one go. */
+static void store_loads(struct queue_store *store)
+{
+    bool late = store->changed_step != 0; /* somebody of a set may be in another by now */
+    if (!store_restore(store, store->ledger, late)) {
+        store->dropped_step = store->queues->step;
+    }
+    store->loaded = true;
+    store->loaded_step = store->bad_step = store->queues->step;
+    ledger_failed(store->ledger);
+    store->anew = true;
+    if (is_failing(store)) {
+        store_take_by(store, STORE_AGAIN);
+        return;
+    }
+    take_all(store);
+    store_apply(store);
+    store->unusable_step = 0;
+    ledger_written(store->ledger, store->batch_number);
+}
+
 static void store_run(struct sim *sim, void *object, int kind)
 {
     struct queue_store *store = object;
@@ -207,10 +251,8 @@ static void store_run(struct sim *sim, void *object, int kind)
     case STORE_REPORTS:
         store_reports(store);
         break;
-    case STORE_IS_READY:
-        store->bad_step = store->queues->step;
-        store->unusable_step = 0;
-        ledger_ready(store->ledger);
+    case STORE_LOADS:
+        store_loads(store);
         break;
     case STORE_EVENTS:
         break;
@@ -224,18 +266,6 @@ static void store_run(struct sim *sim, void *object, int kind)
 
 /* ---- life ---- */
 
-static void store_restore(const struct queue_store *store, struct ledger *ledger)
-{
-    for (size_t i = 0; i < store->durable.count; i++) {
-        const struct store_set *set = &store->durable.sets[i];
-        if (set->record.len != 0 &&
-            !ledger_restore(ledger, set->number, buffer_span(&set->record)) &&
-            !store->queues->tight) {
-            sim_fail(store->queues->sim, "a set that was written is not taken back");
-        }
-    }
-}
-
 void queue_store_open(struct queue_store *store, size_t max_size)
 {
     store->life++;
@@ -247,10 +277,12 @@ void queue_store_open(struct queue_store *store, size_t max_size)
     if (store->ledger == NULL) {
         abort();
     }
-    store_restore(store, store->ledger);
     store->unusable_step = store->queues->step;
-    store_at(store, any_delay(store, random_chance(&store->random, 10) ? 3000 : 10),
-             STORE_IS_READY);
+    if (random_chance(&store->random, 85)) {
+        store_loads(store);
+    } else { /* somebody else has it, for a while */
+        store_at(store, any_delay(store, 60000), STORE_LOADS);
+    }
 }
 
 uint64_t queue_store_crash(struct queue_store *store)
@@ -266,7 +298,7 @@ uint64_t queue_store_crash(struct queue_store *store)
     sets_empty(&store->batch);
     ledger_free(store->ledger);
     store->ledger = NULL;
-    store->writing = store->written = store->anew = false;
+    store->writing = store->written = store->anew = store->loaded = false;
     store->take_at = store->changed_step = store->batch_step = 0;
     return lost;
 }
@@ -297,6 +329,6 @@ struct ledger *queue_store_look(const struct queue_store *store)
     if (ledger == NULL) {
         abort();
     }
-    store_restore(store, ledger);
+    store_restore(store, ledger, false);
     return ledger;
 }

@@ -32,9 +32,12 @@ struct queue_store {
     struct store_sets durable;
     struct store_sets batch; /* being written */
     uint64_t batch_number;
-    bool anew;        /* the batch takes the place of all that was kept */
-    unsigned life;    /* of the process: events of an earlier one are void */
-    uint64_t take_at; /* when it will be taken; 0: nothing waits */
+    bool loaded; /* what was kept has been read */
+    uint64_t loaded_step;
+    uint64_t dropped_step; /* when some of it was not taken, being late; 0: never */
+    bool anew;             /* the batch takes the place of all that was kept */
+    unsigned life;         /* of the process: events of an earlier one are void */
+    uint64_t take_at;      /* when it will be taken; 0: nothing waits */
     bool writing;
     bool written;           /* and not reported yet */
     uint64_t changed_step;  /* the first change that is not in a batch; 0: none */

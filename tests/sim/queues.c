@@ -106,7 +106,6 @@ static void splitmx_begins(struct queues *q)
     policy_unref(policy);
     sim->world.now = now;
     q->up = true;
-    books_wall_is_read(q);
     queues_tell(q, "splitmx runs");
 }
 

@@ -101,8 +101,9 @@ struct attempt {
     unsigned code, heard; /* the answer to its end of data or DATA, as written and as read */
     unsigned legs;        /* that carry it */
     struct queue_service *services[SIM_LEGS];
-    bool crashed; /* splitmx crashed before it was over */
-    bool odd;     /* one of its upstreams spoke out of turn */
+    bool crashed;     /* splitmx crashed before it was over */
+    bool from_record; /* answered that it is accepted already */
+    bool odd;         /* one of its upstreams spoke out of turn */
 };
 
 /* One that an upstream has accepted. */
@@ -131,6 +132,7 @@ enum cause {
     CAUSE_NO_IDENTITY,
     CAUSE_EXPIRED, /* more than a day passed, or the record's life, on the wall clock */
     CAUSE_AT_ONCE, /* it was sent again while the first attempt was under way */
+    CAUSE_UNREAD,  /* splitmx had not yet read what it had kept, when it was sent again */
     CAUSE_REFUSED, /* between the two the recipient was refused for good */
     CAUSE_FULL,    /* the ledger is at its size */
     CAUSES
@@ -279,8 +281,6 @@ void books_told(void *copy);
 void books_crashed(struct queues *q);
 void books_lost(struct queues *q, uint64_t lost);
 void books_wall_jumps(struct queues *q); /* is about to */
-/* A new process takes no set for one of the future. */
-void books_wall_is_read(struct queues *q);
 void books_check(struct queues *q);
 void books_release(struct queues *q);
 const char *books_cause(enum cause cause);
