@@ -48,13 +48,13 @@ struct rcpt {
 /* A leg as it has to be. */
 struct message_leg {
     bool made, open;
-    bool asked;  /* something has come of opening it */
-    bool broken; /* its connection ended with a 421 to a recipient */
-    bool absent; /* it was not opened, as its relay is unavailable */
-    bool final;  /* and that is the answer to those who ask it again */
-    bool busy;   /* or that its relay is too busy */
-    bool slowed; /* not opened, or not again, as its relay wants less */
-    bool hushed; /* it was told so itself */
+    bool asked;        /* something has come of opening it */
+    bool broken;       /* its connection ended with a 421 to a recipient */
+    bool absent;       /* it was not opened, as its relay is unavailable */
+    bool final;        /* and that is the answer to those who ask it again */
+    bool busy;         /* or that its relay is too busy */
+    bool slowed;       /* not opened, or not again, as its relay wants less */
+    bool hushed;       /* it was told so itself */
     unsigned accepted; /* recipients */
     enum fate data, end;
     struct link *link; /* that carries the message; NULL before DATA and after the end */
