@@ -18,7 +18,6 @@ for that is remembered.
 
 import contextlib
 import re
-import signal
 import threading
 import time
 from pathlib import Path
@@ -372,14 +371,15 @@ def test_18_sigterm_lets_a_split_that_commits_be_committed_at_each(start_split):
 def test_19_killed_after_an_acceptance_nothing_is_lost_and_at_most_once_more_delivered(start_split, accepted):
     """The duplicate of RFC 1047: whoever dies between an acceptance and telling of it cannot know better."""
     split = start_split()
-    said = []
+    said, dead = [], threading.Event()
 
     def die(connection):
         said.append(connection)
         if len(said) == accepted:
-            split.daemon.signal(signal.SIGSTOP)  # so that it can do no more with what it hears
+            split.daemon.freeze()  # so that it can do no more with what it hears
             connection.send(b"250 2.0.0 Ok: queued\r\n")
             split.daemon.kill()
+            dead.set()
             return True
         return False
 
@@ -388,7 +388,7 @@ def test_19_killed_after_an_acceptance_nothing_is_lost_and_at_most_once_more_del
     sent = message()
     queued = QueuedMessage(split.daemon.where, sent, [LOCAL, KING]).attempt()
     assert queued.left == [LOCAL, KING] and queued.said(1, "end") is None, "nobody was told anything"
-    split.daemon.await_exit() if split.daemon.process else None
+    assert dead.wait(20)
     split.daemon._expect_failure = False
     split.daemon.start()
     queued.run()
