@@ -6,7 +6,7 @@ import pytest
 
 from splitmx_test.client import stuff
 from splitmx_test.messages import message
-from splitmx_test.upstream import assert_no_copy, call, close, reply, reset, wait
+from splitmx_test.upstream import assert_no_copy, close, reset, wait
 
 LOCAL, KING, THIRD = "user@example.com", "kingmail@example.com", "anyone@example.com"
 
@@ -122,30 +122,3 @@ def test_bytes_that_only_our_kernel_holds_are_not_taken(split):
             assert client.reply() == "451 4.4.2"
         a.await_incomplete()
         a.assert_has_nothing()
-
-
-@pytest.mark.parametrize("action", [close(), reset(), reply("451 4.3.1 disk full")], ids=["fin", "rst", "words"])
-@pytest.mark.parametrize("lost", ["local", "kingmailer"])
-def test_one_that_was_lost_before_the_end_of_data_is_seen_before_any_commit(start_split, lost, action):
-    """Though both are there to be seen in the same turn of the loop."""
-    split = start_split()
-    b, a = (split.local, split.kingmailer) if lost == "local" else (split.kingmailer, split.local)
-    go, done = threading.Event(), threading.Event()
-    b.on("body", wait(go), call(lambda _: done.set()), action, at=b"LAST")
-    with split.client() as client:
-        client.begin(LOCAL, KING)
-        client.send(b"Subject: x\r\n\r\nthe LAST line\r\n")
-        for upstream in (a, b):
-            upstream.await_body(b"LAST")
-        with split.daemon.frozen():
-            client.send(b"more\r\n")  # so that the client is first to be looked at
-            go.set()
-            assert done.wait(10)
-            if action.__qualname__.startswith("reset"):
-                b.await_incomplete()
-            else:  # FIN and words are sent at once
-                client.silent_for(0.1)
-            client.send(b".\r\n")
-        assert client.reply() == "451 4.4.2"
-    a.await_incomplete()
-    a.assert_has_nothing()
