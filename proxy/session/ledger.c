@@ -76,7 +76,7 @@ static void warm_unlink(struct ledger *ledger, struct ledger_set *set)
 
 void ledger_set_enter(struct ledger *ledger, struct ledger_set *set, uint64_t number)
 {
-    if (atomic_load(&ledger->set_count) >= ledger->bucket_count) {
+    if (ledger->set_count >= ledger->bucket_count) {
         sets_grow(ledger);
     }
     struct ledger_set **bucket = bucket_of(ledger->buckets, ledger->bucket_count, number);
@@ -88,7 +88,8 @@ void ledger_set_enter(struct ledger *ledger, struct ledger_set *set, uint64_t nu
     ledger->newest = set;
     warm_link(ledger, set);
     ledger->last_number = number;
-    atomic_fetch_add(&ledger->set_count, 1);
+    ledger->set_count++;
+    atomic_fetch_add(&ledger->live_count, set->in_advance ? 0 : 1);
 }
 
 static void set_unlink(struct ledger *ledger, struct ledger_set *set)
@@ -101,7 +102,8 @@ static void set_unlink(struct ledger *ledger, struct ledger_set *set)
     *(set->older != NULL ? &set->older->newer : &ledger->oldest) = set->newer;
     *(set->newer != NULL ? &set->newer->older : &ledger->newest) = set->older;
     warm_unlink(ledger, set);
-    atomic_fetch_sub(&ledger->set_count, 1);
+    ledger->set_count--;
+    atomic_fetch_sub(&ledger->live_count, set->in_advance ? 0 : 1);
 }
 
 void ledger_set_changed(struct ledger *ledger, struct ledger_set *set, bool soon)
@@ -189,7 +191,7 @@ static struct ledger_member *find(struct ledger *ledger, struct span sender, str
 
 bool ledger_is_empty(const struct ledger *ledger)
 {
-    return atomic_load_explicit(&ledger->set_count, memory_order_acquire) == 0;
+    return atomic_load_explicit(&ledger->live_count, memory_order_acquire) == 0;
 }
 
 /* The set that the transaction is bound to. NULL: it has ended, or does with this. */
@@ -289,6 +291,7 @@ enum ledger_verdict ledger_turn(struct ledger *ledger, struct ledger_turn *turn,
     ledger_lock(ledger);
     expire(ledger, now);
     struct ledger_member *member = find(ledger, question->sender, question->recipient, now);
+    member = member != NULL && member->leg->set->in_advance ? NULL : member;
     if (turn->bound) {
         verdict = follow(ledger, turn, member, question, now);
     } else if (member != NULL) {
@@ -317,20 +320,31 @@ void ledger_join(struct ledger *ledger, const struct ledger_turn *turn, struct s
 
 /* ---- the outcome ---- */
 
+/* Its split has not settled, or another's that has recipients of it. */
+static void begin_to_bind(struct ledger *ledger, struct ledger_set *set)
+{
+    if (set->in_advance) {
+        set->in_advance = false;
+        atomic_fetch_add(&ledger->live_count, 1);
+    }
+}
+
 /* One recipient of a split: in the set, made with the first, with what it has on record. */
-static bool enter_entry(struct ledger *ledger, struct ledger_set **set, struct span sender,
-                        const struct ledger_entry *entry, const unsigned char *identity, time_t now)
+static bool enter_entry(struct ledger *ledger, struct ledger_set **set,
+                        const struct ledger_split *split, const struct ledger_entry *entry,
+                        time_t now)
 {
     struct ledger_members *members = &ledger->members;
-    struct ledger_member *member = find(ledger, sender, entry->recipient, now);
+    struct ledger_member *member = find(ledger, split->sender, entry->recipient, now);
     if (*set == NULL && member != NULL) {
         *set = member->leg->set;
     } else if (*set == NULL) {
-        *set = ledger_set_new(members, sender);
+        *set = ledger_set_new(members, split->sender);
         if (*set == NULL) {
             return false;
         }
         (*set)->touched = now;
+        (*set)->in_advance = split->in_advance;
         ledger_set_enter(ledger, *set, ledger->last_number + 1);
     }
     if (member != NULL && member->leg->set != *set) {
@@ -338,13 +352,17 @@ static bool enter_entry(struct ledger *ledger, struct ledger_set **set, struct s
         if (!ledger_set_merge(members, *set, other)) {
             return false;
         }
+        if (!other->in_advance) {
+            begin_to_bind(ledger, *set);
+        }
         ledger_set_remove(ledger, other);
     }
     if (member == NULL) {
         member = ledger_set_add(members, *set, entry->recipient, entry->label);
     }
-    return member != NULL && (!entry->accepted || identity == NULL ||
-                              ledger_member_record(members, member, entry->label, identity, now));
+    return member != NULL &&
+           (!entry->accepted || split->identity == NULL ||
+            ledger_member_record(members, member, entry->label, split->identity, now));
 }
 
 static void ticket_wait(struct ledger *ledger, struct ledger_ticket *ticket)
@@ -354,19 +372,21 @@ static void ticket_wait(struct ledger *ledger, struct ledger_ticket *ticket)
     ledger->waiting = ticket;
 }
 
-bool ledger_record(struct ledger *ledger, struct span sender, const struct ledger_entry *entries,
-                   size_t count, const unsigned char *identity, time_t now,
+bool ledger_record(struct ledger *ledger, const struct ledger_split *split, time_t now,
                    struct ledger_ticket *ticket)
 {
     struct ledger_set *set = NULL;
     ledger_lock(ledger);
     expire(ledger, now);
     bool good = ledger_has_room(ledger);
-    for (size_t i = 0; i < count && good; i++) {
-        good = enter_entry(ledger, &set, sender, &entries[i], identity, now);
+    for (size_t i = 0; i < split->count && good; i++) {
+        good = enter_entry(ledger, &set, split, &split->entries[i], now);
     }
     if (set != NULL) {
         touch(ledger, set, now);
+        if (!split->in_advance) {
+            begin_to_bind(ledger, set);
+        }
         good = !ledger_set_is_over(set) && good;
         ledger_set_look(ledger, set, ticket != NULL);
     }
@@ -397,9 +417,6 @@ static void leave(struct ledger *ledger, struct span sender, struct span recipie
                               const unsigned char *),
                   const unsigned char *identity)
 {
-    if (ledger_is_empty(ledger)) {
-        return;
-    }
     ledger_lock(ledger);
     struct ledger_member *member = ledger_find(&ledger->members, sender, recipient);
     if (member != NULL) {

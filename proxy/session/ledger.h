@@ -42,7 +42,7 @@ struct ledger *ledger_new(const struct ledger_options *options);
 void ledger_free(struct ledger *ledger);
 void ledger_configure(struct ledger *ledger, uint64_t retry_window, size_t max_size);
 
-/* Nothing is known of anybody. */
+/* Nobody is bound by anything that is known. */
 bool ledger_is_empty(const struct ledger *ledger);
 
 /* Whether an unsettled split could be recorded now: where not, no transaction may split. */
@@ -108,15 +108,23 @@ struct ledger_entry {
     bool accepted; /* its leg has accepted the message */
 };
 
+struct ledger_split {
+    struct span sender;
+    const struct ledger_entry *entries; /* in the order in which their legs are to have turns */
+    size_t count;
+    const unsigned char *identity; /* the message's; NULL: it has none, nothing is put on record */
+    bool
+        in_advance; /* others are asked still: it is kept, lest it be forgotten, but binds nobody */
+};
+
 /*
- * A split that has not settled: its recipients are a set from now on. `entries`: by leg, those that
- * have accepted first; `identity` is the message's, NULL where it has none: then nothing is put on
- * record. Wakes the ticket's world when it is durable, or cannot be; NULL: nobody waits, and the
- * store may take its time. False: it will not be durable, for lack of memory or room or as the
- * store cannot write, and the ticket is not called.
+ * A split that has not settled, or not yet: its recipients are a set. Wakes the ticket's world when
+ * that is durable, or cannot be; NULL: nobody waits, and the store may take its time. False: it
+ * will not be durable, for lack of memory or room or as the store cannot write, and the ticket is
+ * not called. A split that was recorded in advance is recorded again, or settled for each
+ * recipient.
  */
-bool ledger_record(struct ledger *ledger, struct span sender, const struct ledger_entry *entries,
-                   size_t count, const unsigned char *identity, time_t now,
+bool ledger_record(struct ledger *ledger, const struct ledger_split *split, time_t now,
                    struct ledger_ticket *ticket);
 
 /* The ticket's owner ends first. Harmless when none is under way. */

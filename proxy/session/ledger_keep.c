@@ -193,7 +193,7 @@ void ledger_tell(struct ledger *ledger, struct ledger_state *out)
     ledger_lock(ledger);
     *out = (struct ledger_state){
         .usable = ledger->ready && ledger_has_room(ledger),
-        .sets = atomic_load(&ledger->set_count),
+        .sets = ledger->set_count,
         .recipients = ledger->members.count,
         .records = ledger->members.records,
         .size = ledger->members.octets,

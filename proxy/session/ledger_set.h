@@ -54,6 +54,7 @@ struct ledger_set {
     unsigned legs_made, leg_count, member_count;
     unsigned unused; /* turns, since a lot was drawn, of which nobody came; not kept */
     bool awaited;    /* nobody has come yet of the leg that had the last one */
+    bool in_advance; /* its split may settle yet: it binds nobody; not kept */
     bool dirty, stored, gone;
     struct span sender; /* behind the struct */
 };

@@ -14,7 +14,8 @@
 
 struct ledger {
     struct ledger_options options;
-    atomic_size_t set_count; /* looked at without the lock: most of the time it is 0 */
+    atomic_size_t live_count; /* of sets that bind: looked at without the lock, and mostly 0 */
+    size_t set_count;
     atomic_bool usable;
     pthread_mutex_t lock; /* of all below */
     struct ledger_members members;

@@ -254,10 +254,17 @@ bool leg_has_room(const struct leg *leg)
     return leg->upstream == NULL || upstream_unsent(leg->upstream) < CONN_ROOM;
 }
 
+static bool leg_is_drained(const struct leg *leg)
+{
+    return upstream_unsent(leg->upstream) == 0 &&
+           upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX;
+}
+
+/* What the kernel holds of an end or of words unasked for is as good as seen: the loop may come to
+ * the client, and its end of data, first. */
 bool leg_has_taken_all(const struct leg *leg)
 {
-    return leg->upstream == NULL || (upstream_unsent(leg->upstream) == 0 &&
-                                     upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX);
+    return leg->upstream == NULL || (leg_is_drained(leg) && upstream_is_silent(leg->upstream));
 }
 
 static uint64_t leg_taken(const struct leg *leg)
@@ -455,7 +462,7 @@ static const char *late_text(enum leg_state state)
 static void on_due(void *owner)
 {
     struct leg *leg = owner;
-    if (leg->state == LEG_IS_TAKING && leg_has_taken_all(leg)) {
+    if (leg->state == LEG_IS_TAKING && leg_is_drained(leg)) {
         return; /* it is the client that is slow */
     }
     if (leg->state == LEG_IS_TAKING && leg_taken(leg) != leg->taken) {

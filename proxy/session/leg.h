@@ -84,6 +84,7 @@ void leg_recipient(struct leg *leg, struct recipient *recipient, const struct le
 void leg_data(struct leg *leg);
 
 bool leg_has_room(const struct leg *leg);
+/* All of the body so far, and is there still: it has neither ended nor spoken out of turn. */
 bool leg_has_taken_all(const struct leg *leg);
 void leg_body(struct leg *leg, struct span bytes);
 

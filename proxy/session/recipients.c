@@ -124,25 +124,48 @@ static const struct leg *leg_in_the_end(const struct transaction *tx, const stru
     return leg_for(tx, fallback, LEG_IS_FALLBACK, domain_for(tx, fallback));
 }
 
+static bool others_have_recipients(const struct transaction *tx, const struct leg *leg)
+{
+    for (unsigned i = 0; i < tx->leg_count; i++) {
+        if (tx->legs[i] != leg && leg_recipient_count(tx->legs[i]) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Section 5: whoever would need a second leg where one only is taken, or whose turn it is not,
+ * comes again. `leg`: that is there for him, or NULL. */
+static bool recipient_has_to_wait(struct transaction *tx, const struct leg *leg,
+                                  const struct relay *relay, enum leg_kind kind,
+                                  struct span leg_domain)
+{
+    if (kind == LEG_IS_PLAIN && !unsettled_lets(tx, leg_in_the_end(tx, leg), relay, leg_domain)) {
+        return true;
+    }
+    bool one_leg = unsettled_takes_one_leg(tx);
+    bool is_first = leg == NULL || (leg_is_open(leg) && leg_recipient_count(leg) == 0);
+    if ((one_leg && is_first && others_have_recipients(tx, leg)) ||
+        (leg == NULL && tx->leg_count == LEGS_MAX)) {
+        unsettled_sent_away(tx, relay, kind, leg_domain);
+        return true;
+    }
+    if (one_leg && leg == NULL) {
+        abandon_empty_legs(tx);
+    }
+    return false;
+}
+
 static void recipient_relay(struct transaction *tx, const struct relay *relay, enum leg_kind kind)
 {
     struct span leg_domain = domain_for(tx, relay);
     struct leg *leg = leg_for(tx, relay, kind, leg_domain);
-    if (kind == LEG_IS_PLAIN && !unsettled_lets(tx, leg_in_the_end(tx, leg), relay, leg_domain)) {
+    if (recipient_has_to_wait(tx, leg, relay, kind, leg_domain)) {
         recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
         return;
     }
-    bool one_leg = unsettled_takes_one_leg(tx);
-    if (one_leg && leg == NULL) {
-        abandon_empty_legs(tx);
-    }
     bool alone = !holds_open_leg(tx);
     if (leg == NULL) {
-        if (tx->leg_count == LEGS_MAX || (one_leg && !alone)) {
-            unsettled_sent_away(tx, relay, kind, leg_domain);
-            recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
-            return;
-        }
         leg = leg_new(&tx->context, relay, kind, leg_domain);
         if (leg == NULL) {
             recipient_refuse(tx, 452, "4.3.1", "Out of memory");

@@ -81,7 +81,7 @@ static void conclude_now(struct transaction *tx)
     if (final && !tx->client_gone) {
         unsettled_settle(tx);
     } else if (final && reply_is(outcome, 2) && (tx->turns > 1 || tx->set.bound)) {
-        unsettled_accepted(tx);
+        unsettled_record(tx, NULL);
     } else if (!final && !tx->told && tx->turns == 1) {
         unsettled_took_turns(tx);
     }
@@ -501,7 +501,7 @@ void transaction_free(struct transaction *tx)
         return;
     }
     if (tx->turns > 1 && has_kept_waiting(tx)) {
-        unsettled_accepted(tx);
+        unsettled_record(tx, NULL);
     }
     if (has_message(tx)) {
         tx->client_gone = true;

@@ -90,7 +90,7 @@ static size_t count_away(const struct transaction *tx)
 
 /* The set of those that the transaction has, and had sent away. Whose turn it is first: who has
  * accepted, then who was not asked, then who was. */
-static bool record(const struct transaction *tx, struct ledger_ticket *ticket)
+static bool record(const struct transaction *tx, bool in_advance, struct ledger_ticket *ticket)
 {
     static const enum leg_fate fates[] = {LEG_FATE_ACCEPTED, LEG_FATE_NONE, LEG_FATE_REFUSED,
                                           LEG_FATE_UNKNOWN};
@@ -106,8 +106,12 @@ static bool record(const struct transaction *tx, struct ledger_ticket *ticket)
         for (unsigned i = 0; i < 4 * tx->leg_count; i++) {
             add_leg(&entries, tx, i % tx->leg_count, fates[i / tx->leg_count]);
         }
-        recorded = ledger_record(ledger_of(tx), tx->context.envelope.sender, entries.entry,
-                                 entries.count, identity_of(tx), wall(tx), ticket);
+        struct ledger_split split = {.sender = tx->context.envelope.sender,
+                                     .entries = entries.entry,
+                                     .count = entries.count,
+                                     .identity = identity_of(tx),
+                                     .in_advance = in_advance};
+        recorded = ledger_record(ledger_of(tx), &split, wall(tx), ticket);
     }
     free(entries.entry);
     free(entries.labels);
@@ -215,7 +219,9 @@ void unsettled_came_along(struct transaction *tx, const struct recipient *recipi
 
 void unsettled_refused(struct transaction *tx)
 {
-    ledger_refused(ledger_of(tx), tx->context.envelope.sender, tx->asked->path);
+    if (!ledger_is_empty(ledger_of(tx))) {
+        ledger_refused(ledger_of(tx), tx->context.envelope.sender, tx->asked->path);
+    }
 }
 
 /* ---- the message ---- */
@@ -253,18 +259,18 @@ bool unsettled_is_known(const struct transaction *tx)
 
 void unsettled_accepted(struct transaction *tx)
 {
-    record(tx, NULL);
+    record(tx, true, NULL);
 }
 
 bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket)
 {
-    return record(tx, ticket);
+    return record(tx, false, ticket);
 }
 
 void unsettled_settle(struct transaction *tx)
 {
-    if (ledger_is_empty(ledger_of(tx))) {
-        return;
+    if (tx->turns <= 1 && ledger_is_empty(ledger_of(tx))) {
+        return; /* nor has it anything there in advance */
     }
     for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
         ledger_settle(ledger_of(tx), tx->context.envelope.sender, r->path, identity_of(tx));
@@ -274,7 +280,7 @@ void unsettled_settle(struct transaction *tx)
 void unsettled_took_turns(struct transaction *tx)
 {
     if (tx->away != NULL) {
-        record(tx, NULL);
+        record(tx, false, NULL);
     }
 }
 

@@ -40,8 +40,8 @@ bool unsettled_is_known(const struct transaction *tx);
 /* A leg has accepted while others are to come: the ledger has it as soon as may be. */
 void unsettled_accepted(struct transaction *tx);
 
-/* The split has not settled. True: `ticket` will tell when that is recorded, or cannot be; false:
- * it cannot be recorded. */
+/* The split has not settled. True: `ticket` will tell when that is recorded, or cannot be (NULL:
+ * nobody waits); false: it cannot be recorded. */
 bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket);
 
 /* Where no second leg is taken whatever the ledger says, and the one that there was has put the

@@ -90,6 +90,8 @@ void upstream_data(struct upstream *upstream);
 void upstream_body(struct upstream *upstream, struct span bytes);
 size_t upstream_unsent(const struct upstream *upstream);
 size_t upstream_in_flight(const struct upstream *upstream); /* sent, and not acknowledged */
+/* Nothing has arrived that would be taken for the answer to what is said now: words, or an end. */
+bool upstream_is_silent(struct upstream *upstream);
 
 /* End-of-data. False, and nothing is sent, when the upstream has spoken or ended out of turn: reset
  * it. */

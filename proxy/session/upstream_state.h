@@ -41,9 +41,7 @@ struct upstream {
 /* The only place that changes the state; the time a state may last belongs to it. */
 void upstream_set_state(struct upstream *up, enum client_state next);
 void upstream_say(struct upstream *up, struct span bytes);
-/* Nothing has arrived that would be taken for the answer to what is said now. */
-bool upstream_is_silent(struct upstream *up);
-/* The same; else the connection is lost, and the owner has been told. */
+/* upstream_is_silent; else the connection is lost, and the owner has been told. */
 bool upstream_may_speak(struct upstream *up);
 /* Tells the owner, if it has one still. The owner may give the connection away meanwhile. */
 void upstream_tell(struct upstream *up, struct upstream_event event);

@@ -90,7 +90,7 @@ def assert_says(answer, cell, case, several):
 def assert_others_take_it(case, heard):
     """The recipient was refused at RCPT, and only that one."""
     others = [n for n in range(case.legs) if n != case.place]
-    assert all(heard.rcpt[n] == 250 for n in others)
+    assert all(heard.rcpt[n] == 250 for n in others), heard
     assert heard.has == ["message" if n in others else None for n in range(case.legs)]
     if others:
         assert heard.data == 354 and heard.end == 250
@@ -99,8 +99,8 @@ def assert_others_take_it(case, heard):
 
 
 def assert_nobody_has_it(case, heard):
-    assert all(answer == 250 for answer in heard.rcpt)
-    assert heard.has == [None] * case.legs
+    assert all(answer == 250 for answer in heard.rcpt), heard
+    assert heard.has == [None] * case.legs, heard
 
 
 def assert_as_the_design_says(case, heard):

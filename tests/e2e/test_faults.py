@@ -18,7 +18,6 @@ for that is remembered.
 
 import contextlib
 import re
-import signal
 import threading
 import time
 from pathlib import Path
@@ -202,6 +201,33 @@ def test_08_one_that_resets_in_mid_body_is_451_4_4_2_and_no_copy_anywhere(start_
     assert len(split.third.ended_bodies) == 1
 
 
+@pytest.mark.parametrize("action", [close(), reset(), reply("451 4.3.1 disk full")], ids=["fin", "rst", "words"])
+@pytest.mark.parametrize("lost", ["local", "kingmailer"])
+def test_08_one_that_was_lost_before_the_end_of_data_is_seen_before_any_commit(start_split, lost, action):
+    """Though both are there to be seen in the same turn of the loop."""
+    split = start_split()
+    b, a = (split.local, split.kingmailer) if lost == "local" else (split.kingmailer, split.local)
+    go, done = threading.Event(), threading.Event()
+    b.on("body", wait(go), call(lambda _: done.set()), action, at=b"LAST")
+    with split.client() as client:
+        client.begin(LOCAL, KING)
+        client.send(b"Subject: x\r\n\r\nthe LAST line\r\n")
+        for upstream in (a, b):
+            upstream.await_body(b"LAST")
+        with split.daemon.frozen():
+            client.send(b"more\r\n")  # so that the client is first to be looked at
+            go.set()
+            assert done.wait(10)
+            if action.__qualname__.startswith("reset"):
+                b.await_incomplete()
+            else:  # FIN and words are sent at once
+                client.silent_for(0.1)
+            client.send(b".\r\n")
+        assert client.reply() == "451 4.4.2"
+    a.await_incomplete()
+    a.assert_has_nothing()
+
+
 @pytest.mark.parametrize("leave", ["reset", "half_close", "close"])
 @pytest.mark.parametrize("recipients", [(LOCAL,), (LOCAL, KING), (LOCAL, KING, THIRD)])
 def test_09_a_client_that_leaves_in_mid_body_leaves_no_copy(split, leave, recipients):
@@ -372,14 +398,15 @@ def test_18_sigterm_lets_a_split_that_commits_be_committed_at_each(start_split):
 def test_19_killed_after_an_acceptance_nothing_is_lost_and_at_most_once_more_delivered(start_split, accepted):
     """The duplicate of RFC 1047: whoever dies between an acceptance and telling of it cannot know better."""
     split = start_split()
-    said = []
+    said, dead = [], threading.Event()
 
     def die(connection):
         said.append(connection)
         if len(said) == accepted:
-            split.daemon.signal(signal.SIGSTOP)  # so that it can do no more with what it hears
+            split.daemon.freeze()  # so that it can do no more with what it hears
             connection.send(b"250 2.0.0 Ok: queued\r\n")
             split.daemon.kill()
+            dead.set()
             return True
         return False
 
@@ -388,7 +415,7 @@ def test_19_killed_after_an_acceptance_nothing_is_lost_and_at_most_once_more_del
     sent = message()
     queued = QueuedMessage(split.daemon.where, sent, [LOCAL, KING]).attempt()
     assert queued.left == [LOCAL, KING] and queued.said(1, "end") is None, "nobody was told anything"
-    split.daemon.await_exit() if split.daemon.process else None
+    assert dead.wait(20)
     split.daemon._expect_failure = False
     split.daemon.start()
     queued.run()

@@ -119,7 +119,8 @@ static void live_with(struct span record)
                                          {SPAN("new@example.org"), SPAN("new"), false}};
         ledger_turn(ledger, &turn, &(struct ledger_question){sender, recipient, SPAN("l"), 0}, NOW);
         ledger_join(ledger, &turn, sender, recipient, SPAN("l"), NOW);
-        ledger_record(ledger, sender, entries, 2, identity, NOW, NULL);
+        struct ledger_split split = {sender, entries, 2, identity, false};
+        ledger_record(ledger, &split, NOW, NULL);
         ledger_settle(ledger, sender, recipient, identity);
         require(ledger_take(ledger, SIZE_MAX, on_put, second) != 0);
     }

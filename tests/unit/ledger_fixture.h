@@ -49,6 +49,7 @@ struct fixture {
     struct ledger *ledger;
     time_t now;
     const char *sender;
+    bool in_advance; /* what is recorded may settle yet */
     uint64_t window;
     size_t max_size;
     unsigned woken, changed, soon;
@@ -283,8 +284,14 @@ static inline bool record(struct fixture *f, const struct split *splits, size_t 
                                            .label = span_of(route(splits[i].recipient)),
                                            .accepted = splits[i].accepted};
     }
-    return ledger_record(f->ledger, span_of(f->sender), entries, count,
-                         number != 0 ? message(number) : NULL, f->now, ticket);
+    struct ledger_split split = {
+        .sender = span_of(f->sender),
+        .entries = entries,
+        .count = count,
+        .identity = number != 0 ? message(number) : NULL,
+        .in_advance = f->in_advance,
+    };
+    return ledger_record(f->ledger, &split, f->now, ticket);
 }
 
 /* RECORD(f, 1, {"a1", true}, {"b1", false}) */

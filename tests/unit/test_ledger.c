@@ -138,6 +138,65 @@ static void a_leg_that_never_returns_has_its_turn_all_the_same(void **state)
     assert_int_equal(rcpt(f, &mail, "c1"), LEDGER_GO);
 }
 
+static void what_is_recorded_in_advance_binds_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail;
+    f->in_advance = true;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    assert_true(ledger_is_empty(f->ledger));
+    assert_int_equal(first_rcpt(f, &mail, "a1"), LEDGER_FREE);
+    assert_int_equal(first_rcpt(f, &mail, "b1"), LEDGER_FREE);
+    assert_false(mail.turn.bound);
+    expect_listed(f, "alpha* a1 | beta b1");
+    f->in_advance = false;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    assert_false(ledger_is_empty(f->ledger));
+    assert_int_equal(first_rcpt(f, &mail, "b1"), LEDGER_WAIT);
+    assert_int_equal(rcpt(f, &mail, "a1"), LEDGER_GO);
+}
+
+static void what_is_recorded_in_advance_goes_with_the_answers(void **state)
+{
+    struct fixture *f = *state;
+    f->in_advance = true;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    settle(f, "a1", 1);
+    settle(f, "b1", 1);
+    expect_listed(f, "");
+    assert_true(ledger_is_empty(f->ledger));
+}
+
+/* Of two messages to the same recipients side by side, one may settle and the other not. */
+static void two_in_advance_are_told_apart_by_their_messages(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail;
+    f->in_advance = true;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    RECORD(f, 2, {"a1", true}, {"b1", false});
+    settle(f, "a1", 1);
+    settle(f, "b1", 1);
+    f->in_advance = false;
+    RECORD(f, 2, {"a1", true}, {"b1", false});
+    assert_false(is_accepted(f, "a1", 1));
+    assert_true(is_accepted(f, "a1", 2));
+    assert_int_equal(first_rcpt(f, &mail, "a1"), LEDGER_GO);
+}
+
+static void a_set_outlives_a_crash_though_it_was_in_advance(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail;
+    f->in_advance = true;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    keep(f);
+    crash(f);
+    f->in_advance = false;
+    assert_int_equal(first_rcpt(f, &mail, "a1"), LEDGER_GO);
+    assert_true(is_accepted(f, "a1", 1));
+}
+
 /* Alone and in step with the row, each would meet the other's turns for ever. */
 static void those_who_come_one_by_one_are_not_starved_by_the_row(void **state)
 {
@@ -463,7 +522,11 @@ static void long_paths_are_told_apart(void **state)
     memset(other, 'a', sizeof other);
     other[sizeof other - 1] = 'b';
     struct span sender = span_make(one, sizeof one - 1);
-    assert_true(ledger_record(f->ledger, sender, entries, 2, message(1), f->now, NULL));
+    assert_true(
+        ledger_record(f->ledger,
+                      &(struct ledger_split){
+                          .sender = sender, .entries = entries, .count = 2, .identity = message(1)},
+                      f->now, NULL));
     assert_true(ledger_accepted(f->ledger, sender, entries[0].recipient, message(1), f->now));
     assert_false(ledger_accepted(f->ledger, sender, entries[1].recipient, message(1), f->now));
     keep(f);
@@ -825,6 +888,10 @@ int main(void)
         IN(the_turn_goes_round_and_begins_with_who_has_accepted),
         IN(the_turn_moves_on_as_soon_as_the_set_is_touched_and_only_once),
         IN(a_leg_that_never_returns_has_its_turn_all_the_same),
+        IN(what_is_recorded_in_advance_binds_nobody),
+        IN(what_is_recorded_in_advance_goes_with_the_answers),
+        IN(two_in_advance_are_told_apart_by_their_messages),
+        IN(a_set_outlives_a_crash_though_it_was_in_advance),
         IN(those_who_come_one_by_one_are_not_starved_by_the_row),
         IN(who_comes_with_others_every_second_time_is_not_starved_by_the_row),
         IN(while_all_come_each_time_nothing_is_drawn_by_lot),

@@ -544,8 +544,13 @@ static void record_some(struct trial *t)
     if (ticket < TICKETS && t->waits[ticket]) {
         ticket = TICKETS;
     }
-    bool good = ledger_record(t->f->ledger, name_of(senders, sender), entries, count,
-                              number >= 0 ? message((unsigned char)number) : NULL, t->f->now,
+    struct ledger_split split = {
+        .sender = name_of(senders, sender),
+        .entries = entries,
+        .count = count,
+        .identity = number >= 0 ? message((unsigned char)number) : NULL,
+    };
+    bool good = ledger_record(t->f->ledger, &split, t->f->now,
                               ticket < TICKETS ? &t->tickets[ticket] : NULL);
     assert_int_equal(good, model_record(t, sender, model, count, number) && t->usable);
     if (ticket < TICKETS) {

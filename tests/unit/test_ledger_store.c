@@ -91,6 +91,12 @@ static void make_entries(struct ledger_entry entry[2])
     entry[1] = (struct ledger_entry){SPAN("b@example.com"), SPAN("kingmailer"), false};
 }
 
+static struct ledger_split split_of(const char *sender, const struct ledger_entry *entries)
+{
+    return (struct ledger_split){
+        .sender = span_of(sender), .entries = entries, .count = 2, .identity = message};
+}
+
 /* Whether the split is durable when this returns. */
 static bool record_and_wait(struct ledger *ledger, const char *sender)
 {
@@ -101,7 +107,8 @@ static bool record_and_wait(struct ledger *ledger, const char *sender)
     waiter.ticket =
         (struct ledger_ticket){.world = &waiter.world, .on_done = on_done, .owner = &waiter};
     make_entries(entry);
-    if (!ledger_record(ledger, span_of(sender), entry, 2, message, time(NULL), &waiter.ticket)) {
+    struct ledger_split split = split_of(sender, entry);
+    if (!ledger_record(ledger, &split, time(NULL), &waiter.ticket)) {
         return false;
     }
     pthread_mutex_lock(&waiter.mutex);
@@ -124,7 +131,8 @@ static bool record_in_passing(struct ledger *ledger, const char *sender)
 {
     struct ledger_entry entry[2];
     make_entries(entry);
-    return ledger_record(ledger, span_of(sender), entry, 2, message, time(NULL), NULL);
+    struct ledger_split split = split_of(sender, entry);
+    return ledger_record(ledger, &split, time(NULL), NULL);
 }
 
 static bool knows(struct ledger *ledger, const char *sender)

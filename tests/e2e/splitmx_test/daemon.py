@@ -262,6 +262,20 @@ class Daemon:
         self.signal(signal.SIGKILL)
         self.await_exit()
 
+    def freeze(self):
+        """SIGSTOP; returns when every thread has stopped. It sees nothing of what is done meanwhile, and later all of it at once."""
+        self.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        poll(lambda: all((task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T" for task in tasks.iterdir()), "all threads to stop")
+
+    @contextlib.contextmanager
+    def frozen(self):
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     def stop(self, timeout=PATIENCE):
         """SIGTERM and a clean end: status 0 and no sanitizer's report."""
         if self.process is not None:

@@ -57,6 +57,7 @@ class QueuedMessage:
 
     def _transaction(self, client, recipients, drop):
         """The recipients that were put off with 452 while others were taken."""
+        wire = stuff(self.text)  # before there is a clock for the body
         client.mail(self.sender)
         self._drop(client, drop, "mail")
         accepted, put_off = [], []
@@ -75,14 +76,13 @@ class QueuedMessage:
         answer = self._note("data", None, client.data())
         self._drop(client, drop, "data")
         if answer == 354:
-            answer = self._note("end", None, self._body(client, drop))
+            answer = self._note("end", None, self._body(client, wire, drop))
             self._drop(client, drop, "answer")
         if answer.code // 100 in (2, 5):
             self._settle(accepted, answer)
         return put_off
 
-    def _body(self, client, drop):
-        wire = stuff(self.text)
+    def _body(self, client, wire, drop):
         client.send(wire[:len(wire) // 2])
         self._drop(client, drop, "body")
         client.send(wire[len(wire) // 2:])
