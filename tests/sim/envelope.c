@@ -22,10 +22,10 @@ void message_expect_mail(struct message *message, struct span reply)
 
 /* ---- legs ---- */
 
-static bool holds_open_leg(const struct message *message)
+static bool has_accepted(const struct message *message)
 {
     for (unsigned i = 0; i < message->leg_count; i++) {
-        if (message->legs[message->order[i]].open) {
+        if (message->legs[message->order[i]].accepted != 0) {
             return true;
         }
     }
@@ -61,7 +61,8 @@ static struct span make_leg(struct message *message, unsigned number, const stru
     if (!leg->made && defer) {
         let_go_of_empty_legs(message);
     }
-    if (!leg->made && defer && holds_open_leg(message)) {
+    bool first = !leg->made || (leg->open && leg->accepted == 0);
+    if (defer && first && has_accepted(message)) {
         return SPAN("452 4.5.3 Send this recipient separately\r\n");
     }
     if (leg->made && relay->recipients_max != 0 && leg->accepted >= relay->recipients_max) {
