@@ -100,10 +100,19 @@ struct attempt {
     bool closes;          /* QUIT is behind its end of data */
     unsigned code, heard; /* the answer to its end of data or DATA, as written and as read */
     unsigned legs;        /* that carry it */
+    struct commit *commits;
     struct queue_service *services[SIM_LEGS];
     bool crashed;     /* splitmx crashed before it was over */
     bool from_record; /* answered that it is accepted already */
     bool odd;         /* one of its upstreams spoke out of turn */
+};
+
+/* An end of data that splitmx has written, and what it knows of the answer. */
+struct commit {
+    struct commit *next; /* of the attempt's */
+    struct attempt *attempt;
+    struct copy *copy; /* NULL: it was not accepted */
+    bool done;         /* it has an answer, or will never have one */
 };
 
 /* One that an upstream has accepted. */
@@ -271,9 +280,12 @@ void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, str
 void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bool of_data);
 void books_over(struct attempt *attempt); /* nobody will hear of it */
 void books_leg(struct attempt *attempt, struct queue_service *service);
-void books_end_written(struct attempt *attempt, struct queue_service *service);
+struct commit *books_end_written(struct attempt *attempt, struct queue_service *service);
+/* splitmx has been shown the whole answer to an end of data (a struct commit). */
+void books_answered(void *commit);
+/* There will be none. */
+void books_unanswered(struct commit *commit);
 struct copy *books_copy(struct attempt *attempt, unsigned boxes, bool odd);
-void books_told(void *copy);
 /* A crash, and what it has lost: changes from this step on (UINT64_MAX: none). */
 void books_crashed(struct queues *q);
 void books_lost(struct queues *q, uint64_t lost);
