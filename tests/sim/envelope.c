@@ -22,16 +22,6 @@ void message_expect_mail(struct message *message, struct span reply)
 
 /* ---- legs ---- */
 
-static bool has_accepted(const struct message *message)
-{
-    for (unsigned i = 0; i < message->leg_count; i++) {
-        if (message->legs[message->order[i]].accepted != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void let_go_of_empty_legs(struct message *message)
 {
     for (unsigned i = 0; i < message->leg_count; i++) {
@@ -53,6 +43,16 @@ static void put_in_order(struct message *message, unsigned number)
     message->order[message->leg_count++] = number;
 }
 
+static bool others_have_recipients(const struct message *message, unsigned number)
+{
+    for (unsigned i = 0; i < message->leg_count; i++) {
+        if (message->order[i] != number && message->legs[message->order[i]].accepted != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The leg is made on first need; otherwise the answer is the proxy's own, which is told. */
 static struct span make_leg(struct message *message, unsigned number, const struct relay *relay)
 {
@@ -61,8 +61,8 @@ static struct span make_leg(struct message *message, unsigned number, const stru
     if (!leg->made && defer) {
         let_go_of_empty_legs(message);
     }
-    bool first = !leg->made || (leg->open && leg->accepted == 0);
-    if (defer && first && has_accepted(message)) {
+    bool is_first = !leg->made || (leg->open && leg->accepted == 0);
+    if (defer && is_first && others_have_recipients(message, number)) {
         return SPAN("452 4.5.3 Send this recipient separately\r\n");
     }
     if (leg->made && relay->recipients_max != 0 && leg->accepted >= relay->recipients_max) {
