@@ -123,6 +123,8 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n $(N)
 	$(BUILD)/sim --seed $(SEED) -n $(N) --faults 20
 	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
+	$(BUILD)/sim --queues --seed $(SEED) -n $(N)
+	$(BUILD)/sim --queues --seed $(SEED) -n 3000 --twice
 
 # ---- the soak: real processes, killed and started again, between clients and upstreams that fail ----
 
@@ -253,7 +255,7 @@ help:
 	@echo 'make run        install what is missing, build, show the split on 127.0.0.1:2525 (ONCE=1: then end)'
 	@echo 'make test       install what tests need, run them all: $(TESTS)'
 	@echo 'make unit       unit tests of every pure module'
-	@echo 'make sim        the simulator (SEED=$(SEED) N=$(N): transactions)'
+	@echo 'make sim        the simulator: exact worlds, and worlds with queues (SEED=$(SEED) N=$(N): transactions of each)'
 	@echo 'make model      the rules of the ledger, exhaustively (spin): docs/model'
 	@echo 'make soak       real processes, killed and restarted, upstreams and clients that fail (SEED, N: transactions)'
 	@echo 'make e2e        end to end, against real servers'

@@ -192,11 +192,15 @@ static bool all_accepted(const struct attempt *attempt)
     return any;
 }
 
-/* Up to when the attempt of a copy may have been under way, in steps. */
-static uint64_t over_by(const struct copy *copy)
+/* Up to when an attempt may have been under way, in steps: with nobody to hear it, it goes on until
+ * the upstream that is being asked has answered. */
+static uint64_t over_by(const struct attempt *attempt)
 {
-    uint64_t over = copy->attempt->over;
-    return over == 0 ? UINT64_MAX : over > copy->told ? over : copy->told;
+    bool done = attempt->over != 0;
+    for (const struct commit *commit = attempt->commits; commit != NULL; commit = commit->next) {
+        done = done && (commit->done || attempt->code != 0 || attempt->crashed);
+    }
+    return done ? attempt->over : UINT64_MAX;
 }
 
 /* An answer settles who is in it, whether or not its client reads it: that all have accepted now,
@@ -239,7 +243,7 @@ static enum cause cause_of(const struct copy *copy, const struct attempt *later,
     if (!attempt->mail->identity) {
         return CAUSE_NO_IDENTITY;
     }
-    if (later->began <= over_by(copy)) {
+    if (later->began <= over_by(attempt)) {
         return CAUSE_AT_ONCE;
     }
     if (!q->store.loaded || later->began <= q->store.loaded_step ||
@@ -278,7 +282,7 @@ static void check_second(const struct attempt *attempt, unsigned box)
     }
 }
 
-struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, bool odd)
+struct copy *books_copy(struct attempt *attempt, unsigned boxes, bool odd)
 {
     struct queues *q = queues_of(attempt);
     struct copy *copy = sim_alloc(1, sizeof *copy);
@@ -299,7 +303,6 @@ struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, b
     }
     copy->attempt = attempt;
     copy->rcpts = boxes;
-    copy->way = way;
     copy->odd = odd;
     copy->step = q->step;
     copy->wall = queues_wall(q);
@@ -311,14 +314,21 @@ struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, b
     return copy;
 }
 
-void books_told(void *object)
+void books_unanswered(struct commit *commit)
 {
-    struct copy *copy = object;
-    struct queues *q = queues_of(copy->attempt);
-    copy->told = q->step;
-    if (copy->told == 0) {
-        copy->told = 1;
+    commit->done = true;
+    if (commit->attempt->over != 0) { /* nobody hears it; but so long it went on */
+        commit->attempt->over = queues_of(commit->attempt)->step;
     }
+}
+
+void books_answered(void *object)
+{
+    struct commit *commit = object;
+    if (commit->copy != NULL) {
+        commit->copy->told = queues_of(commit->attempt)->step;
+    }
+    books_unanswered(commit);
 }
 
 /* ---- the barrier, and commit in turn ---- */
@@ -341,7 +351,7 @@ void books_leg(struct attempt *attempt, struct queue_service *service)
     }
 }
 
-void books_end_written(struct attempt *attempt, struct queue_service *service)
+struct commit *books_end_written(struct attempt *attempt, struct queue_service *service)
 {
     struct sim *sim = attempt->mail->sim;
     if (!attempt->end_sent) {
@@ -365,6 +375,11 @@ void books_end_written(struct attempt *attempt, struct queue_service *service)
                      attempt->id);
         }
     }
+    struct commit *commit = sim_alloc(1, sizeof *commit);
+    commit->attempt = attempt;
+    commit->next = attempt->commits;
+    attempt->commits = commit;
+    return commit;
 }
 
 /* ---- the outcome ---- */
@@ -492,7 +507,12 @@ void books_over(struct attempt *attempt)
 void books_crashed(struct queues *q)
 {
     for (struct attempt *attempt = q->attempts; attempt != NULL; attempt = attempt->next) {
-        if (attempt->over == 0) {
+        bool ended = attempt->over != 0;
+        for (const struct commit *commit = attempt->commits; commit != NULL;
+             commit = commit->next) {
+            ended = ended && (commit->done || attempt->code != 0);
+        }
+        if (!ended) {
             attempt->crashed = true;
             attempt->over = q->step;
         }
@@ -573,6 +593,11 @@ void books_release(struct queues *q)
 {
     while (q->attempts != NULL) {
         struct attempt *next = q->attempts->next;
+        while (q->attempts->commits != NULL) {
+            struct commit *behind = q->attempts->commits->next;
+            free(q->attempts->commits);
+            q->attempts->commits = behind;
+        }
         free(q->attempts);
         q->attempts = next;
     }

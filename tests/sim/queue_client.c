@@ -128,6 +128,15 @@ static void client_waits(struct queue_client *c, uint64_t patience)
     client_at(c, patience, CLIENT_IS_LATE);
 }
 
+/* Its name tells upstreams (in our Received field) which connection a message came over. */
+static void say_hello(struct queue_client *c)
+{
+    char line[80];
+    struct text text = TEXT(line);
+    text_printf(&text, "EHLO c%u.client.example\r\n", c->number);
+    client_says(c, SAID_EHLO, 0, text_span(&text));
+}
+
 static void say_mail(struct queue_client *c)
 {
     char path[256];
@@ -273,8 +282,7 @@ static void heard(struct queue_client *c, const struct command *command, unsigne
     client_waits(c, c->manner.patience / 2);
     switch (command->said) {
     case SAID_NOTHING:
-        client_says(c, SAID_EHLO, 0, SPAN(""));
-        queue_client_says_hello(c);
+        say_hello(c);
         break;
     case SAID_EHLO:
     case SAID_RSET:
@@ -446,16 +454,6 @@ static void client_run(struct sim *sim, void *object, int kind)
 }
 
 /* ---- life ---- */
-
-/* Its name tells upstreams (in our Received field) which connection a message came over. */
-void queue_client_says_hello(struct queue_client *c)
-{
-    char line[80];
-    struct text text = TEXT(line);
-    text_printf(&text, "EHLO c%u.client.example\r\n", c->number);
-    sim_note_span(c->queues->sim, "client says", c->number, text_span(&text));
-    link_send(c->link, text_span(&text));
-}
 
 struct queue_client *queue_client_new(struct queues *q, const struct client_manner *manner)
 {

@@ -33,7 +33,8 @@ struct queue_service {
     struct attempt *attempt;        /* whose message it is, once anything of that was written */
     bool data_written, end_written; /* by splitmx */
     char last;                      /* octet of the message that it wrote */
-    struct copy *copy;              /* that the answer under way is about */
+    struct commit *commit;          /* whose end was written */
+    bool ended;                     /* and has come: the answer under way is about it */
     char reply[REPLY_MAX];
     bool reply_closes;
 };
@@ -71,6 +72,10 @@ static void service_forget(struct queue_service *s)
 
 static void service_over(struct queue_service *s)
 {
+    if (s->commit != NULL) {
+        books_unanswered(s->commit);
+        s->commit = NULL;
+    }
     service_forget(s);
     s->closed = true;
 }
@@ -129,14 +134,15 @@ static void service_send(struct queue_service *s, struct span bytes)
     link_send(s->link, bytes);
 }
 
-/* Whether splitmx comes to know that there is a copy. */
+/* Whether splitmx comes to know of it. */
 static void mark_answer(struct queue_service *s)
 {
-    if (s->copy != NULL) {
+    if (s->ended) {
+        s->ended = false;
         s->link->mark = s->link->sent;
-        s->link->shown = books_told;
-        s->link->shown_object = s->copy;
-        s->copy = NULL;
+        s->link->shown = books_answered;
+        s->link->shown_object = s->commit;
+        s->commit = NULL;
     }
 }
 
@@ -168,8 +174,8 @@ static bool service_answers_oddly(struct queue_service *s)
         return true;
     }
     service_is_odd(s);
-    if (s->copy != NULL) {
-        s->copy->odd = true;
+    if (s->ended && s->commit->copy != NULL) {
+        s->commit->copy->odd = true;
     }
     switch (random_below(&s->random, 3)) {
     case 0:
@@ -454,13 +460,13 @@ static void service_ended(struct queue_service *s, struct span body)
         delay = random_below(&s->random, 12 * MINUTE);
     }
     if (code == 250) {
-        s->copy = books_copy(s->attempt, s->boxes, s->way, s->odd);
+        s->commit->copy = books_copy(s->attempt, s->boxes, s->odd);
     }
     text_printf(&text, "%u %u.0.0 end of mail %u\r\n", code, code / 100, s->attempt->mail->id);
     if (code == 450 && plan->last == LAST_NEVER) {
         queues_poison(q, s->attempt);
     }
-    s->in_data = false;
+    s->ended = true;
     service_forget(s);
     service_answer_later(s, text_span(&text), delay);
 }
@@ -622,7 +628,7 @@ static void on_written(void *self, struct span bytes)
             sim_fail(s->queues->sim, "attempt %u: a commit to who has spoken out of turn",
                      s->attempt->id);
         }
-        books_end_written(s->attempt, s);
+        s->commit = books_end_written(s->attempt, s);
     }
     s->last = bytes.ptr[bytes.len - 1];
 }

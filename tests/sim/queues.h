@@ -100,20 +100,27 @@ struct attempt {
     bool closes;          /* QUIT is behind its end of data */
     unsigned code, heard; /* the answer to its end of data or DATA, as written and as read */
     unsigned legs;        /* that carry it */
+    struct commit *commits;
     struct queue_service *services[SIM_LEGS];
     bool crashed;     /* splitmx crashed before it was over */
     bool from_record; /* answered that it is accepted already */
     bool odd;         /* one of its upstreams spoke out of turn */
 };
 
+/* An end of data that splitmx has written, and what it knows of the answer. */
+struct commit {
+    struct commit *next; /* of the attempt's */
+    struct attempt *attempt;
+    struct copy *copy; /* NULL: it was not accepted */
+    bool done;         /* it has an answer, or will never have one */
+};
+
 /* One that an upstream has accepted. */
 struct copy {
     struct copy *next; /* of the mail's, older ones behind */
     struct attempt *attempt;
-    unsigned rcpts; /* bits, by mailbox */
-    enum way way;
+    unsigned rcpts;      /* bits, by mailbox */
     uint64_t step, told; /* when: accepted, and known to splitmx, in steps; 0: not known */
-    uint64_t at;         /* by the clock of the simulator */
     int64_t wall;
     bool odd;         /* its upstream spoke out of turn */
     bool lost;        /* a crash came before what splitmx knew of it was durable */
@@ -192,7 +199,7 @@ struct queues {
 /* What all worlds of this kind in a run add up to. */
 struct queue_totals {
     uint64_t attempts, outcomes, unsettled, from_record, copies;
-    uint64_t faults, crashes, restarts, jumps, failures;
+    uint64_t faults, crashes, jumps;
     uint64_t causes[CAUSES];
     uint64_t given_up; /* as nobody sees to whose turn it is */
     uint64_t untold;   /* 451 though not durable, as the store was failing */
@@ -249,7 +256,6 @@ struct client_manner {
     uint64_t patience; /* milliseconds for an answer to end of data; half of it elsewhere */
     uint64_t seed;
 };
-void queue_client_says_hello(struct queue_client *client);
 struct queue_client *queue_client_new(struct queues *q, const struct client_manner *manner);
 void queue_client_free(struct queue_client *client);
 struct client_manner *queue_client_manner(struct queue_client *client);
@@ -274,9 +280,12 @@ void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, str
 void books_outcome(struct attempt *attempt, unsigned code, struct span reply, bool of_data);
 void books_over(struct attempt *attempt); /* nobody will hear of it */
 void books_leg(struct attempt *attempt, struct queue_service *service);
-void books_end_written(struct attempt *attempt, struct queue_service *service);
-struct copy *books_copy(struct attempt *attempt, unsigned boxes, enum way way, bool odd);
-void books_told(void *copy);
+struct commit *books_end_written(struct attempt *attempt, struct queue_service *service);
+/* splitmx has been shown the whole answer to an end of data (a struct commit). */
+void books_answered(void *commit);
+/* There will be none. */
+void books_unanswered(struct commit *commit);
+struct copy *books_copy(struct attempt *attempt, unsigned boxes, bool odd);
 /* A crash, and what it has lost: changes from this step on (UINT64_MAX: none). */
 void books_crashed(struct queues *q);
 void books_lost(struct queues *q, uint64_t lost);
