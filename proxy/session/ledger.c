@@ -159,10 +159,12 @@ static void warm_up(struct ledger *ledger, struct ledger_set *set)
 static void expire(struct ledger *ledger, time_t now)
 {
     for (int i = 0; i < EXPIRED_AT_ONCE && ledger->coldest != NULL; i++) {
-        if (is_expired(ledger->coldest, now)) {
-            ledger_set_remove(ledger, ledger->coldest);
-        } else if (ledger->coldest->touched > now) {
-            warm_up(ledger, ledger->coldest);
+        struct ledger_set *set = ledger->coldest;
+        bool full = !ledger_has_room(ledger);
+        if (is_expired(set, now) || (full && !ledger_set_has_records(set))) {
+            ledger_set_remove(ledger, set); /* one without a record costs nobody a second copy */
+        } else if (set->touched > now || full) {
+            warm_up(ledger, set);
         } else {
             return;
         }
@@ -238,7 +240,7 @@ static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
         ledger_set_remove(ledger, set);
         return LEDGER_FREE;
     }
-    const struct ledger_leg *leg = ledger_set_turn(set, draw(ledger));
+    const struct ledger_leg *leg = ledger_set_turn(set, member->leg, draw(ledger));
     bool fits = question->company == LEDGER_ALONE ||
                 (question->company == LEDGER_SAME && member->leg == leg && leg->record_count == 0);
     touch(ledger, set, now);
@@ -247,7 +249,7 @@ static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
         turn->leg = leg->number;
         turn->recorded = leg->record_count != 0;
     }
-    ledger_set_changed(ledger, set, false);
+    ledger_set_changed(ledger, set, true); /* a crash must not give it back */
     if (!fits || member->leg != leg) {
         return LEDGER_WAIT;
     }
@@ -412,37 +414,17 @@ bool ledger_accepted(struct ledger *ledger, struct span sender, struct span reci
     return accepted;
 }
 
-static void leave(struct ledger *ledger, struct span sender, struct span recipient,
-                  void (*how)(struct ledger_members *, struct ledger_member *,
-                              const unsigned char *),
-                  const unsigned char *identity)
+void ledger_settle(struct ledger *ledger, struct span sender, struct span recipient,
+                   const unsigned char *identity)
 {
     ledger_lock(ledger);
     struct ledger_member *member = ledger_find(&ledger->members, sender, recipient);
     if (member != NULL) {
         struct ledger_set *set = member->leg->set;
-        how(&ledger->members, member, identity);
+        ledger_member_settle(&ledger->members, member, identity);
         ledger_set_look(ledger, set, false);
     }
     ledger_unlock(ledger);
-}
-
-void ledger_settle(struct ledger *ledger, struct span sender, struct span recipient,
-                   const unsigned char *identity)
-{
-    leave(ledger, sender, recipient, ledger_member_settle, identity);
-}
-
-static void drop(struct ledger_members *members, struct ledger_member *member,
-                 const unsigned char *identity)
-{
-    (void)identity;
-    ledger_member_drop(members, member);
-}
-
-void ledger_refused(struct ledger *ledger, struct span sender, struct span recipient)
-{
-    leave(ledger, sender, recipient, drop, NULL);
 }
 
 /* ---- life ---- */

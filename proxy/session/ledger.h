@@ -142,9 +142,6 @@ bool ledger_accepted(struct ledger *ledger, struct span sender, struct span reci
 void ledger_settle(struct ledger *ledger, struct span sender, struct span recipient,
                    const unsigned char *identity);
 
-/* Its relay has refused the recipient for good, whatever the message: it leaves. */
-void ledger_refused(struct ledger *ledger, struct span sender, struct span recipient);
-
 /* ---- the store ---- */
 
 /* A set as it is kept. An empty record: the set is gone. */

@@ -392,25 +392,32 @@ void ledger_set_free(struct ledger_members *members, struct ledger_set *set)
     free(set);
 }
 
-struct ledger_leg *ledger_set_turn(struct ledger_set *set, uint64_t lot)
+static struct ledger_leg *leg_drawn(const struct ledger_set *set, struct ledger_leg *asks,
+                                    uint64_t lot)
 {
     struct ledger_leg *leg = set->first;
-    if (set->unused >= set->leg_count) {
-        for (uint64_t place = lot % set->leg_count; place > 0; place--) {
-            leg = leg->next;
-        }
-        set->unused = 0;
+    if (lot % 2 != 0) {
+        return asks;
     }
+    for (uint64_t place = lot / 2 % set->leg_count; place > 0; place--) {
+        leg = leg->next;
+    }
+    return leg;
+}
+
+struct ledger_leg *ledger_set_turn(struct ledger_set *set, struct ledger_leg *asks, uint64_t lot)
+{
+    set->unused += set->awaited; /* the last one */
+    bool drawn = set->awaited && set->unused > 1;
+    struct ledger_leg *leg = drawn ? leg_drawn(set, asks, lot) : set->first;
     leg_unlink(leg);
     leg_link(leg, set);
     set->awaited = true;
-    set->unused++;
     return leg;
 }
 
 void ledger_set_used(struct ledger_set *set)
 {
-    set->unused -= set->awaited;
     set->awaited = false;
 }
 
@@ -483,6 +490,15 @@ bool ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
         }
     }
     return true;
+}
+
+bool ledger_set_has_records(const struct ledger_set *set)
+{
+    const struct ledger_leg *leg = set->first;
+    while (leg != NULL && leg->record_count == 0) {
+        leg = leg->next;
+    }
+    return leg != NULL;
 }
 
 bool ledger_set_is_over(const struct ledger_set *set)

@@ -13,7 +13,7 @@
 #include "proxy/wire/identity.h"
 
 /* Messages on record for one leg, at most; more than that at once the oldest is forgotten. */
-#define LEDGER_RECORDS_MAX 16
+#define LEDGER_RECORDS_MAX 128
 
 /* Recipients of a set, at most: each change of one writes all of it. */
 #define LEDGER_MEMBERS_MAX 4096
@@ -52,7 +52,7 @@ struct ledger_set {
     int64_t touched;                 /* by a transaction; wall clock, seconds */
     struct ledger_leg *first, *last; /* the first has the next turn */
     unsigned legs_made, leg_count, member_count;
-    unsigned unused; /* turns, since a lot was drawn, of which nobody came; not kept */
+    unsigned unused; /* turns that nobody came for; not kept */
     bool awaited;    /* nobody has come yet of the leg that had the last one */
     bool in_advance; /* its split may settle yet: it binds nobody; not kept */
     bool dirty, stored, gone;
@@ -83,11 +83,11 @@ void ledger_set_free(struct ledger_members *members, struct ledger_set *set);
 void ledger_set_empty(struct ledger_members *members, struct ledger_set *set);
 
 /*
- * The leg whose turn it is, which is the last in turn from now on. The set has one. When as many
- * turns as there are legs have passed unused, one is drawn by lot: recipients that come in
- * transactions of their own, in step with the row, would miss their turns for ever.
+ * The leg whose turn it is, which is the last in turn from now on. The set has one. When turns have
+ * passed unused, the one behind such a turn is drawn by lot, half of them for who asks: recipients
+ * that come in transactions of their own, in step with the row, would miss their turns for ever.
  */
-struct ledger_leg *ledger_set_turn(struct ledger_set *set, uint64_t lot);
+struct ledger_leg *ledger_set_turn(struct ledger_set *set, struct ledger_leg *asks, uint64_t lot);
 /* Somebody has come of the leg that has the turn. */
 void ledger_set_used(struct ledger_set *set);
 
@@ -121,6 +121,8 @@ void ledger_set_prune(struct ledger_members *members, struct ledger_set *set, in
  * they would be too many. */
 bool ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
                       struct ledger_set *from);
+
+bool ledger_set_has_records(const struct ledger_set *set);
 
 /* Nobody can be in another's way any more, and nothing is on record. */
 bool ledger_set_is_over(const struct ledger_set *set);

@@ -220,7 +220,7 @@ void unsettled_came_along(struct transaction *tx, const struct recipient *recipi
 void unsettled_refused(struct transaction *tx)
 {
     if (!ledger_is_empty(ledger_of(tx))) {
-        ledger_refused(ledger_of(tx), tx->context.envelope.sender, tx->asked->path);
+        ledger_settle(ledger_of(tx), tx->context.envelope.sender, tx->asked->path, NULL);
     }
 }
 

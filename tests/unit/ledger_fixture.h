@@ -313,7 +313,7 @@ static inline void settle(struct fixture *f, const char *recipient, unsigned cha
 
 static inline void refused(struct fixture *f, const char *recipient)
 {
-    ledger_refused(f->ledger, span_of(f->sender), span_of(recipient));
+    ledger_settle(f->ledger, span_of(f->sender), span_of(recipient), NULL);
 }
 
 /* ---- what is in it ---- */

@@ -209,7 +209,7 @@ static void no_more_records_than_there_may_be_are_read(void **state)
     struct formatted *f = *state;
     static const char head[] = HEAD "\1\0l", tail[] = ONE MEMBER;
     for (unsigned char count = LEDGER_RECORDS_MAX; count <= LEDGER_RECORDS_MAX + 1; count++) {
-        char body[1024] = HEAD "\1\0l";
+        char body[64 + (LEDGER_RECORDS_MAX + 2) * (MESSAGE_IDENTITY_SIZE + 8)] = HEAD "\1\0l";
         size_t len = sizeof head - 1;
         body[len++] = (char)count;
         len += count * (MESSAGE_IDENTITY_SIZE + 8U);

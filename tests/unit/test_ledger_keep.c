@@ -33,15 +33,24 @@ static void only_who_waits_is_in_a_hurry(void **state)
 {
     struct fixture *f = *state;
     struct ledger_ticket ticket = {.world = &f->world};
-    struct mail mail;
     const struct split splits[] = {{"a1", true}, {"b1", false}};
     record(f, splits, 2, 1, NULL);
-    first_rcpt(f, &mail, "a1");
     settle(f, "a9", 1);
     assert_int_equal(f->soon, 0);
     record(f, splits, 2, 1, &ticket);
     assert_true(f->soon > 0);
     ledger_forget(f->ledger, &ticket);
+}
+
+/* Given back by a crash it would be had for ever by who makes it crash. */
+static void a_turn_is_in_a_hurry(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    unsigned before = f->soon;
+    first_rcpt(f, &mail, "a1");
+    assert_int_equal(f->soon, before + 1);
 }
 
 static void a_set_that_is_settled_before_it_was_taken_is_never_put(void **state)
@@ -657,6 +666,7 @@ int main(void)
         IN(what_has_changed_is_told_and_taken_once),
         IN(a_ledger_that_nothing_has_happened_to_has_nothing_to_give),
         IN(only_who_waits_is_in_a_hurry),
+        IN(a_turn_is_in_a_hurry),
         IN(a_set_that_is_settled_before_it_was_taken_is_never_put),
         IN(changes_between_two_takings_are_put_once),
         IN(what_was_put_and_has_gone_is_deleted_once),

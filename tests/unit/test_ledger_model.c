@@ -218,20 +218,25 @@ static uint64_t draw(struct model *model)
     return z ^ z >> 31;
 }
 
-/* The next in turn, or, when there were as many turns for nothing as there are legs, any. */
-static struct row *turn_of(struct model *model, unsigned set)
+/* The next in turn, or, behind one that went unused and was not the first, the leg of who asks, or
+ * any. */
+static struct row *turn_of(struct model *model, const struct row *asks)
 {
-    unsigned legs = 0;
+    unsigned legs = 0, set = asks->set;
     uint64_t lot = draw(model);
     struct row *leg = next_leg(model, set, 0);
+    bool again = model->awaited[set];
     for (const struct row *at = leg; at != NULL; at = next_leg(model, set, at->turn + 1)) {
         legs++;
     }
-    if (model->unused[set] < legs) {
+    model->unused[set] += again;
+    if (!again || model->unused[set] == 1) {
         return leg;
     }
-    model->unused[set] = 0;
-    for (lot %= legs; lot > 0; lot--) {
+    if (lot % 2 != 0) {
+        return next_leg(model, set, asks->turn);
+    }
+    for (lot = lot / 2 % legs; lot > 0; lot--) {
         leg = next_leg(model, set, leg->turn + 1);
     }
     return leg;
@@ -239,7 +244,6 @@ static struct row *turn_of(struct model *model, unsigned set)
 
 static void turn_is_used(struct model *model, unsigned set)
 {
-    model->unused[set] -= model->awaited[set];
     model->awaited[set] = false;
 }
 
@@ -253,7 +257,7 @@ static enum ledger_verdict model_bind(struct trial *t, struct model_mail *mail,
         forget_set(model, set);
         return LEDGER_FREE;
     }
-    struct row *head = turn_of(model, set);
+    struct row *head = turn_of(model, member);
     unsigned leg = head->leg, turn = ++model->turns;
     uint32_t records = head->records;
     for (int i = 0; i < ROWS; i++) {
@@ -269,7 +273,6 @@ static enum ledger_verdict model_bind(struct trial *t, struct model_mail *mail,
     mail->leg = fits ? leg : 0;
     mail->recorded = fits && records != 0;
     model->awaited[set] = true;
-    model->unused[set]++;
     if (!fits || member->leg != leg) {
         return LEDGER_WAIT;
     }
@@ -407,7 +410,7 @@ static void model_settle(struct trial *t, int sender, int recipient, int message
 static void model_refused(struct trial *t, int sender, int recipient)
 {
     struct row *row = find_row(&t->now, sender, recipient);
-    if (row != NULL) {
+    if (row != NULL && row->records == 0) {
         unsigned set = row->set;
         row->set = 0;
         look(&t->now, set);
@@ -574,7 +577,7 @@ static void answer_one(struct trial *t)
     int sender = (int)below(t, COUNT(senders)), recipient = (int)below(t, COUNT(recipients));
     int number = (int)below(t, 24) - 2;
     if (below(t, 4) == 0) {
-        ledger_refused(t->f->ledger, name_of(senders, sender), name_of(recipients, recipient));
+        ledger_settle(t->f->ledger, name_of(senders, sender), name_of(recipients, recipient), NULL);
         model_refused(t, sender, recipient);
     } else {
         ledger_settle(t->f->ledger, name_of(senders, sender), name_of(recipients, recipient),

@@ -641,7 +641,7 @@ static _Noreturn void write_for_ever(int out, int begin)
         }
         if (i % 3 == 0) { /* pages are freed and used again */
             snprintf(sender, sizeof sender, "s%d@x.org", i - 1);
-            ledger_refused(ledger_store_ledger(store), span_of(sender), SPAN("b@example.com"));
+            ledger_settle(ledger_store_ledger(store), span_of(sender), SPAN("b@example.com"), NULL);
         }
     }
 }
