@@ -1,7 +1,6 @@
 /* Sending hosts: what they hold, when they try it again, and how they go about it. */
 #include <stdlib.h>
 
-#include "config/config.h"
 #include "tests/sim/queues.h"
 
 /* When what broke last must have been got over: time-outs, and probes of what was down. */
@@ -268,8 +267,8 @@ static void rcpt_waits(struct mail *mail, unsigned box)
     if (++rcpt->waited <= patience_for(q, mail)) {
         return;
     }
-    /* Where nobody can see to whose turn it is, or places are so few, nothing is promised. */
-    if (q->sim->settings->split == SPLIT_DEFER || q->tight || q->crowded) {
+    /* Where an upstream has one place or two, a transaction's own legs may keep each other out. */
+    if (q->crowded) {
         q->sim->totals->queues->given_up++;
         rcpt->state = RCPT_BOUNCED;
     } else {

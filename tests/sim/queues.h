@@ -199,7 +199,7 @@ struct queue_totals {
     uint64_t attempts, outcomes, unsettled, from_record, copies;
     uint64_t faults, crashes, jumps;
     uint64_t causes[CAUSES];
-    uint64_t given_up; /* as nobody sees to whose turn it is */
+    uint64_t given_up; /* where there are too few places at upstreams */
     uint64_t untold;   /* 451 though not durable, as the store was failing */
 };
 
