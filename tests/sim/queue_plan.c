@@ -288,13 +288,9 @@ static void make_message(struct mail *mail, struct sim_random *random)
     unsigned base = twin ? mail->id - 1 : mail->id;
     mail->identity = chance(random, 85);
     mail->varies = chance(random, 15);
-    size_t size = any_size(random);
-    if (twin) {
-        struct sim_random first = queues_random(mail->sim->queues, 6, base);
-        size = (size_t)below(&first, 300);
-    }
+    struct sim_random sizes = queues_random(mail->sim->queues, 6, base);
     put_header(mail, base, differs, random);
-    put_body(mail, differs == DIFFERS_BODY ? mail->id : base, size);
+    put_body(mail, differs == DIFFERS_BODY ? mail->id : base, any_size(&sizes));
 }
 
 static void build_mail(struct queues *q, unsigned id)
