@@ -161,7 +161,9 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, e
     struct span leg_domain = domain_for(tx, relay);
     struct leg *leg = leg_for(tx, relay, kind, leg_domain);
     if (recipient_has_to_wait(tx, leg, relay, kind, leg_domain)) {
-        recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
+        recipient_refuse(tx, 452, "4.5.3",
+                         tx->set.bound ? "Send this recipient separately; others have the turn"
+                                       : "Send this recipient separately");
         return;
     }
     bool alone = !holds_open_leg(tx);
