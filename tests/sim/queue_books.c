@@ -106,17 +106,6 @@ void books_wall_jumps(struct queues *q)
 
 /* ---- answers to RCPT ---- */
 
-static void mark_refused(struct queues *q, const struct mailbox *box)
-{
-    for (unsigned i = 0; i < q->mail_count; i++) {
-        for (struct copy *c = q->mails[i]->copies; c != NULL; c = c->next) {
-            if (q->mails[i]->author == box->author) {
-                c->refused |= 1u << box->number;
-            }
-        }
-    }
-}
-
 /* Who is told to come separately is so for one of a set's sake, where things can be recorded; from
  * then on there is one leg, but for several that were there before. */
 static void rcpt_is_sent_away(struct attempt *attempt)
@@ -142,9 +131,6 @@ void books_rcpt_said(struct attempt *attempt, unsigned index, unsigned code, str
     all_age(q);
     box->touched_wall = queues_wall(q);
     author_of(attempt)->touched_wall = queues_wall(q);
-    if (code / 100 == 5) {
-        mark_refused(q, box);
-    }
 }
 
 /* ---- copies ---- */
@@ -160,7 +146,6 @@ const char *books_cause(enum cause cause)
                                          "expired",
                                          "under way",
                                          "not read yet",
-                                         "refused between",
                                          "ledger full"};
     return causes[cause];
 }
@@ -252,9 +237,6 @@ static enum cause cause_of(const struct copy *copy, const struct attempt *later,
     }
     if ((copy->expired >> box & 1) != 0) {
         return CAUSE_EXPIRED;
-    }
-    if ((copy->refused >> box & 1) != 0) {
-        return CAUSE_REFUSED;
     }
     return q->tight ? CAUSE_FULL : CAUSES;
 }

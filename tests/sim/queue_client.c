@@ -441,6 +441,7 @@ static void client_run(struct sim *sim, void *object, int kind)
     case CLIENT_IS_LATE:
         if ((c->waits & 0xfffffff) == (uint64_t)kind / 4) {
             queues_tell(c->queues, "client %u has waited long enough", c->number);
+            c->queues->calm = false;
             client_leaves(c, random_chance(&c->random, 30));
         }
         break;

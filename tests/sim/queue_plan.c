@@ -283,7 +283,7 @@ static size_t any_size(struct sim_random *random)
 /* Some are like the one before but for one thing. */
 static void make_message(struct mail *mail, struct sim_random *random)
 {
-    bool twin = chance(random, 30) && mail->id != 0;
+    bool twin = chance(random, 45) && mail->id != 0;
     enum differs differs = twin ? (enum differs)(1 + below(random, DIFFERS - 1)) : DIFFERS_ALL;
     unsigned base = twin ? mail->id - 1 : mail->id;
     mail->identity = chance(random, 85);
@@ -303,7 +303,7 @@ static void build_mail(struct queues *q, unsigned id)
     struct mail *mail = sim_alloc(1, sizeof *mail);
     mail->sim = q->sim;
     mail->id = id;
-    mail->author = id != 0 && chance(&random, 40) ? q->mails[id - 1]->author
+    mail->author = id != 0 && chance(&random, 60) ? q->mails[id - 1]->author
                                                   : (unsigned)below(&random, q->author_count);
     mail->host = chance(&random, 75) ? mail->author % q->host_count
                                      : (unsigned)below(&random, q->host_count);
@@ -438,7 +438,7 @@ void queues_build(struct queues *q)
     q->per_event = rates[below(&random, 4)];
     q->crowded = chance(&random, 5);
     q->tight = chance(&random, 4);
-    q->poisoned = chance(&random, 6);
+    q->poisoned = chance(&random, 12);
     sim->nowhere = sim_address("192.0.2.99", 25);
     sim->own = sim_address("192.0.2.25", 25);
     sim->delay = (unsigned)(chance(&random, 20) ? 200 : below(&random, 20));

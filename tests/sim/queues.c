@@ -294,6 +294,7 @@ void queues_run(struct sim *sim)
     struct queues *q = sim_alloc(1, sizeof *q);
     q->sim = sim;
     q->calm = true;
+    q->step = 1; /* 0: never */
     sim->queues = q;
     sim->random = queues_random(q, 10, 0);
     queues_begin(q);

@@ -125,7 +125,6 @@ struct copy {
     bool odd;         /* its upstream spoke out of turn */
     bool lost;        /* a crash came before what splitmx knew of it was durable */
     unsigned expired; /* recipients' bits: more time has passed since than the ledger remembers */
-    unsigned refused; /* recipients' bits: answered 5xx since */
 };
 
 /* ---- causes of copies too many ---- */
@@ -140,7 +139,6 @@ enum cause {
     CAUSE_EXPIRED, /* more than a day passed, or the record's life, on the wall clock */
     CAUSE_AT_ONCE, /* it was sent again while the first attempt was under way */
     CAUSE_UNREAD,  /* splitmx had not yet read what it had kept, when it was sent again */
-    CAUSE_REFUSED, /* between the two the recipient was refused for good */
     CAUSE_FULL,    /* the ledger is at its size */
     CAUSES
 };
