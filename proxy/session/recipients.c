@@ -81,7 +81,8 @@ static bool relay_is_by_domain(const struct relay *relay)
     return relay->one_domain || relay->hops[0].kind == NEXTHOP_DOMAIN;
 }
 
-/* With one leg only, a leg that no recipient was accepted by must not keep others away. */
+/* A leg that no recipient was accepted by must not keep others away: it may have the one place that
+ * there is, in the transaction or at an endpoint that both need. */
 static void abandon_empty_legs(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
@@ -150,7 +151,7 @@ static bool recipient_has_to_wait(struct transaction *tx, const struct leg *leg,
         unsettled_sent_away(tx, relay, kind, leg_domain);
         return true;
     }
-    if (one_leg && leg == NULL) {
+    if (leg == NULL) {
         abandon_empty_legs(tx);
     }
     return false;
