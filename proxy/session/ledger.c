@@ -117,6 +117,18 @@ void ledger_set_changed(struct ledger *ledger, struct ledger_set *set, bool soon
     ledger->options.changed(ledger->options.store, soon);
 }
 
+void ledger_sets_are_clean(struct ledger *ledger)
+{
+    while (ledger->dirty != NULL) {
+        struct ledger_set *set = ledger->dirty;
+        ledger->dirty = set->next_dirty;
+        set->dirty = false;
+        if (set->gone) {
+            ledger_set_free(&ledger->members, set);
+        }
+    }
+}
+
 void ledger_set_remove(struct ledger *ledger, struct ledger_set *set)
 {
     ledger_set_empty(&ledger->members, set);
@@ -459,14 +471,7 @@ void ledger_free(struct ledger *ledger)
     if (ledger == NULL) {
         return;
     }
-    while (ledger->dirty != NULL) {
-        struct ledger_set *set = ledger->dirty;
-        ledger->dirty = set->next_dirty;
-        set->dirty = false;
-        if (set->gone) {
-            ledger_set_free(&ledger->members, set);
-        }
-    }
+    ledger_sets_are_clean(ledger);
     while (ledger->oldest != NULL) {
         struct ledger_set *set = ledger->oldest;
         ledger->oldest = set->newer;

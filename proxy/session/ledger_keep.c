@@ -137,14 +137,7 @@ void ledger_ready(struct ledger *ledger)
 /* The next file is an empty one: what is gone need not be told, what is there has to be. */
 static void all_changed(struct ledger *ledger)
 {
-    while (ledger->dirty != NULL) {
-        struct ledger_set *set = ledger->dirty;
-        ledger->dirty = set->next_dirty;
-        set->dirty = false;
-        if (set->gone) {
-            ledger_set_free(&ledger->members, set);
-        }
-    }
+    ledger_sets_are_clean(ledger);
     for (struct ledger_set *set = ledger->oldest; set != NULL; set = set->newer) {
         set->stored = false;
         set->dirty = true;

@@ -43,6 +43,8 @@ struct ledger_set *ledger_set_numbered(const struct ledger *ledger, uint64_t num
 void ledger_set_enter(struct ledger *ledger, struct ledger_set *set, uint64_t number);
 /* It is to be written; `soon`: somebody waits for that. */
 void ledger_set_changed(struct ledger *ledger, struct ledger_set *set, bool soon);
+/* Nothing is to be written any more; of what has gone the last traces go. */
+void ledger_sets_are_clean(struct ledger *ledger);
 /* After members have come or left: it goes when it is over, else it is to be written. */
 void ledger_set_look(struct ledger *ledger, struct ledger_set *set, bool soon);
 /* It goes, whoever is in it. */

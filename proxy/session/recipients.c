@@ -81,7 +81,8 @@ static bool relay_is_by_domain(const struct relay *relay)
     return relay->one_domain || relay->hops[0].kind == NEXTHOP_DOMAIN;
 }
 
-/* With one leg only, a leg that no recipient was accepted by must not keep others away. */
+/* A leg that no recipient was accepted by must not keep others away: it may have the one place that
+ * there is, in the transaction or at an endpoint that both need. */
 static void abandon_empty_legs(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
@@ -150,7 +151,7 @@ static bool recipient_has_to_wait(struct transaction *tx, const struct leg *leg,
         unsettled_sent_away(tx, relay, kind, leg_domain);
         return true;
     }
-    if (one_leg && leg == NULL) {
+    if (leg == NULL) {
         abandon_empty_legs(tx);
     }
     return false;
@@ -161,7 +162,9 @@ static void recipient_relay(struct transaction *tx, const struct relay *relay, e
     struct span leg_domain = domain_for(tx, relay);
     struct leg *leg = leg_for(tx, relay, kind, leg_domain);
     if (recipient_has_to_wait(tx, leg, relay, kind, leg_domain)) {
-        recipient_refuse(tx, 452, "4.5.3", "Send this recipient separately");
+        recipient_refuse(tx, 452, "4.5.3",
+                         tx->set.bound ? "Send this recipient separately; others have the turn"
+                                       : "Send this recipient separately");
         return;
     }
     bool alone = !holds_open_leg(tx);

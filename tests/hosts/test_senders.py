@@ -198,6 +198,7 @@ def await_written(daemon, since):
     poll(is_written, "what was accepted to be written down")
 
 
+@pytest.mark.parametrize("sender", ["postfix"], indirect=True)  # Exim: 452 to one, 5xx behind it, and it bounces both
 def test_two_of_three_are_bad(start, post):
     _, good, bad, third = start(good=KING, bad=PRIVATE, third=FAR2)
     bad.on("eod", reply(NO))

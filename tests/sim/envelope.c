@@ -22,25 +22,20 @@ void message_expect_mail(struct message *message, struct span reply)
 
 /* ---- legs ---- */
 
+/* As if they had never been; one that is made anew is the last. */
 static void let_go_of_empty_legs(struct message *message)
 {
+    unsigned kept = 0;
     for (unsigned i = 0; i < message->leg_count; i++) {
         struct message_leg *leg = &message->legs[message->order[i]];
-        if (leg->open && leg->accepted == 0) { /* as if it had never been */
+        if (leg->open && leg->accepted == 0) {
             leg->made = leg->open = leg->asked = leg->broken = leg->absent = false;
             leg->final = leg->busy = leg->slowed = leg->hushed = false;
+        } else {
+            message->order[kept++] = message->order[i];
         }
     }
-}
-
-static void put_in_order(struct message *message, unsigned number)
-{
-    for (unsigned i = 0; i < message->leg_count; i++) {
-        if (message->order[i] == number) {
-            return;
-        }
-    }
-    message->order[message->leg_count++] = number;
+    message->leg_count = kept;
 }
 
 static bool others_have_recipients(const struct message *message, unsigned number)
@@ -58,7 +53,7 @@ static struct span make_leg(struct message *message, unsigned number, const stru
 {
     struct message_leg *leg = &message->legs[number];
     bool defer = message->sim->settings->split == SPLIT_DEFER;
-    if (!leg->made && defer) {
+    if (!leg->made) {
         let_go_of_empty_legs(message);
     }
     bool is_first = !leg->made || (leg->open && leg->accepted == 0);
@@ -70,7 +65,7 @@ static struct span make_leg(struct message *message, unsigned number, const stru
     }
     if (!leg->made) {
         leg->made = leg->open = true;
-        put_in_order(message, number);
+        message->order[message->leg_count++] = number;
     }
     return SPAN("");
 }
