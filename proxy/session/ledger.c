@@ -171,12 +171,10 @@ static void warm_up(struct ledger *ledger, struct ledger_set *set)
 static void expire(struct ledger *ledger, time_t now)
 {
     for (int i = 0; i < EXPIRED_AT_ONCE && ledger->coldest != NULL; i++) {
-        struct ledger_set *set = ledger->coldest;
-        bool full = !ledger_has_room(ledger);
-        if (is_expired(set, now) || (full && !ledger_set_has_records(set))) {
-            ledger_set_remove(ledger, set); /* one without a record costs nobody a second copy */
-        } else if (set->touched > now || full) {
-            warm_up(ledger, set);
+        if (is_expired(ledger->coldest, now)) {
+            ledger_set_remove(ledger, ledger->coldest);
+        } else if (ledger->coldest->touched > now) {
+            warm_up(ledger, ledger->coldest);
         } else {
             return;
         }

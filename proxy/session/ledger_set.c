@@ -492,15 +492,6 @@ bool ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
     return true;
 }
 
-bool ledger_set_has_records(const struct ledger_set *set)
-{
-    const struct ledger_leg *leg = set->first;
-    while (leg != NULL && leg->record_count == 0) {
-        leg = leg->next;
-    }
-    return leg != NULL;
-}
-
 bool ledger_set_is_over(const struct ledger_set *set)
 {
     return set->first == NULL || (set->first == set->last && set->first->record_count == 0);

@@ -122,8 +122,6 @@ void ledger_set_prune(struct ledger_members *members, struct ledger_set *set, in
 bool ledger_set_merge(struct ledger_members *members, struct ledger_set *into,
                       struct ledger_set *from);
 
-bool ledger_set_has_records(const struct ledger_set *set);
-
 /* Nobody can be in another's way any more, and nothing is on record. */
 bool ledger_set_is_over(const struct ledger_set *set);
 
