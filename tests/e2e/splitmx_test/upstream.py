@@ -563,6 +563,9 @@ class ScriptedUpstream:
                 return
             if self._family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # An RST beyond a window that is nearly shut is dropped (RFC 5961 3.2), and the peer is gone then: ask.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
             with self.board:
                 connection = self.connection_type(self, len(self.connections) + 1, sock)
                 self.connections.append(connection)
