@@ -227,14 +227,12 @@ enum way mailbox_way(const struct queues *q, const struct mailbox *box, unsigned
 /* What of a message may differ from another that is else the same, and count. */
 enum differs { DIFFERS_ALL, DIFFERS_SUBJECT, DIFFERS_BODY, DIFFERS_TO, DIFFERS_ID, DIFFERS };
 
-static void put_header(struct mail *mail, unsigned base, enum differs differs,
-                       struct sim_random *random)
+static void put_header(struct mail *mail, unsigned base, enum differs differs, uint64_t lacks)
 {
     char line[120];
     bool dated = mail->identity;
     bool named = mail->identity;
-    if (!mail->identity) { /* without one of them, or with two */
-        uint64_t lacks = below(random, 3);
+    if (!mail->identity) {  /* without one of them, or with two */
         dated = lacks == 1; /* then it has two dates */
         named = lacks == 2;
     }
@@ -286,11 +284,11 @@ static void make_message(struct mail *mail, struct sim_random *random)
     bool twin = chance(random, 45) && mail->id != 0;
     enum differs differs = twin ? (enum differs)(1 + below(random, DIFFERS - 1)) : DIFFERS_ALL;
     unsigned base = twin ? mail->id - 1 : mail->id;
-    mail->identity = chance(random, 85);
+    struct sim_random own = queues_random(mail->sim->queues, 6, base);
+    mail->identity = chance(&own, 85);
     mail->varies = chance(random, 15);
-    struct sim_random sizes = queues_random(mail->sim->queues, 6, base);
-    put_header(mail, base, differs, random);
-    put_body(mail, differs == DIFFERS_BODY ? mail->id : base, any_size(&sizes));
+    put_header(mail, base, differs, below(&own, 3));
+    put_body(mail, differs == DIFFERS_BODY ? mail->id : base, any_size(&own));
 }
 
 static void build_mail(struct queues *q, unsigned id)
