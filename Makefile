@@ -27,7 +27,7 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 # ---- sources, a list for each layer; a layer may use itself and those before it ----
 
-config        := config diag hash hostname keys net_address scalar schema span text yaml \
+config        := config diag folder hash hostname keys net_address scalar schema span text yaml \
                  yaml_problem
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \

@@ -1,5 +1,7 @@
 #include "routing/exchange.h"
 
+#include "config/random.h"
+
 #include <string.h>
 
 bool exchange_is_null_mx(const struct dns_answer *mx)
@@ -7,19 +9,10 @@ bool exchange_is_null_mx(const struct dns_answer *mx)
     return mx->count == 1 && mx->records[0].name[0] == '\0';
 }
 
-/* splitmix64: a step of a sequence that is fair enough to share load by. */
-static uint64_t random_next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static void shuffle(const struct dns_record **records, size_t count, uint64_t *random)
 {
     for (size_t i = count; i > 1; i--) {
-        size_t j = (size_t)(random_next(random) % i);
+        size_t j = (size_t)(random_step(random) % i);
         const struct dns_record *kept = records[i - 1];
         records[i - 1] = records[j];
         records[j] = kept;

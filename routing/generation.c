@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "config/folder.h"
 #include "routing/seal.h"
 
 #define MAP_LEAST   ((uint64_t)64 << 20)
@@ -206,13 +207,7 @@ static int sync_folder(const char *path)
     if (n < 0 || path[slash] != '/') {
         return EINVAL;
     }
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        return errno;
-    }
-    int rc = fsync(fd) == 0 ? 0 : errno;
-    close(fd);
-    return rc;
+    return folder_sync(folder);
 }
 
 /* All pages are with the file; LMDB is done with it. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "config/folder.h"
 #include "proxy/daemon/burial.h"
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/descriptors.h"
@@ -263,13 +264,12 @@ static void on_prepared(uv_work_t *work, int status)
 /* What others need to find us by, where somebody has removed it. */
 static void restore_files(struct daemon *d)
 {
-    const char *directory = d->now.prepared->config->state_directory.text;
     int error = control_restore(d->control);
     if (error != 0) {
         log_event(d->log, LOG_WARNING, "control-socket-not-restored", "why", strerror(-error),
                   NULL);
     }
-    if (!pid_file_write(directory)) {
+    if (!pid_file_write(d->now.prepared->config->state_directory.text)) {
         log_event(d->log, LOG_WARNING, "pid-file-not-written", "why", strerror(errno), NULL);
     }
 }
@@ -278,7 +278,7 @@ static void restore_files(struct daemon *d)
 static bool keep_state_directory(struct daemon *d, struct diag_list *diags)
 {
     const struct config *config = d->now.prepared->config;
-    if (state_lock_holds(d->now.lock, config->state_directory.text)) {
+    if (folder_has(config->state_directory.text, d->now.lock)) {
         return true;
     }
     int lock = state_lock(config->state_directory.text);

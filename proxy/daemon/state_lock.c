@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 int state_lock(const char *directory)
@@ -17,12 +16,4 @@ int state_lock(const char *directory)
         return -1;
     }
     return fd;
-}
-
-bool state_lock_holds(int fd, const char *directory)
-{
-    struct stat held, there;
-
-    return fstat(fd, &held) == 0 && stat(directory, &there) == 0 && held.st_dev == there.st_dev &&
-           held.st_ino == there.st_ino;
 }

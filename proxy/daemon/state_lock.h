@@ -11,7 +11,4 @@
  * process holds it. Does not wait. */
 int state_lock(const char *directory);
 
-/* Whether what is at this path is still the folder that the descriptor holds. */
-bool state_lock_holds(int fd, const char *directory);
-
 #endif

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/folder.h"
 #include "proxy/net/ledger_reader.h"
 
 #define NEW_SUFFIX ".new"
@@ -233,16 +234,6 @@ void ledger_file_put(struct ledger_file *file, uint64_t set, struct span record)
     }
 }
 
-static int sync_directory(const struct ledger_file *file)
-{
-    int fd = open(file->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd >= 0 && fsync(fd) == 0 ? 0 : errno;
-    if (fd >= 0) {
-        close(fd);
-    }
-    return rc;
-}
-
 /* Complete: from here on it is the ledger, and each commit is durable by itself. */
 static int publish(struct ledger_file *file)
 {
@@ -255,7 +246,7 @@ static int publish(struct ledger_file *file)
     }
     if (rc == 0) {
         file->is_new = false;
-        rc = sync_directory(file);
+        rc = folder_sync(file->directory);
     }
     return rc;
 }
@@ -368,8 +359,6 @@ int ledger_file_lock(const struct ledger_file *file)
 bool ledger_file_locked(const struct ledger_file *file, int fd)
 {
     char path[LEDGER_PATH_MAX];
-    struct stat held, there;
     snprintf(path, sizeof path, "%s/" LEDGER_LOCK, file->directory);
-    return fstat(fd, &held) == 0 && stat(path, &there) == 0 && held.st_dev == there.st_dev &&
-           held.st_ino == there.st_ino;
+    return folder_has(path, fd);
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "config/random.h"
 #include "proxy/session/policy.h"
 #include "proxy/session/pool.h"
 #include "tls/sessions.h"
@@ -144,14 +145,9 @@ static time_t net_wall(struct world *world)
     return time(NULL);
 }
 
-/* splitmix64: for names and shuffling, not for secrets. */
 static uint64_t net_random(struct world *world)
 {
-    struct net *net = (struct net *)(void *)world;
-    uint64_t z = (net->random += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return random_step(&((struct net *)(void *)world)->random);
 }
 
 static void net_log(struct world *world, enum config_log_level level, struct span record)

@@ -76,8 +76,7 @@ void commit_next(struct transaction *tx)
     } else if (client_is_gone(tx)) {
         settle_late(tx, "not sent the end of data, the client is gone");
     } else if (tx->stopped) {
-        struct reply why = tx->message->outcome;
-        settle_with(tx, &why);
+        settle_with(tx, &tx->message->outcome);
     } else if (tx->turns > 1 &&
                !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
         tx->state = TRANSACTION_IS_FLUSHING;

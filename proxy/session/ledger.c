@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "config/random.h"
 #include "proxy/session/ledger_state.h"
 
 #define FIRST_BUCKETS 64
@@ -156,6 +157,16 @@ static bool is_expired(const struct ledger_set *set, time_t now)
     return set->touched < (int64_t)now - LEDGER_SET_LIFE;
 }
 
+/* Whether it has expired, and so ends with this. */
+static bool ends_expired(struct ledger *ledger, struct ledger_set *set, time_t now)
+{
+    bool expired = is_expired(set, now);
+    if (expired) {
+        ledger_set_remove(ledger, set);
+    }
+    return expired;
+}
+
 static int64_t oldest_record(const struct ledger *ledger, time_t now)
 {
     return (int64_t)now - (int64_t)ledger->options.retry_window;
@@ -171,13 +182,13 @@ static void warm_up(struct ledger *ledger, struct ledger_set *set)
 static void expire(struct ledger *ledger, time_t now)
 {
     for (int i = 0; i < EXPIRED_AT_ONCE && ledger->coldest != NULL; i++) {
-        if (is_expired(ledger->coldest, now)) {
-            ledger_set_remove(ledger, ledger->coldest);
-        } else if (ledger->coldest->touched > now) {
-            warm_up(ledger, ledger->coldest);
-        } else {
+        if (ends_expired(ledger, ledger->coldest, now)) {
+            continue;
+        }
+        if (ledger->coldest->touched <= now) {
             return;
         }
+        warm_up(ledger, ledger->coldest);
     }
 }
 
@@ -187,16 +198,12 @@ static void touch(struct ledger *ledger, struct ledger_set *set, time_t now)
     warm_up(ledger, set);
 }
 
-/* The member, unless its set has expired, which ends with this. */
+/* The member, unless its set has expired. */
 static struct ledger_member *find(struct ledger *ledger, struct span sender, struct span path,
                                   time_t now)
 {
     struct ledger_member *member = ledger_find(&ledger->members, sender, path);
-    if (member != NULL && is_expired(member->leg->set, now)) {
-        ledger_set_remove(ledger, member->leg->set);
-        return NULL;
-    }
-    return member;
+    return member != NULL && !ends_expired(ledger, member->leg->set, now) ? member : NULL;
 }
 
 /* ---- RCPT ---- */
@@ -211,11 +218,7 @@ static struct ledger_set *set_of_turn(struct ledger *ledger, const struct ledger
                                       time_t now)
 {
     struct ledger_set *set = ledger_set_numbered(ledger, turn->set);
-    if (set != NULL && is_expired(set, now)) {
-        ledger_set_remove(ledger, set);
-        return NULL;
-    }
-    return set;
+    return set != NULL && !ends_expired(ledger, set, now) ? set : NULL;
 }
 
 static const struct ledger_leg *leg_of_turn(const struct ledger_set *set,
@@ -226,16 +229,6 @@ static const struct ledger_leg *leg_of_turn(const struct ledger_set *set,
         leg = leg->next;
     }
     return leg;
-}
-
-/* For turns that are drawn by lot: Steele, Lea and Flood, Fast Splittable Pseudorandom Number
- * Generators. Nothing secret depends on it. */
-static uint64_t draw(struct ledger *ledger)
-{
-    uint64_t z = ledger->lot += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
 }
 
 /* The first of its set in this transaction: the turn is taken, and moves on whatever comes of it.
@@ -250,7 +243,7 @@ static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
         ledger_set_remove(ledger, set);
         return LEDGER_FREE;
     }
-    const struct ledger_leg *leg = ledger_set_turn(set, member->leg, draw(ledger));
+    const struct ledger_leg *leg = ledger_set_turn(set, member->leg, random_step(&ledger->lot));
     bool fits = question->company == LEDGER_ALONE ||
                 (question->company == LEDGER_SAME && member->leg == leg && leg->record_count == 0);
     touch(ledger, set, now);
@@ -320,7 +313,7 @@ void ledger_join(struct ledger *ledger, const struct ledger_turn *turn, struct s
     struct ledger_set *set = set_of_turn(ledger, turn, now);
     struct ledger_member *member = find(ledger, sender, recipient, now);
     if (set != NULL && member == NULL && ledger_has_room(ledger)) {
-        member = ledger_set_add(&ledger->members, set, recipient, label);
+        ledger_set_add(&ledger->members, set, recipient, label);
         ledger_set_changed(ledger, set, false);
     } else if (set != NULL && member != NULL && member->leg->set == set &&
                member->leg->number == turn->leg) {

@@ -314,10 +314,7 @@ static void leg_settled(struct leg *leg, const struct upstream_event *event)
 
 void leg_abandon(struct leg *leg)
 {
-    if (leg->state != LEG_IS_CLOSED) { /* for who asks it again, with `split: defer` */
-        reply_set(&leg->failure, 452, "4.5.3", "Send this recipient separately");
-        leg->let_go = leg->count == 0;
-    }
+    leg->let_go = leg->let_go || (leg->state != LEG_IS_CLOSED && leg->count == 0);
     leg_close(leg);
     leg->asked = NULL;
 }

@@ -125,16 +125,6 @@ static const struct leg *leg_in_the_end(const struct transaction *tx, const stru
     return leg_for(tx, fallback, LEG_IS_FALLBACK, domain_for(tx, fallback));
 }
 
-static bool others_have_recipients(const struct transaction *tx, const struct leg *leg)
-{
-    for (unsigned i = 0; i < tx->leg_count; i++) {
-        if (tx->legs[i] != leg && leg_recipient_count(tx->legs[i]) != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Section 5: whoever would need a second leg where one only is taken, or whose turn it is not,
  * comes again. `leg`: that is there for him, or NULL. */
 static bool recipient_has_to_wait(struct transaction *tx, const struct leg *leg,
@@ -146,7 +136,7 @@ static bool recipient_has_to_wait(struct transaction *tx, const struct leg *leg,
     }
     bool one_leg = unsettled_takes_one_leg(tx);
     bool is_first = leg == NULL || (leg_is_open(leg) && leg_recipient_count(leg) == 0);
-    if ((one_leg && is_first && others_have_recipients(tx, leg)) ||
+    if ((one_leg && is_first && unsettled_company(tx, leg) == LEDGER_OTHERS) ||
         (leg == NULL && tx->leg_count == LEGS_MAX)) {
         unsettled_sent_away(tx, relay, kind, leg_domain);
         return true;

@@ -305,8 +305,7 @@ static void message_ended(struct transaction *tx)
         doom_detours(tx);
     }
     if (tx->state == TRANSACTION_IS_DOOMED) {
-        struct reply outcome = tx->message->outcome;
-        transaction_conclude(tx, TRANSACTION_OUTCOME, &outcome);
+        transaction_conclude(tx, TRANSACTION_OUTCOME, &tx->message->outcome);
         return;
     }
     commit_begin(tx);

@@ -120,7 +120,7 @@ static bool record(const struct transaction *tx, bool in_advance, struct ledger_
 
 /* ---- RCPT ---- */
 
-static enum ledger_company company_of(const struct transaction *tx, const struct leg *leg)
+enum ledger_company unsettled_company(const struct transaction *tx, const struct leg *leg)
 {
     enum ledger_company company = LEDGER_ALONE;
     for (unsigned i = 0; i < tx->leg_count; i++) {
@@ -163,7 +163,7 @@ bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct 
     struct ledger_question question = {.sender = tx->context.envelope.sender,
                                        .recipient = tx->asked->path,
                                        .label = label(&text, relay, LEG_IS_PLAIN, domain),
-                                       .company = company_of(tx, leg)};
+                                       .company = unsettled_company(tx, leg)};
     enum ledger_verdict verdict = ledger_turn(ledger_of(tx), &tx->set, &question, wall(tx));
     if (tx->set.bound && !was_bound) {
         join_accepted(tx);

@@ -14,6 +14,9 @@
 bool unsettled_lets(struct transaction *tx, const struct leg *leg, const struct relay *relay,
                     struct span domain);
 
+/* Whom the transaction has accepted recipients of, beside this leg (NULL: a new one). */
+enum ledger_company unsettled_company(const struct transaction *tx, const struct leg *leg);
+
 /* The recipient asked for was sent away, as it would have needed another leg. */
 void unsettled_sent_away(struct transaction *tx, const struct relay *relay, enum leg_kind kind,
                          struct span domain);

@@ -53,3 +53,18 @@ void buffer_release(struct buffer *buffer)
     free(buffer->bytes);
     *buffer = (struct buffer){0};
 }
+
+size_t buffer_reply(struct span input)
+{
+    for (size_t at = 0;;) {
+        struct span line = span_skip(input, at);
+        size_t end = span_find(line, '\n');
+        if (end == line.len) {
+            return 0;
+        }
+        at += end + 1;
+        if (end < 4 || line.ptr[3] != '-') {
+            return at;
+        }
+    }
+}

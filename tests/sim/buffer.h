@@ -16,6 +16,8 @@ void buffer_put(struct buffer *buffer, struct span bytes);
 void buffer_drop(struct buffer *buffer, size_t count);
 /* The first `count` bytes of `from` go to the end of `to`. */
 void buffer_move(struct buffer *to, struct buffer *from, size_t count);
+/* The length of the first whole reply of a server in it, or 0. */
+size_t buffer_reply(struct span input);
 void buffer_release(struct buffer *buffer);
 
 static inline struct span buffer_span(const struct buffer *buffer)

@@ -341,29 +341,12 @@ static void client_answered(struct client *c, struct span reply)
     }
 }
 
-/* The length of the first whole reply, or 0. */
-static size_t reply_length(struct span input)
-{
-    size_t at = 0;
-    for (;;) {
-        struct span line = span_skip(input, at);
-        size_t end = span_find(line, '\n');
-        if (end == line.len) {
-            return 0;
-        }
-        at += end + 1;
-        if (end < 4 || line.ptr[3] != '-') {
-            return at;
-        }
-    }
-}
-
 static void on_bytes(void *self)
 {
     struct client *c = self;
     size_t length;
     while (!client_shake(c) && !c->gone &&
-           (length = reply_length(buffer_span(&c->link->inbox))) != 0) {
+           (length = buffer_reply(buffer_span(&c->link->inbox))) != 0) {
         client_answered(c, span_first(buffer_span(&c->link->inbox), length));
         buffer_drop(&c->link->inbox, length);
     }

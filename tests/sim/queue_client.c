@@ -316,22 +316,6 @@ static unsigned code_of(struct span reply)
     return span_number(span_first(reply, 3), 999, &code) ? (unsigned)code : 0;
 }
 
-/* The length of the first whole reply, or 0. */
-static size_t reply_length(struct span input)
-{
-    for (size_t at = 0;;) {
-        struct span line = span_skip(input, at);
-        size_t end = span_find(line, '\n');
-        if (end == line.len) {
-            return 0;
-        }
-        at += end + 1;
-        if (end < 4 || line.ptr[3] != '-') {
-            return at;
-        }
-    }
-}
-
 static void take_reply(struct queue_client *c, struct span reply)
 {
     unsigned code = code_of(reply);
@@ -358,7 +342,7 @@ static void on_bytes(void *self)
     if (client_breaks(c, 200)) {
         return;
     }
-    while (!c->gone && (length = reply_length(buffer_span(inbox))) != 0) {
+    while (!c->gone && (length = buffer_reply(buffer_span(inbox))) != 0) {
         char bytes[8192];
         struct text reply = TEXT(bytes);
         text_put(&reply, span_first(buffer_span(inbox), length));

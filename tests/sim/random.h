@@ -1,11 +1,12 @@
 /*
- * random: the simulator's only source of chance (splitmix64). The same seed gives the same numbers.
+ * random: the simulator's only source of chance. The same seed gives the same numbers.
  */
 #ifndef SPLITMX_TESTS_SIM_RANDOM_H
 #define SPLITMX_TESTS_SIM_RANDOM_H
 
 #include <stdbool.h>
-#include <stdint.h>
+
+#include "config/random.h"
 
 struct sim_random {
     uint64_t state;
@@ -13,10 +14,7 @@ struct sim_random {
 
 static inline uint64_t random_next(struct sim_random *random)
 {
-    uint64_t z = random->state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
+    return random_step(&random->state);
 }
 
 /* 0 to n - 1; n is not 0. */

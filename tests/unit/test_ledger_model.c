@@ -1,5 +1,7 @@
 #include "tests/unit/ledger_fixture.h"
 
+#include "config/random.h"
+
 /*
  * The ledger against a model of its rules that has neither lists nor tables: one row for each
  * recipient. Random operations, and crashes, from seeds that are printed; LEDGER_SEED tries another
@@ -210,20 +212,12 @@ static void prune(struct model *model, unsigned set, int64_t oldest)
     }
 }
 
-static uint64_t draw(struct model *model)
-{
-    uint64_t z = model->lot += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 /* The next in turn, or, behind one that went unused and was not the first, the leg of who asks, or
  * any. */
 static struct row *turn_of(struct model *model, const struct row *asks)
 {
     unsigned legs = 0, set = asks->set;
-    uint64_t lot = draw(model);
+    uint64_t lot = random_step(&model->lot);
     struct row *leg = next_leg(model, set, 0);
     bool again = model->awaited[set];
     for (const struct row *at = leg; at != NULL; at = next_leg(model, set, at->turn + 1)) {
