@@ -38,9 +38,9 @@ proxy/wire    := body client command field header identity proxy_header received
 proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober \
                  quota rate recipients session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
-proxy/net     := conn conn_tls ledger_file ledger_reader ledger_store listener net
+proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
 proxy/daemon  := burial control control_ask daemon descriptors early_signals ledger_print \
-                 ledger_service load log notify pid_file prepare privileges quote readable reload \
+                 ledger_service load log log_ring notify pid_file prepare privileges quote readable reload \
                  repair sockets state_lock status survey worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
                  doctor_relay doctor_table explain healthcheck import ledger_command options \

@@ -38,6 +38,23 @@ void text_putc(struct text *text, char c)
     text_put(text, span_make(&c, 1));
 }
 
+void text_digits(struct text *text, uint64_t number, unsigned width)
+{
+    char digits[20]; /* of 2^64 - 1 */
+    size_t at = sizeof digits;
+    width = width < sizeof digits ? width : sizeof digits;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0 || sizeof digits - at < width);
+    text_put(text, span_make(digits + at, sizeof digits - at));
+}
+
+void text_number(struct text *text, uint64_t number)
+{
+    text_digits(text, number, 1);
+}
+
 void text_printf(struct text *text, const char *format, ...)
 {
     if (text->full) {

@@ -7,6 +7,8 @@
 #ifndef SPLITMX_CONFIG_TEXT_H
 #define SPLITMX_CONFIG_TEXT_H
 
+#include <stdint.h>
+
 #include "config/span.h"
 
 struct text {
@@ -23,6 +25,10 @@ struct text text_over(char *buffer, size_t cap);
 void text_put(struct text *text, struct span s);
 void text_puts(struct text *text, const char *s);
 void text_putc(struct text *text, char c);
+/* In decimal. With `width` digits at least, zeros in front. */
+void text_number(struct text *text, uint64_t number);
+void text_digits(struct text *text, uint64_t number, unsigned width);
+/* For what is not said with every message: several times as costly as the others. */
 void text_printf(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static inline struct span text_span(const struct text *text)

@@ -5,33 +5,51 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define BUFFER_SIZE ((size_t)1 << 20)
-#define PREFIX_MAX  80
+#include "proxy/daemon/log_ring.h"
+
+#define PREFIX_MAX 80
 /* Bytes that a pipe which polls as writable takes without blocking (pipe(7), PIPE_BUF). */
-#define CHUNK      4096
+#define CHUNK 4096
+/* A line that finds the thread asleep is written at once. Those of so long afterwards,
+ * milliseconds, are written together: waking a thread costs more than writing a line. */
+#define GATHER     10
 #define STALL_STEP 500 /* milliseconds between looks at whether log_stop has been called */
 #define STALL_LIMIT                                                                                \
     2000 /* a descriptor that takes nothing for so long loses the rest at log_stop */
 
+/* The second that a time was last written for, so that it is worked out once a second. */
+struct log_second {
+    time_t second;
+    char text[24]; /* "2026-11-22T17:00:00" */
+};
+
+struct log_lane {
+    struct log_lane *next;
+    struct log *log;
+    struct log_second second;
+    _Atomic uint64_t dropped; /* lines, since the thread last looked */
+    struct log_ring ring;
+};
+
 struct log {
     int fd;
+    bool is_file;  /* takes whatever it is given, without waiting for a reader */
+    bool is_stuck; /* took nothing when the log was to stop: what is left is lost */
     atomic_int level;
     atomic_int format;
+    _Atomic(struct log_lane *) lanes;
+    struct log_lane *common;    /* of all threads that have none of their own */
+    pthread_mutex_t common_use; /* held by who writes to it */
     pthread_t thread;
+    atomic_bool asleep; /* the thread has found every lane empty */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    /* Under the mutex. */
-    char *filling;
-    size_t filled;
-    uint64_t dropped; /* lines since the buffers were last exchanged */
-    bool stopping;
-    /* The thread's own. */
-    char *writing;
+    bool stopping; /* under the mutex */
 };
 
 static const char *const level_names[] = {
@@ -41,20 +59,35 @@ static const char *const level_names[] = {
     [LOG_DEBUG] = "debug",
 };
 
+static void second_know(struct log_second *known, time_t now)
+{
+    struct tm utc;
+    if (known->second == now && known->text[0] != '\0') {
+        return;
+    }
+    known->second = now;
+    known->text[0] = '\0';
+    if (gmtime_r(&now, &utc)) {
+        strftime(known->text, sizeof(known->text), "%Y-%m-%dT%H:%M:%S", &utc);
+    }
+}
+
 /* What stands in front of a record, whose first byte tells its format: so that a line is never half
  * of one and half of the other while a reload changes it. */
-static void put_prefix(struct text *out, enum config_log_level level, bool json)
+static void put_prefix(struct text *out, struct log_second *known, enum config_log_level level,
+                       bool json)
 {
     struct timespec now;
-    struct tm utc;
-    char second[32] = "";
 
     clock_gettime(CLOCK_REALTIME, &now);
-    if (gmtime_r(&now.tv_sec, &utc)) {
-        strftime(second, sizeof(second), "%Y-%m-%dT%H:%M:%S", &utc);
-    }
-    text_printf(out, json ? "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\"," : "%s.%03ldZ %s ", second,
-                now.tv_nsec / 1000000, level_names[level]);
+    second_know(known, now.tv_sec);
+    text_puts(out, json ? "{\"time\":\"" : "");
+    text_puts(out, known->text);
+    text_putc(out, '.');
+    text_digits(out, (uint64_t)now.tv_nsec / 1000000, 3);
+    text_puts(out, json ? "Z\",\"level\":\"" : "Z ");
+    text_puts(out, level_names[level]);
+    text_puts(out, json ? "\"," : " ");
 }
 
 static bool is_stopping(struct log *log)
@@ -70,7 +103,7 @@ static bool wait_writable(struct log *log)
 {
     int waited = 0;
 
-    for (;;) {
+    while (!log->is_file) {
         struct pollfd poller = {.fd = log->fd, .events = POLLOUT};
         const int ready = poll(&poller, 1, STALL_STEP);
         if (ready > 0) {
@@ -81,20 +114,23 @@ static bool wait_writable(struct log *log)
         }
         waited = is_stopping(log) ? waited + STALL_STEP : 0;
         if (waited >= STALL_LIMIT) {
+            log->is_stuck = true;
             return false;
         }
     }
+    return true;
 }
 
 /* A blocking write could keep the process from ending, and O_NONBLOCK would reach everyone who
  * shares the descriptor: so no more is written than is certain to be taken. */
 static void write_out(struct log *log, struct span bytes)
 {
-    while (bytes.len > 0) {
+    while (bytes.len > 0 && !log->is_stuck) {
         if (!wait_writable(log)) {
             return;
         }
-        const ssize_t n = write(log->fd, bytes.ptr, bytes.len < CHUNK ? bytes.len : CHUNK);
+        const ssize_t n =
+            write(log->fd, bytes.ptr, bytes.len < CHUNK || log->is_file ? bytes.len : CHUNK);
         if (n > 0) {
             bytes = span_skip(bytes, (size_t)n);
         } else if (n < 0 && errno != EINTR && errno != EAGAIN) {
@@ -106,6 +142,7 @@ static void write_out(struct log *log, struct span bytes)
 static void write_dropped(struct log *log, uint64_t dropped)
 {
     struct record record;
+    struct log_second second = {0};
     char line[PREFIX_MAX + 128];
     struct text text = TEXT(line);
     const bool json = atomic_load_explicit(&log->format, memory_order_relaxed) == LOG_JSON;
@@ -113,78 +150,161 @@ static void write_dropped(struct log *log, uint64_t dropped)
     record_begin(&record, json ? LOG_JSON : LOG_TEXT);
     record_str(&record, "event", "log-lines-dropped");
     record_number(&record, "lines", dropped);
-    put_prefix(&text, LOG_WARNING, json);
+    put_prefix(&text, &second, LOG_WARNING, json);
     text_put(&text, record_end(&record));
     text_puts(&text, json ? "}\n" : "\n");
     write_out(log, text_span(&text));
+}
+
+/* ---- the thread ---- */
+
+/* Writes what the lane holds; false when that was nothing. */
+static bool lane_drain(struct log *log, struct log_lane *lane)
+{
+    const uint64_t dropped = atomic_exchange(&lane->dropped, 0);
+    bool any = dropped != 0;
+    struct span bytes = log_ring_peek(&lane->ring);
+    while (bytes.len > 0) {
+        write_out(log, bytes);
+        log_ring_take(&lane->ring, bytes.len);
+        bytes = log_ring_peek(&lane->ring);
+        any = true;
+    }
+    if (dropped > 0) {
+        write_dropped(log, dropped);
+    }
+    return any;
+}
+
+static bool drain(struct log *log)
+{
+    bool any = false;
+    for (struct log_lane *lane = atomic_load(&log->lanes); lane; lane = lane->next) {
+        any |= lane_drain(log, lane);
+    }
+    return any;
+}
+
+static bool is_empty(struct log *log)
+{
+    for (struct log_lane *lane = atomic_load(&log->lanes); lane; lane = lane->next) {
+        if (log_ring_peek(&lane->ring).len > 0 || atomic_load(&lane->dropped) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Until there is a line. It says that it sleeps and then looks once more, as lane_wake puts a line
+ * and then looks whether it sleeps: one of the two sees the other. */
+static void sleep_until_woken(struct log *log)
+{
+    pthread_mutex_lock(&log->mutex);
+    atomic_store(&log->asleep, true);
+    while (atomic_load(&log->asleep) && is_empty(log) && !log->stopping) {
+        pthread_cond_wait(&log->wake, &log->mutex);
+    }
+    atomic_store(&log->asleep, false);
+    pthread_mutex_unlock(&log->mutex);
+}
+
+static void gather(struct log *log)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += GATHER * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&log->mutex);
+    while (!log->stopping && pthread_cond_timedwait(&log->wake, &log->mutex, &until) == 0) {
+    }
+    pthread_mutex_unlock(&log->mutex);
 }
 
 static void *log_thread(void *argument)
 {
     struct log *log = argument;
 
-    pthread_mutex_lock(&log->mutex);
     for (;;) {
-        while (log->filled == 0 && log->dropped == 0 && !log->stopping) {
-            pthread_cond_wait(&log->wake, &log->mutex);
+        const bool last = is_stopping(log); /* asked before the last look into the lanes */
+        if (drain(log)) {
+            gather(log);
+        } else if (last) {
+            return NULL;
+        } else {
+            sleep_until_woken(log);
         }
-        if (log->filled == 0 && log->dropped == 0) {
-            break;
-        }
-        const struct span bytes = span_make(log->filling, log->filled);
-        const uint64_t dropped = log->dropped;
-        char *const empty = log->writing;
-        log->writing = log->filling;
-        log->filling = empty;
-        log->filled = 0;
-        log->dropped = 0;
-        pthread_mutex_unlock(&log->mutex);
-        write_out(log, bytes);
-        if (dropped > 0) {
-            write_dropped(log, dropped);
-        }
-        pthread_mutex_lock(&log->mutex);
     }
-    pthread_mutex_unlock(&log->mutex);
-    return NULL;
 }
+
+/* ---- life ---- */
 
 static void log_free(struct log *log)
 {
-    free(log->filling);
-    free(log->writing);
+    struct log_lane *lane = atomic_load(&log->lanes);
+    while (lane) {
+        struct log_lane *next = lane->next;
+        free(lane);
+        lane = next;
+    }
     pthread_cond_destroy(&log->wake);
     pthread_mutex_destroy(&log->mutex);
+    pthread_mutex_destroy(&log->common_use);
     free(log);
+}
+
+static void init_wake(pthread_cond_t *wake)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(wake, &attributes);
+    pthread_condattr_destroy(&attributes);
 }
 
 struct log *log_start(int fd, enum config_log_level level, enum config_log_format format)
 {
     struct log *log = calloc(1, sizeof(*log));
+    struct stat found;
     sigset_t all, before;
 
     if (!log) {
         return NULL;
     }
     log->fd = fd;
+    log->is_file = fstat(fd, &found) == 0 && S_ISREG(found.st_mode);
     log_configure(log, level, format);
     pthread_mutex_init(&log->mutex, NULL);
-    pthread_cond_init(&log->wake, NULL);
-    log->filling = malloc(BUFFER_SIZE);
-    log->writing = malloc(BUFFER_SIZE);
+    pthread_mutex_init(&log->common_use, NULL);
+    init_wake(&log->wake);
+    log->common = log_lane_open(log);
     /* The C library reads the time zone's file at the first conversion: not on an event loop. */
     tzset();
     /* The daemon's signals are its loop's, and a reader that went away is EPIPE here. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const bool started =
-        log->filling && log->writing && pthread_create(&log->thread, NULL, log_thread, log) == 0;
+    const bool started = log->common && pthread_create(&log->thread, NULL, log_thread, log) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!started) {
         log_free(log);
         return NULL;
     }
     return log;
+}
+
+struct log_lane *log_lane_open(struct log *log)
+{
+    struct log_lane *lane = aligned_alloc(alignof(struct log_lane), sizeof(*lane));
+    if (!lane) {
+        return NULL;
+    }
+    memset(lane, 0,
+           offsetof(struct log_lane, ring.bytes)); /* the rest is touched when it is used */
+    lane->log = log;
+    lane->next = atomic_load(&log->lanes);
+    while (!atomic_compare_exchange_weak(&log->lanes, &lane->next, lane)) {
+    }
+    return lane;
 }
 
 void log_configure(struct log *log, enum config_log_level level, enum config_log_format format)
@@ -203,36 +323,36 @@ void log_stop(struct log *log)
     log_free(log);
 }
 
-static void append(struct log *log, struct span bytes)
+/* ---- writing ---- */
+
+static void lane_wake(struct log *log)
 {
-    memcpy(log->filling + log->filled, bytes.ptr, bytes.len);
-    log->filled += bytes.len;
+    atomic_thread_fence(memory_order_seq_cst); /* see sleep_until_woken */
+    if (!atomic_load_explicit(&log->asleep, memory_order_relaxed) ||
+        !atomic_exchange(&log->asleep, false)) {
+        return;
+    }
+    pthread_mutex_lock(&log->mutex);
+    pthread_cond_signal(&log->wake);
+    pthread_mutex_unlock(&log->mutex);
 }
 
-void log_write(struct log *log, enum config_log_level level, struct span record)
+void log_write(struct log_lane *lane, enum config_log_level level, struct span record)
 {
+    struct log *log = lane->log;
     char buffer[PREFIX_MAX];
     struct text prefix = TEXT(buffer);
     const bool json = record.len > 0 && record.ptr[0] == '"';
-    const struct span end = json ? SPAN("}\n") : SPAN("\n");
 
     if ((int)level > atomic_load_explicit(&log->level, memory_order_relaxed)) {
         return;
     }
-    put_prefix(&prefix, level, json);
-    pthread_mutex_lock(&log->mutex);
-    const bool was_idle = log->filled == 0 && log->dropped == 0;
-    if (prefix.len + record.len + end.len > BUFFER_SIZE - log->filled) {
-        log->dropped++;
-    } else {
-        append(log, text_span(&prefix));
-        append(log, record);
-        append(log, end);
+    put_prefix(&prefix, &lane->second, level, json);
+    const struct span line[] = {text_span(&prefix), record, json ? SPAN("}\n") : SPAN("\n")};
+    if (!log_ring_put(&lane->ring, line, 3)) {
+        atomic_fetch_add_explicit(&lane->dropped, 1, memory_order_relaxed);
     }
-    if (was_idle) {
-        pthread_cond_signal(&log->wake);
-    }
-    pthread_mutex_unlock(&log->mutex);
+    lane_wake(log);
 }
 
 void log_event(struct log *log, enum config_log_level level, const char *event, ...)
@@ -249,7 +369,9 @@ void log_event(struct log *log, enum config_log_level level, const char *event, 
         record_str(&record, key, va_arg(pairs, const char *));
     }
     va_end(pairs);
-    log_write(log, level, record_end(&record));
+    pthread_mutex_lock(&log->common_use);
+    log_write(log->common, level, record_end(&record));
+    pthread_mutex_unlock(&log->common_use);
 }
 
 /* "file:line:column" as diag_format writes it, in one piece for those who search for it. */

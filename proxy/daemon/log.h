@@ -2,9 +2,12 @@
  * log: the sink of all records: puts time and level in front and writes them to standard error
  * (design: section 10).
  *
- * log_write never blocks on the descriptor: it copies the line into a bounded buffer that a thread
- * of the log's own writes out. When the buffer is full lines are dropped and counted, and the count
- * is logged when there is room again. Thread: log_write from all; the rest from the main thread.
+ * Writing never blocks on the descriptor: the line is copied into a bounded buffer that a thread of
+ * the log's own writes out. A thread that logs for every message has a lane, a buffer that it
+ * shares with no other, and waits for nobody. When a buffer is full lines are dropped and counted,
+ * and the count is logged when there is room again. Lines of one lane stay in order; those of two
+ * may be some milliseconds out of it. Thread: log_write from the lane's own; log_event from all;
+ * the rest from the main thread.
  */
 #ifndef SPLITMX_PROXY_DAEMON_LOG_H
 #define SPLITMX_PROXY_DAEMON_LOG_H
@@ -21,8 +24,13 @@ void log_configure(struct log *log, enum config_log_level level, enum config_log
 /* Writes out what is buffered, ends the thread. */
 void log_stop(struct log *log);
 
+struct log_lane;
+
+/* For one thread, until log_stop, which frees it. NULL: memory is short. */
+struct log_lane *log_lane_open(struct log *log);
+
 /* A record's inside, as record_end returns it, in the format the log was configured with. */
-void log_write(struct log *log, enum config_log_level level, struct span record);
+void log_write(struct log_lane *lane, enum config_log_level level, struct span record);
 
 /* An event of the daemon's own: `pairs` are key, value, key, value, …, NULL. */
 void log_event(struct log *log, enum config_log_level level, const char *event, ...)

@@ -16,6 +16,7 @@ struct worker_listener {
 
 struct worker {
     struct worker_options options;
+    struct log_lane *lane; /* the log's */
     uv_thread_t thread;
     uv_loop_t loop;
     uv_async_t wake;
@@ -161,7 +162,7 @@ static bool worker_init_net(struct worker *worker, struct prepared *prepared)
         .shared = worker->options.shared,
         .resolver = prepared_resolver(prepared),
         .log = on_log,
-        .log_context = worker->options.log,
+        .log_context = worker->lane,
         .seed = worker->options.seed,
         .descriptors = worker->options.descriptors,
         .on_drained = on_drained,
@@ -178,7 +179,8 @@ struct worker *worker_start(const struct worker_options *options, struct prepare
         return NULL;
     }
     worker->options = *options;
-    if (uv_loop_init(&worker->loop) != 0) {
+    worker->lane = log_lane_open(options->log);
+    if (worker->lane == NULL || uv_loop_init(&worker->loop) != 0) {
         free(worker);
         return NULL;
     }

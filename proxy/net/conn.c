@@ -3,14 +3,11 @@
  *
  * Input: every read of a loop goes into one shared buffer, behind what a connection had left over;
  * what is left after the event is kept in a block of its own. An idle connection so holds no buffer
- * at all. Output: collected during a turn of the loop and tried by one uv_try_write; what the
- * kernel does not take waits in a block until libuv has written it.
+ * at all. Output is conn_write's.
  */
 #include <errno.h>
-#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "proxy/net/conn_state.h"
@@ -18,8 +15,6 @@
 /* Beyond this a leftover is no half line but something that session code does not want now: reading
  * pauses. */
 #define LEFTOVER_PAUSE 4096
-/* Writes from this size on are tried at once, without being copied first. */
-#define WRITE_THROUGH 4096
 /* After our last word the client is listened to this long, so that it can read it (RFC
  * 1122 4.2.2.13: a close with unread input is an RST, which may take our words with it).
  * Milliseconds and bytes. */
@@ -123,14 +118,19 @@ static void on_shutdown(uv_shutdown_t *req, int status)
     (void)status;
 }
 
-/* All is written: ends at once when the peer has nothing under way, else lets it read our last
- * words. */
-static void conn_finish(struct net_conn *c)
+/* Bytes that nobody will read: closed over them, the kernel sends an RST. */
+static bool conn_has_unread(const struct net_conn *c)
+{
+    char byte;
+    return c->view.len != 0 || recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+void conn_finish(struct net_conn *c)
 {
     if (c->is_closing || c->is_lingering) {
         return;
     }
-    if (c->eof || (c->view.len == 0 && !conn_has_arrived(c))) {
+    if (c->eof || !conn_has_unread(c)) {
         conn_end(c, false);
         return;
     }
@@ -144,7 +144,7 @@ static void conn_finish(struct net_conn *c)
     conn_read_start(c);
 }
 
-/* ---- output ---- */
+/* ---- loss ---- */
 
 /* Ours, and no fault of whom we talk to. */
 static bool is_shortage(int error)
@@ -159,168 +159,6 @@ void conn_lose(struct net_conn *c, int error)
     c->out_len = 0;
     c->tell_lost = true;
     conn_activate(c);
-}
-
-static void conn_flush(struct net_conn *c);
-
-static void on_written(uv_write_t *req, int status)
-{
-    struct net_conn *c = req->handle->data;
-    free(c->writing);
-    c->writing = NULL;
-    c->is_writing = false;
-    if (c->is_closing) {
-        return;
-    }
-    net_enter(c->net);
-    if (status < 0) {
-        conn_lose(c, status);
-        return;
-    }
-    conn_flush(c);
-    if (c->is_writing || c->tell_lost) {
-        return;
-    }
-    if (c->is_flushing) {
-        conn_finish(c);
-    } else {
-        c->conn.on_event(c->conn.owner, CONN_WRITABLE);
-    }
-}
-
-/* What the kernel did not take is handed to libuv as it is; a new block begins. */
-static void conn_write_rest(struct net_conn *c, size_t taken)
-{
-    uv_buf_t rest = uv_buf_init(c->out + taken, (unsigned)(c->out_len - taken));
-    c->writing = c->out;
-    c->out = NULL;
-    c->out_len = c->out_cap = 0;
-    c->is_writing = true;
-    int error = uv_write(&c->write, &c->stream, &rest, 1, on_written);
-    if (error != 0) {
-        c->is_writing = false;
-        conn_lose(c, error);
-    }
-}
-
-static void conn_flush(struct net_conn *c)
-{
-    if (c->out_len == 0 || c->is_writing || !c->is_connected || c->is_closing || c->tell_lost) {
-        return;
-    }
-    uv_buf_t buffer = uv_buf_init(c->out, (unsigned)c->out_len);
-    int n = uv_try_write(&c->stream, &buffer, 1);
-    if (n < 0 && n != UV_EAGAIN) {
-        conn_lose(c, n);
-        return;
-    }
-    size_t taken = n > 0 ? (size_t)n : 0;
-    if (taken < c->out_len) {
-        conn_write_rest(c, taken);
-        return;
-    }
-    c->out_len = 0;
-    free(c->out);
-    c->out = NULL;
-    c->out_cap = 0;
-}
-
-/* Room for so many more bytes; false when memory is short. */
-static bool conn_grow(struct net_conn *c, size_t more)
-{
-    size_t cap = c->out_cap < 512 ? 512 : c->out_cap;
-    if (c->out_len + more <= c->out_cap) {
-        return true;
-    }
-    while (cap < c->out_len + more) {
-        cap *= 2;
-    }
-    char *grown = realloc(c->out, cap);
-    if (grown == NULL) {
-        return false;
-    }
-    c->out = grown;
-    c->out_cap = cap;
-    return true;
-}
-
-/* Without memory to keep them in: whether the kernel takes all of them at once, as it takes most
- * words. An answer that is owed does not get lost for want of memory. */
-static bool conn_write_now(struct net_conn *c, struct span bytes)
-{
-    uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len);
-    conn_flush(c);
-    return c->is_connected && !c->is_writing && !c->tell_lost &&
-           uv_try_write(&c->stream, &buffer, 1) == (int)bytes.len;
-}
-
-bool conn_queue(struct net_conn *c, struct span bytes)
-{
-    conn_activate(c);
-    if (!conn_grow(c, bytes.len)) {
-        return conn_write_now(c, bytes);
-    }
-    memcpy(c->out + c->out_len, bytes.ptr, bytes.len);
-    c->out_len += bytes.len;
-    return true;
-}
-
-/* Large writes with nothing in front but what is collected: one call, no copy of what is taken. */
-static struct span conn_write_through(struct net_conn *c, struct span bytes)
-{
-    uv_buf_t buffers[2] = {uv_buf_init(c->out, (unsigned)c->out_len),
-                           uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len)};
-    unsigned skip = c->out_len == 0 ? 1 : 0;
-    int n = uv_try_write(&c->stream, buffers + skip, 2 - skip);
-    if (n < 0) {
-        return bytes; /* EAGAIN waits in the queue; other errors come back at the flush */
-    }
-    size_t taken = (size_t)n;
-    if (taken < c->out_len) {
-        memmove(c->out, c->out + taken, c->out_len - taken);
-        c->out_len -= taken;
-        return bytes;
-    }
-    bytes = span_skip(bytes, taken - c->out_len);
-    c->out_len = 0;
-    return bytes;
-}
-
-static void conn_write(struct conn *conn, struct span bytes)
-{
-    struct net_conn *c = net_conn_of(conn);
-    if (c->tell_lost || c->is_closing) {
-        return;
-    }
-    if (c->tls != NULL) {
-        conn_tls_write(c, bytes);
-        return;
-    }
-    if (bytes.len >= WRITE_THROUGH && !c->is_writing && c->is_connected) {
-        bytes = conn_write_through(c, bytes);
-    }
-    if (bytes.len != 0 && !conn_queue(c, bytes)) {
-        conn_lose(c, UV_ENOMEM);
-    }
-}
-
-static size_t conn_in_flight(struct conn *conn)
-{
-    int bytes = 0;
-    if (ioctl(conn_fd(net_conn_of(conn)), SIOCOUTQ, &bytes) != 0) {
-        return 0;
-    }
-    return (size_t)bytes;
-}
-
-static size_t conn_unsent(struct conn *conn)
-{
-    struct net_conn *c = net_conn_of(conn);
-    conn_flush(c);
-    if (c->tell_lost) {
-        return 1; /* what was dropped was not taken, so nobody may think that all was */
-    }
-    return c->out_len + uv_stream_get_write_queue_size(&c->stream);
 }
 
 /* ---- input ---- */
@@ -445,6 +283,7 @@ static const struct conn_ops conn_ops = {
     .peek = conn_peek,
     .consume = conn_consume,
     .write = conn_write,
+    .queued = conn_queued,
     .unsent = conn_unsent,
     .in_flight = conn_in_flight,
     .pending = conn_pending,

@@ -1,6 +1,6 @@
 /*
  * conn_state: what the files of a connection share, and nobody else includes: conn.c (its life, and
- * bytes as they are) and conn_tls.c (bytes protected).
+ * what comes in), conn_write.c (what goes out) and conn_tls.c (bytes protected).
  */
 #ifndef SPLITMX_PROXY_NET_CONN_STATE_H
 #define SPLITMX_PROXY_NET_CONN_STATE_H
@@ -52,12 +52,24 @@ static inline struct net_conn *net_conn_of(struct conn *conn)
 int conn_fd(const struct net_conn *c);
 /* There is something to do when the turn is over. */
 void conn_activate(struct net_conn *c);
-/* Queues bytes as they go to the kernel. False: no memory. */
-bool conn_queue(struct net_conn *c, struct span bytes);
 /* CONN_LOST is told when the turn is over. */
 void conn_lose(struct net_conn *c, int error);
 /* Bytes or an end are with our kernel. */
 bool conn_has_arrived(const struct net_conn *c);
+
+/* All is written: ends at once, or listens a while for the peer to read our last words. */
+void conn_finish(struct net_conn *c);
+
+/* ---- conn_write.c ---- */
+
+void conn_write(struct conn *conn, struct span bytes);
+size_t conn_queued(struct conn *conn);
+size_t conn_unsent(struct conn *conn);
+size_t conn_in_flight(struct conn *conn);
+/* Queues bytes as they go to the kernel. False: no memory. */
+bool conn_queue(struct net_conn *c, struct span bytes);
+/* Writes what is queued, as far as the kernel takes it. */
+void conn_flush(struct net_conn *c);
 
 /* ---- conn_tls.c ---- */
 

@@ -251,7 +251,7 @@ static void leg_started(struct leg *leg, const struct upstream_event *event)
 
 bool leg_has_room(const struct leg *leg)
 {
-    return leg->upstream == NULL || upstream_unsent(leg->upstream) < CONN_ROOM;
+    return leg->upstream == NULL || upstream_has_room(leg->upstream);
 }
 
 static bool leg_is_drained(const struct leg *leg)
@@ -273,9 +273,9 @@ static uint64_t leg_taken(const struct leg *leg)
 }
 
 /* An upstream that takes nothing for as long as `data` is lost. */
-static void leg_watch_pace(struct leg *leg)
+static void leg_watch_pace(struct leg *leg, uint64_t taken)
 {
-    leg->taken = leg_taken(leg);
+    leg->taken = taken;
     leg_arm(leg, leg->context->policy->config->timeouts.data);
 }
 
@@ -284,11 +284,11 @@ void leg_body(struct leg *leg, struct span bytes)
     if (leg->state != LEG_IS_TAKING) {
         return;
     }
+    if (!timer_is_set(&leg->timer)) { /* all before this has been taken */
+        leg_watch_pace(leg, leg->written);
+    }
     upstream_body(leg->upstream, bytes);
     leg->written += bytes.len;
-    if (!timer_is_set(&leg->timer)) {
-        leg_watch_pace(leg);
-    }
 }
 
 bool leg_commit(struct leg *leg)
@@ -463,7 +463,7 @@ static void on_due(void *owner)
         return; /* it is the client that is slow */
     }
     if (leg->state == LEG_IS_TAKING && leg_taken(leg) != leg->taken) {
-        leg_watch_pace(leg); /* slow, but it moves */
+        leg_watch_pace(leg, leg_taken(leg)); /* slow, but it moves */
     } else if (leg->state == LEG_IS_QUEUED) {
         leg_no_place(leg);
     } else if (leg->state == LEG_IS_RESOLVING || leg->state == LEG_IS_CONNECTING) {

@@ -254,6 +254,8 @@ static bool read_command(struct session *s, struct span input)
     }
     if (s->state == SERVER_TLS) { /* the line with STARTTLS must be out of the way */
         session_start_tls(s);
+    } else if (s->conn != NULL && s->quit.code != 0) { /* and QUIT, for nothing to be unread */
+        session_leave(s);
     }
     return consumed != 0;
 }
@@ -292,7 +294,7 @@ static bool session_turn(struct session *s)
         session_told_silence(s);
         return false;
     }
-    if (s->conn->ops->unsent(s->conn) > CONN_ROOM) {
+    if (!conn_has_room(s->conn)) {
         return false; /* a client that does not read its replies is not read either */
     }
     switch (s->state) {
@@ -321,8 +323,7 @@ static bool session_turn(struct session *s)
  * answered, the outcome of its message too. Over once nothing of that is left. */
 static bool is_through(const struct session *s)
 {
-    if (!s->eof ||
-        (s->conn->ops->peek(s->conn).len != 0 && s->conn->ops->unsent(s->conn) > CONN_ROOM)) {
+    if (!s->eof || (s->conn->ops->peek(s->conn).len != 0 && !conn_has_room(s->conn))) {
         return false;
     }
     switch (s->state) {

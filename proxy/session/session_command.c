@@ -10,8 +10,9 @@
 static void add_offers(struct reply *reply, const struct config *config, bool starttls)
 {
     struct text text = {reply->text, reply->text_len, sizeof reply->text, false};
-    text_printf(&text, "\nPIPELINING\nSIZE %llu\n8BITMIME\nENHANCEDSTATUSCODES",
-                (unsigned long long)config->limits.message_size);
+    text_puts(&text, "\nPIPELINING\nSIZE ");
+    text_number(&text, config->limits.message_size);
+    text_puts(&text, "\n8BITMIME\nENHANCEDSTATUSCODES");
     if (starttls) {
         text_puts(&text, "\nSTARTTLS");
     }
@@ -228,8 +229,7 @@ void session_command(struct session *s, struct span line, bool pipelined)
         session_set_state(s, s->state == SERVER_ENVELOPE ? SERVER_READY : s->state);
         break;
     case SERVER_DO_QUIT:
-        s->quit = step;
-        session_leave(s);
+        s->quit = step; /* done when the line is consumed */
         break;
     case SERVER_DO_DROP:
         session_dismiss(s, step.code, step.enhanced, step.text, "session-dropped");

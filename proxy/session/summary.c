@@ -31,8 +31,11 @@ static void put_reply(struct record *record, const struct reply *reply)
 {
     char text[REPLY_TEXT + 32];
     struct text out = TEXT(text);
-    text_printf(&out, "%u %s%s%.*s", reply->code, reply->enhanced,
-                reply->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(reply_first_line(reply)));
+    text_number(&out, reply->code);
+    text_putc(&out, ' ');
+    text_puts(&out, reply->enhanced);
+    text_puts(&out, reply->enhanced[0] != '\0' ? " " : "");
+    text_put(&out, reply_first_line(reply));
     record_span(record, "reply", text_span(&out));
 }
 
@@ -78,9 +81,14 @@ static const struct recipient *put_recipients(struct record *record,
     for (; recipient != NULL; recipient = recipient->next) {
         const struct leg *leg = recipient->leg;
         struct text entry = TEXT(one);
-        text_printf(&entry, "%s%.*s=%s%s:%u%s", out.len != 0 ? ";" : "", SPAN_ARGS(recipient->path),
-                    leg != NULL ? leg_relay(leg)->name : "discard", kind_mark(leg), recipient->code,
-                    fates ? fate_mark(leg) : "");
+        text_puts(&entry, out.len != 0 ? ";" : "");
+        text_put(&entry, recipient->path);
+        text_putc(&entry, '=');
+        text_puts(&entry, leg != NULL ? leg_relay(leg)->name : "discard");
+        text_puts(&entry, kind_mark(leg));
+        text_putc(&entry, ':');
+        text_number(&entry, recipient->code);
+        text_puts(&entry, fates ? fate_mark(leg) : "");
         if (out.len + entry.len >= sizeof text) {
             break;
         }

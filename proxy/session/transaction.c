@@ -165,8 +165,6 @@ static void put_received(struct transaction *tx, bool detour)
 static void data_begins(struct transaction *tx)
 {
     struct reply go;
-    put_received(tx, false);
-    put_received(tx, true);
     tx->state = TRANSACTION_IS_TAKING;
     tx->message->scanner = (struct body_scanner){.line_start = true};
     header_watch_init(&tx->message->header, span_of(tx->policy->config->hostname.text));
@@ -229,6 +227,14 @@ static void doom_with(struct transaction *tx, unsigned code, const char *enhance
     struct reply reply;
     reply_set(&reply, code, enhanced, text);
     doom(tx, &reply);
+}
+
+/* Not before the client sends it: so that it goes out in one piece with our field. */
+static void message_begins(struct transaction *tx)
+{
+    tx->message->has_begun = true;
+    put_received(tx, false);
+    put_received(tx, true);
 }
 
 /* Bytes found clean go to every leg as they are. */
@@ -317,6 +323,9 @@ size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
 {
     size_t consumed = 0;
     *ended = false;
+    if (!tx->message->has_begun) {
+        message_begins(tx);
+    }
     if (!tx->dirty) {
         size_t clean = 0;
         enum body_status status = body_scan(&tx->message->scanner, input, &clean, &consumed);
@@ -469,7 +478,9 @@ struct transaction *transaction_new(struct world *world, const struct client_vie
     tx->ticket = (struct ledger_ticket){.world = world, .on_done = on_recorded, .owner = tx};
     tx->deferred.free = transaction_release;
     struct text id = TEXT(tx->id);
-    text_printf(&id, "%s-%u", client->session_id, number);
+    text_puts(&id, client->session_id);
+    text_putc(&id, '-');
+    text_number(&id, number);
     return tx;
 }
 

@@ -32,6 +32,7 @@ struct transaction_message {
     struct leg *turn[LEGS_MAX]; /* the legs that carry it, in the order of commit */
     struct body_scanner scanner;
     struct header_watch header;
+    bool has_begun;
     struct message_identity *identity; /* being computed; NULL: not wanted, or there is none */
     bool has_identity;
     unsigned char digest[MESSAGE_IDENTITY_SIZE];

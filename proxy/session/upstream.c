@@ -425,7 +425,8 @@ void upstream_mail(struct upstream *up, const struct envelope *envelope, struct 
     char parameters[64];
     struct text text = TEXT(parameters);
     if (up->offer.size && envelope->size != 0) {
-        text_printf(&text, " SIZE=%llu", (unsigned long long)envelope->size);
+        text_puts(&text, " SIZE=");
+        text_number(&text, envelope->size);
     }
     if (up->offer.eight_bit && envelope->body_8bit) {
         text_puts(&text, " BODY=8BITMIME");
@@ -479,6 +480,11 @@ size_t upstream_in_flight(const struct upstream *up)
 size_t upstream_unsent(const struct upstream *up)
 {
     return up->conn != NULL ? up->conn->ops->unsent(up->conn) : 0;
+}
+
+bool upstream_has_room(const struct upstream *up)
+{
+    return up->conn == NULL || conn_has_room(up->conn);
 }
 
 bool upstream_end(struct upstream *up)

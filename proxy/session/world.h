@@ -50,6 +50,8 @@ struct conn_ops {
     /* Queues bytes (copied where the kernel does not take them at once). Loss is told by an event.
      * Memory trouble counts as loss. */
     void (*write)(struct conn *conn, struct span bytes);
+    /* Bytes queued, some of which the kernel might take if it were asked: asks nobody. */
+    size_t (*queued)(struct conn *conn);
     /* Bytes queued that the kernel, asked now, does not take. */
     size_t (*unsent)(struct conn *conn);
     /* Bytes that the kernel has taken and the peer's has not acknowledged. */
@@ -89,8 +91,14 @@ struct conn {
  * and goes on as they are consumed. */
 #define CONN_HELD (64 * 1024)
 
-/* A connection that holds more unsent bytes than this has no room for more body. */
+/* A connection that holds so many unsent bytes has no room for more. The kernel is asked only when
+ * it matters, for that writes what a turn has collected so far, apart from the rest. */
 #define CONN_ROOM (64 * 1024)
+
+static inline bool conn_has_room(struct conn *conn)
+{
+    return conn->ops->queued(conn) < CONN_ROOM || conn->ops->unsent(conn) < CONN_ROOM;
+}
 
 /* ---- the world ---- */
 

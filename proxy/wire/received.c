@@ -95,8 +95,20 @@ static void put_date(struct folder *folder, time_t when)
     char buffer[64];
     struct text text = TEXT(buffer);
 
-    text_printf(&text, "%s, %u %s %04lld %02u:%02u:%02u +0000", days[day % 7], civil.day,
-                months[civil.month], (long long)civil.year, rest / 3600, rest / 60 % 60, rest % 60);
+    text_puts(&text, days[day % 7]);
+    text_puts(&text, ", ");
+    text_number(&text, civil.day);
+    text_putc(&text, ' ');
+    text_puts(&text, months[civil.month]);
+    text_putc(&text, ' ');
+    text_digits(&text, (uint64_t)civil.year, 4);
+    text_putc(&text, ' ');
+    text_digits(&text, rest / 3600, 2);
+    text_putc(&text, ':');
+    text_digits(&text, rest / 60 % 60, 2);
+    text_putc(&text, ':');
+    text_digits(&text, rest % 60, 2);
+    text_puts(&text, " +0000");
     put_word(folder, text_span(&text));
 }
 

@@ -10,13 +10,18 @@ void record_begin(struct record *record, enum config_log_format format)
     record->text = TEXT(record->buffer);
 }
 
+/* Letters, digits and "._:/@+,;<>()-". */
+static bool is_plain_char(char c)
+{
+    const char lower = (char)(c | 0x20);
+    return (lower >= 'a' && lower <= 'z') || (c >= '+' && c <= '<') || c == '>' || c == '@' ||
+           c == '_' || c == '(' || c == ')';
+}
+
 static bool is_plain(struct span value)
 {
     for (size_t i = 0; i < value.len; i++) {
-        const char c = value.ptr[i];
-        const char lower = ascii_lower(c);
-        if (c == '\0' || !((lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') ||
-                           strchr("._:/@+,;<>()-", c) != NULL)) {
+        if (!is_plain_char(value.ptr[i])) {
             return false;
         }
     }
@@ -88,6 +93,18 @@ static bool put_key(struct record *record, const char *key, size_t value_len)
     return true;
 }
 
+/* Characters at the front that are written as they are. */
+static size_t unescaped(struct span value)
+{
+    size_t plain = utf8_printable(value);
+    for (size_t i = 0; i < plain; i++) {
+        if (value.ptr[i] == '"' || value.ptr[i] == '\\') {
+            return i;
+        }
+    }
+    return plain;
+}
+
 /* With its quotes; whole escapes only, and the mark of a cut while there is room for it. */
 static void put_quoted(struct record *record, struct span value)
 {
@@ -98,6 +115,12 @@ static void put_quoted(struct record *record, struct span value)
 
     text_putc(text, '"');
     while (value.len > 0) {
+        const size_t plain = unescaped(value);
+        if (plain > 0 && text->len + plain + ellipsis.len <= limit) {
+            text_put(text, span_first(value, plain));
+            value = span_skip(value, plain);
+            continue;
+        }
         char buffer[16];
         struct text escaped = TEXT(buffer);
         size_t used;
@@ -138,7 +161,7 @@ void record_number(struct record *record, const char *key, uint64_t value)
     const size_t digits_max = 20;
 
     if (put_key(record, key, digits_max)) {
-        text_printf(&record->text, "%llu", (unsigned long long)value);
+        text_number(&record->text, value);
     }
 }
 

@@ -12,6 +12,13 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+static void text_append(struct reply *reply, struct span bytes)
+{
+    memcpy(reply->text + reply->text_len, bytes.ptr, bytes.len);
+    reply->text_len = (unsigned short)(reply->text_len + bytes.len);
+    reply->text[reply->text_len] = '\0';
+}
+
 /*
  * Adds text, scrubbed, as long as whole characters fit below REPLY_TEXT. False: something was left
  * out. A scrubbed character is never longer than what it stands for.
@@ -19,6 +26,12 @@ static bool is_digit(char c)
 static bool text_add(struct reply *reply, struct span text)
 {
     while (text.len > 0) {
+        const size_t printable = utf8_printable(text);
+        if (printable > 0 && reply->text_len + printable < REPLY_TEXT) {
+            text_append(reply, span_first(text, printable));
+            text = span_skip(text, printable);
+            continue;
+        }
         const size_t len = utf8_length(text);
         const bool bad = len == 0 || utf8_is_control(utf8_code(text.ptr, len));
         const char stand_in = text.ptr[0] == '\t' || text.ptr[0] == '\n' ? ' ' : '?';
@@ -26,9 +39,7 @@ static bool text_add(struct reply *reply, struct span text)
         if (reply->text_len + put.len >= REPLY_TEXT) {
             return false;
         }
-        memcpy(reply->text + reply->text_len, put.ptr, put.len);
-        reply->text_len = (unsigned short)(reply->text_len + put.len);
-        reply->text[reply->text_len] = '\0';
+        text_append(reply, put);
         text = span_skip(text, len == 0 ? 1 : len);
     }
     return true;
@@ -62,7 +73,8 @@ static size_t enhanced_length(struct span text, unsigned class)
 static void reply_begin(struct reply *reply, unsigned code, const char *enhanced)
 {
     reply->code = code;
-    snprintf(reply->enhanced, sizeof reply->enhanced, "%s", enhanced == NULL ? "" : enhanced);
+    struct text out = TEXT(reply->enhanced);
+    text_puts(&out, enhanced == NULL ? "" : enhanced);
     reply->text_len = 0;
     reply->text[0] = '\0';
 }
@@ -103,14 +115,12 @@ static struct span cut_whole(struct span line, size_t len)
 void reply_write(const struct reply *reply, bool plain, struct text *out)
 {
     const unsigned class = reply->code / 100;
-    char enhanced[REPLY_ENHANCED + 1] = "";
-    if (!plain && class != 3) {
-        const struct span own = span_of(reply->enhanced);
-        if (own.len > 0 && enhanced_length(own, class) == own.len) {
-            snprintf(enhanced, sizeof enhanced, "%s", reply->enhanced);
-        } else {
-            snprintf(enhanced, sizeof enhanced, "%u.0.0", class);
-        }
+    char fitting[] = {(char)('0' + class), '.', '0', '.', '0', '\0'};
+    struct span enhanced = span_of(reply->enhanced);
+    if (plain || class == 3) {
+        enhanced.len = 0;
+    } else if (enhanced.len == 0 || enhanced_length(enhanced, class) != enhanced.len) {
+        enhanced = span_of(fitting);
     }
     struct span rest = span_make(reply->text, reply->text_len);
     bool last;
@@ -120,12 +130,14 @@ void reply_write(const struct reply *reply, bool plain, struct text *out)
         last = end == rest.len;
         rest = span_skip(rest, end + 1);
 
-        char head[32];
-        const int len = snprintf(head, sizeof head, "%u%c%s%s", reply->code, last ? ' ' : '-',
-                                 enhanced, enhanced[0] != '\0' && line.len > 0 ? " " : "");
-        line = cut_whole(line, WRITTEN_LINE_MAX - 2 - (size_t)len);
-        text_put(out, span_make(head, (size_t)len));
-        text_put(out, line);
+        char buffer[32];
+        struct text head = TEXT(buffer);
+        text_number(&head, reply->code);
+        text_putc(&head, last ? ' ' : '-');
+        text_put(&head, enhanced);
+        text_puts(&head, enhanced.len != 0 && line.len > 0 ? " " : "");
+        text_put(out, text_span(&head));
+        text_put(out, cut_whole(line, WRITTEN_LINE_MAX - 2 - head.len));
         text_puts(out, "\r\n");
     } while (!last);
 }

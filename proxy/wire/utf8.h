@@ -68,4 +68,14 @@ static inline bool utf8_is_control(unsigned code)
            (code >= 0x2066 && code <= 0x2069);
 }
 
+/* Bytes at the front of s that are printable ASCII: the quick way through most text. */
+static inline size_t utf8_printable(struct span s)
+{
+    size_t len = 0;
+    while (len < s.len && s.ptr[len] >= 0x20 && s.ptr[len] < 0x7f) {
+        len++;
+    }
+    return len;
+}
+
 #endif

@@ -195,6 +195,7 @@ static const struct conn_ops ops = {
     .peek = sim_peek,
     .consume = sim_consume,
     .write = sim_write,
+    .queued = sim_unsent,
     .unsent = sim_unsent,
     .in_flight = sim_in_flight,
     .pending = sim_pending,

@@ -77,15 +77,16 @@ static void a_text_line_is_time_level_and_pairs(void **state)
     struct log *log = log_start(sink.write, LOG_INFO, LOG_TEXT);
     assert_non_null(log);
     log_event(log, LOG_WARNING, "odd", "helo", "a\nb", "relay", "local", NULL);
-    log_write(log, LOG_INFO, SPAN("session=1 event=x"));
+    log_write(log_lane_open(log), LOG_INFO, SPAN("session=1 event=x"));
     log_stop(log);
     sink_read(&sink);
-    assert_time(sink.text);
-    const char *second = strchr(sink.text, '\n') + 1;
-    assert_memory_equal(sink.text + 24, " warning event=odd helo=\"a\\nb\" relay=local\n",
-                        (size_t)(second - sink.text) - 24);
-    assert_time(second);
-    assert_string_equal(second + 24, " info session=1 event=x\n");
+    const char *odd = strstr(sink.text, " warning event=odd helo=\"a\\nb\" relay=local\n");
+    const char *other = strstr(sink.text, " info session=1 event=x\n");
+    assert_non_null(odd);
+    assert_non_null(other);
+    assert_time(odd - 24);
+    assert_time(other - 24);
+    assert_int_equal(strlen(sink.text), 2 * 24 + strcspn(odd, "\n") + strcspn(other, "\n") + 2);
     free(sink.text);
 }
 
@@ -112,12 +113,12 @@ static void a_line_is_in_the_format_of_its_record_while_a_reload_changes_it(void
     sink_open(&sink);
     struct log *log = log_start(sink.write, LOG_INFO, LOG_TEXT);
     log_configure(log, LOG_INFO, LOG_JSON);
-    log_write(log, LOG_INFO, SPAN("event=x"));
+    log_write(log_lane_open(log), LOG_INFO, SPAN("event=x"));
     log_event(log, LOG_INFO, "y", NULL);
     log_stop(log);
     sink_read(&sink);
-    assert_time(sink.text);
-    assert_non_null(strstr(sink.text, "Z info event=x\n{\"time\":\""));
+    assert_non_null(strstr(sink.text, "Z info event=x\n"));
+    assert_non_null(strstr(sink.text, "{\"time\":\""));
     assert_non_null(strstr(sink.text, "\"event\":\"y\"}\n"));
     free(sink.text);
 }
@@ -192,6 +193,62 @@ static void a_full_buffer_drops_whole_lines_and_counts_them(void **state)
     free(sink.text);
 }
 
+struct writer {
+    pthread_t thread;
+    struct log_lane *lane;
+    char name;
+};
+
+#define LANES 4
+#define LINES 5000 /* all of them fit, so that none is dropped */
+
+static void *write_lines(void *argument)
+{
+    const struct writer *writer = argument;
+    for (int i = 0; i < LINES; i++) {
+        char line[32];
+        struct text text = TEXT(line);
+        text_printf(&text, "event=%c%d", writer->name, i);
+        log_write(writer->lane, LOG_INFO, text_span(&text));
+    }
+    return NULL;
+}
+
+static void the_lines_of_every_lane_are_all_there_and_in_order(void **state)
+{
+    struct sink sink;
+    pthread_t reader;
+    struct writer writers[LANES];
+    int seen[LANES] = {0};
+    (void)state;
+    sink_open(&sink);
+    struct log *log = log_start(sink.write, LOG_INFO, LOG_TEXT);
+    const int write_end = sink.write;
+    sink.write = -1;
+    assert_int_equal(pthread_create(&reader, NULL, sink_reader, &sink), 0);
+    for (int i = 0; i < LANES; i++) {
+        writers[i] = (struct writer){.lane = log_lane_open(log), .name = (char)('a' + i)};
+        assert_int_equal(pthread_create(&writers[i].thread, NULL, write_lines, &writers[i]), 0);
+    }
+    for (int i = 0; i < LANES; i++) {
+        pthread_join(writers[i].thread, NULL);
+    }
+    log_stop(log);
+    close(write_end);
+    pthread_join(reader, NULL);
+    for (char *line = sink.text; *line != '\0'; line = strchr(line, '\n') + 1) {
+        assert_time(line);
+        assert_memory_equal(line + 24, " info event=", 12);
+        const int lane = line[36] - 'a';
+        assert_in_range(lane, 0, LANES - 1);
+        assert_int_equal(strtol(line + 37, NULL, 10), seen[lane]++);
+    }
+    for (int i = 0; i < LANES; i++) {
+        assert_int_equal(seen[i], LINES);
+    }
+    free(sink.text);
+}
+
 static void a_reader_that_is_stuck_does_not_keep_the_log_from_stopping(void **state)
 {
     struct sink sink;
@@ -246,6 +303,7 @@ int main(void)
         cmocka_unit_test(what_is_above_the_level_is_left_out),
         cmocka_unit_test(a_line_is_out_before_the_log_stops),
         cmocka_unit_test(a_full_buffer_drops_whole_lines_and_counts_them),
+        cmocka_unit_test(the_lines_of_every_lane_are_all_there_and_in_order),
         cmocka_unit_test(a_reader_that_is_stuck_does_not_keep_the_log_from_stopping),
         cmocka_unit_test(a_reader_that_went_away_ends_nothing),
         cmocka_unit_test(diagnostics_are_told_with_their_place_in_one_piece),

@@ -1,0 +1,179 @@
+/*
+ * Connections, what goes out: collected during a turn of the loop and tried by one uv_try_write;
+ * what the kernel does not take waits in a block until libuv has written it.
+ */
+#include <linux/sockios.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+#include "proxy/net/conn_state.h"
+
+/* Writes from this size on are tried at once, without being copied first. Less than that is cheaper
+ * to copy than to write by itself: most messages leave in one piece with what ends them. */
+#define WRITE_THROUGH (16 * 1024)
+
+static void on_written(uv_write_t *req, int status)
+{
+    struct net_conn *c = req->handle->data;
+    free(c->writing);
+    c->writing = NULL;
+    c->is_writing = false;
+    if (c->is_closing) {
+        return;
+    }
+    net_enter(c->net);
+    if (status < 0) {
+        conn_lose(c, status);
+        return;
+    }
+    conn_flush(c);
+    if (c->is_writing || c->tell_lost) {
+        return;
+    }
+    if (c->is_flushing) {
+        conn_finish(c);
+    } else {
+        c->conn.on_event(c->conn.owner, CONN_WRITABLE);
+    }
+}
+
+/* What the kernel did not take is handed to libuv as it is; a new block begins. */
+static void conn_write_rest(struct net_conn *c, size_t taken)
+{
+    uv_buf_t rest = uv_buf_init(c->out + taken, (unsigned)(c->out_len - taken));
+    c->writing = c->out;
+    c->out = NULL;
+    c->out_len = c->out_cap = 0;
+    c->is_writing = true;
+    int error = uv_write(&c->write, &c->stream, &rest, 1, on_written);
+    if (error != 0) {
+        c->is_writing = false;
+        conn_lose(c, error);
+    }
+}
+
+void conn_flush(struct net_conn *c)
+{
+    if (c->out_len == 0 || c->is_writing || !c->is_connected || c->is_closing || c->tell_lost) {
+        return;
+    }
+    uv_buf_t buffer = uv_buf_init(c->out, (unsigned)c->out_len);
+    int n = uv_try_write(&c->stream, &buffer, 1);
+    if (n < 0 && n != UV_EAGAIN) {
+        conn_lose(c, n);
+        return;
+    }
+    size_t taken = n > 0 ? (size_t)n : 0;
+    if (taken < c->out_len) {
+        conn_write_rest(c, taken);
+        return;
+    }
+    c->out_len = 0;
+    free(c->out);
+    c->out = NULL;
+    c->out_cap = 0;
+}
+
+/* Room for so many more bytes; false when memory is short. */
+static bool conn_grow(struct net_conn *c, size_t more)
+{
+    size_t cap = c->out_cap < 512 ? 512 : c->out_cap;
+    if (c->out_len + more <= c->out_cap) {
+        return true;
+    }
+    while (cap < c->out_len + more) {
+        cap *= 2;
+    }
+    char *grown = realloc(c->out, cap);
+    if (grown == NULL) {
+        return false;
+    }
+    c->out = grown;
+    c->out_cap = cap;
+    return true;
+}
+
+/* Without memory to keep them in: whether the kernel takes all of them at once, as it takes most
+ * words. An answer that is owed does not get lost for want of memory. */
+static bool conn_write_now(struct net_conn *c, struct span bytes)
+{
+    uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len);
+    conn_flush(c);
+    return c->is_connected && !c->is_writing && !c->tell_lost &&
+           uv_try_write(&c->stream, &buffer, 1) == (int)bytes.len;
+}
+
+bool conn_queue(struct net_conn *c, struct span bytes)
+{
+    conn_activate(c);
+    if (!conn_grow(c, bytes.len)) {
+        return conn_write_now(c, bytes);
+    }
+    memcpy(c->out + c->out_len, bytes.ptr, bytes.len);
+    c->out_len += bytes.len;
+    return true;
+}
+
+/* Large writes with nothing in front but what is collected: one call, no copy of what is taken. */
+static struct span conn_write_through(struct net_conn *c, struct span bytes)
+{
+    uv_buf_t buffers[2] = {uv_buf_init(c->out, (unsigned)c->out_len),
+                           uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len)};
+    unsigned skip = c->out_len == 0 ? 1 : 0;
+    int n = uv_try_write(&c->stream, buffers + skip, 2 - skip);
+    if (n < 0) {
+        return bytes; /* EAGAIN waits in the queue; other errors come back at the flush */
+    }
+    size_t taken = (size_t)n;
+    if (taken < c->out_len) {
+        memmove(c->out, c->out + taken, c->out_len - taken);
+        c->out_len -= taken;
+        return bytes;
+    }
+    bytes = span_skip(bytes, taken - c->out_len);
+    c->out_len = 0;
+    return bytes;
+}
+
+void conn_write(struct conn *conn, struct span bytes)
+{
+    struct net_conn *c = net_conn_of(conn);
+    if (c->tell_lost || c->is_closing) {
+        return;
+    }
+    if (c->tls != NULL) {
+        conn_tls_write(c, bytes);
+        return;
+    }
+    if (bytes.len >= WRITE_THROUGH && !c->is_writing && c->is_connected) {
+        bytes = conn_write_through(c, bytes);
+    }
+    if (bytes.len != 0 && !conn_queue(c, bytes)) {
+        conn_lose(c, UV_ENOMEM);
+    }
+}
+
+size_t conn_in_flight(struct conn *conn)
+{
+    int bytes = 0;
+    if (ioctl(conn_fd(net_conn_of(conn)), SIOCOUTQ, &bytes) != 0) {
+        return 0;
+    }
+    return (size_t)bytes;
+}
+
+size_t conn_queued(struct conn *conn)
+{
+    const struct net_conn *c = net_conn_of(conn);
+    return c->out_len + uv_stream_get_write_queue_size(&c->stream);
+}
+
+size_t conn_unsent(struct conn *conn)
+{
+    struct net_conn *c = net_conn_of(conn);
+    conn_flush(c);
+    if (c->tell_lost) {
+        return 1; /* what was dropped was not taken, so nobody may think that all was */
+    }
+    return conn_queued(conn);
+}
