@@ -20,18 +20,20 @@ struct slot {
     TAILQ_ENTRY(slot) place;
 };
 
+TAILQ_HEAD(slot_list, slot);
+
 struct run {
     struct load_world *world;
     const struct load_options *options;
     struct load_report *report;
     struct slot *slots;
-    TAILQ_HEAD(, slot) parked; /* without a message; those that are connected first */
-    uint64_t limit;            /* messages in all */
-    uint64_t deadline;         /* closed loop: no message begins after it */
-    uint64_t taken;            /* messages that slots have taken */
-    uint64_t due;              /* open loop: messages that have been due so far */
-    uint64_t interval;         /* open loop: nanoseconds between them */
-    int ticks;                 /* open loop: a descriptor that counts them; else -1 */
+    struct slot_list parked; /* without a message; those that are connected first */
+    uint64_t limit;          /* messages in all */
+    uint64_t deadline;       /* closed loop: no message begins after it */
+    uint64_t taken;          /* messages that slots have taken */
+    uint64_t due;            /* open loop: messages that have been due so far */
+    uint64_t interval;       /* open loop: nanoseconds between them */
+    int ticks;               /* open loop: a descriptor that counts them; else -1 */
     uv_poll_t ticking;
     bool over; /* no more messages will be due */
 };
