@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -56,6 +57,7 @@ class Running:
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def line(self):
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "nothing was said"
         return self.process.stdout.readline()
 
     def end(self, number=signal.SIGTERM):
