@@ -27,7 +27,7 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 # ---- sources, a list for each layer; a layer may use itself and those before it ----
 
-config        := config diag folder hash hostname keys net_address scalar schema span text yaml \
+config        := config diag folder hash hostname keys net_address scalar schema spares span text yaml \
                  yaml_problem
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
@@ -57,8 +57,8 @@ unit_tests    := address bench_line body client command config control data_end 
                  ledger ledger_format ledger_keep ledger_memory ledger_model ledger_reader \
                  ledger_store load_text log memory net_address nexthop pacing privileges \
                  proxy_header quota rate received record relay repair reply resolver route seal \
-                 server shared sorter source span store table table_walk text timers tls_context \
-                 tls_inspect tls_stream xclient yaml
+                 server shared sorter source span spares store table table_walk text timers \
+                 tls_context tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
                  fuzz_reply
 

@@ -40,10 +40,10 @@ static void on_closed(uv_handle_t *handle)
 {
     struct net_conn *c = handle->data;
     free(c->left);
-    free(c->out);
-    free(c->writing);
+    spare_free(c->out);
+    spare_free(c->writing);
     tls_stream_free(c->tls);
-    free(c);
+    spare_free(c);
 }
 
 static void conn_end(struct net_conn *c, bool reset)
@@ -362,7 +362,7 @@ void net_flush(struct net *net)
 
 static struct net_conn *conn_new(struct net *net, bool is_pipe)
 {
-    struct net_conn *c = calloc(1, sizeof *c);
+    struct net_conn *c = spare_new(&net->world.spares, sizeof *c);
     if (c == NULL) {
         return NULL;
     }
@@ -370,7 +370,7 @@ static struct net_conn *conn_new(struct net *net, bool is_pipe)
     c->net = net;
     c->is_pipe = is_pipe;
     if ((is_pipe ? uv_pipe_init(net->loop, &c->pipe, 0) : uv_tcp_init(net->loop, &c->tcp)) != 0) {
-        free(c);
+        spare_free(c);
         return NULL;
     }
     c->handle.data = c;

@@ -15,7 +15,7 @@
 static void on_written(uv_write_t *req, int status)
 {
     struct net_conn *c = req->handle->data;
-    free(c->writing);
+    spare_free(c->writing);
     c->writing = NULL;
     c->is_writing = false;
     if (c->is_closing) {
@@ -69,7 +69,7 @@ void conn_flush(struct net_conn *c)
         return;
     }
     c->out_len = 0;
-    free(c->out);
+    spare_free(c->out);
     c->out = NULL;
     c->out_cap = 0;
 }
@@ -84,10 +84,14 @@ static bool conn_grow(struct net_conn *c, size_t more)
     while (cap < c->out_len + more) {
         cap *= 2;
     }
-    char *grown = realloc(c->out, cap);
+    char *grown = spare_take(&c->net->world.spares, cap);
     if (grown == NULL) {
         return false;
     }
+    if (c->out_len != 0) {
+        memcpy(grown, c->out, c->out_len);
+    }
+    spare_free(c->out);
     c->out = grown;
     c->out_cap = cap;
     return true;

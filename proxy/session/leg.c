@@ -479,7 +479,7 @@ static void on_due(void *owner)
 struct leg *leg_new(const struct leg_context *context, const struct relay *relay,
                     enum leg_kind kind, struct span domain)
 {
-    struct leg *leg = calloc(1, sizeof *leg + domain.len);
+    struct leg *leg = spare_new(&context->world->spares, sizeof *leg + domain.len);
     if (leg != NULL) {
         leg->context = context;
         leg->relay = relay;
@@ -497,8 +497,8 @@ struct leg *leg_new(const struct leg_context *context, const struct relay *relay
 void leg_free(struct leg *leg)
 {
     leg_abandon(leg);
-    free(leg->addresses);
-    free(leg);
+    spare_free(leg->addresses);
+    spare_free(leg);
 }
 
 const struct relay *leg_relay(const struct leg *leg)

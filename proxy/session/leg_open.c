@@ -155,10 +155,10 @@ static void leg_connect(struct leg *leg)
 static bool leg_keep_addresses(struct leg *leg, const struct resolver_address *addresses,
                                size_t count)
 {
-    free(leg->addresses);
+    spare_free(leg->addresses);
     leg->address_next = 0;
     leg->address_count = count;
-    leg->addresses = calloc(count, sizeof *addresses);
+    leg->addresses = spare_take(&world_of(leg)->spares, count * sizeof *addresses);
     if (leg->addresses == NULL) {
         leg_fail_with(leg, 452, "4.3.1", "out of memory");
         return false;

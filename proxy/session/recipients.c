@@ -14,9 +14,9 @@
  * section 6). */
 #define UNKNOWN_A_MINUTE 20
 
-static struct recipient *recipient_new(struct span path)
+static struct recipient *recipient_new(struct world *world, struct span path)
 {
-    struct recipient *recipient = calloc(1, sizeof *recipient + path.len);
+    struct recipient *recipient = spare_new(&world->spares, sizeof *recipient + path.len);
     if (recipient != NULL) {
         memcpy(recipient + 1, path.ptr, path.len);
         recipient->path = span_make((const char *)(recipient + 1), path.len);
@@ -51,7 +51,7 @@ static void recipient_answered(struct transaction *tx, const struct reply *reply
         unsettled_came_along(tx, recipient);
     } else {
         summary_refused(tx->world, tx->policy, tx->client, tx->id, recipient, reply);
-        free(recipient);
+        spare_free(recipient);
     }
     transaction_tell(tx, TRANSACTION_RECIPIENT, reply);
 }
@@ -226,7 +226,7 @@ void transaction_recipient(struct transaction *tx, struct span path)
     struct decision *decision = &tx->decision;
     tx->answer_by = tx->world->now + tx->policy->config->timeouts.recipient;
     tx->state = TRANSACTION_IS_ASKING;
-    tx->asked = recipient_new(path);
+    tx->asked = recipient_new(tx->world, path);
     if (tx->asked == NULL) {
         struct reply reply;
         reply_set(&reply, 452, "4.3.1", "Out of memory");

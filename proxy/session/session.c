@@ -24,7 +24,7 @@ void session_free(struct deferred *deferred)
     free(s->name);
     free(s->reverse_name);
     free(s->rcpt_path);
-    free(s);
+    spare_free(s);
 }
 
 static void session_unlink(struct session *s)

@@ -166,7 +166,7 @@ static void session_link(struct session *s)
 
 void session_begin(struct world *world, struct conn *conn, const struct session_peer *peer)
 {
-    struct session *s = calloc(1, sizeof *s);
+    struct session *s = spare_new(&world->spares, sizeof *s);
     if (s == NULL) {
         conn->ops->close(conn, CONN_RESET);
         return;

@@ -188,7 +188,7 @@ static void data_lacks_memory(struct transaction *tx)
 
 void transaction_data(struct transaction *tx)
 {
-    tx->message = calloc(1, sizeof *tx->message);
+    tx->message = spare_new(&tx->world->spares, sizeof *tx->message);
     if (tx->message == NULL) {
         data_lacks_memory(tx);
         return;
@@ -436,24 +436,24 @@ static void transaction_release(struct deferred *deferred)
     }
     while (tx->first != NULL) {
         struct recipient *next = tx->first->next;
-        free(tx->first);
+        spare_free(tx->first);
         tx->first = next;
     }
     unsettled_release(tx);
-    free(tx->asked);
+    spare_free(tx->asked);
     if (tx->message != NULL) {
         message_identity_free(tx->message->identity);
-        free(tx->message);
+        spare_free(tx->message);
     }
     policy_unref(tx->policy);
-    free(tx);
+    spare_free(tx);
 }
 
 struct transaction *transaction_new(struct world *world, const struct client_view *client,
                                     const struct envelope *envelope, unsigned number,
                                     transaction_handler *on_event, void *owner)
 {
-    struct transaction *tx = calloc(1, sizeof *tx + envelope->sender.len);
+    struct transaction *tx = spare_new(&world->spares, sizeof *tx + envelope->sender.len);
     if (tx == NULL) {
         return NULL;
     }

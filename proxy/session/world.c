@@ -35,6 +35,7 @@ void world_release(struct world *world)
     world_settle(world);
     shared_leave(world->entry);
     timers_release(&world->timers);
+    spares_release(&world->spares);
     free(world->stats);
     policy_unref(world->policy);
     *world = (struct world){0};

@@ -17,6 +17,7 @@
 
 #include <time.h>
 
+#include "config/spares.h"
 #include "proxy/session/timers.h"
 #include "proxy/wire/record.h"
 #include "routing/answer.h"
@@ -152,6 +153,7 @@ struct world {
     const struct world_ops *ops;
     uint64_t now; /* milliseconds, monotonic; the implementation sets it before each event */
     struct timers timers; /* the implementation runs them */
+    struct spares spares; /* memory for what comes and goes with every message */
     struct policy
         *policy; /* in force for new transactions; one reference held (world_set_policy) */
     struct shared *shared;
