@@ -1,0 +1,175 @@
+"""Results in words, for the terminal and for docs/performance.md, and as plots."""
+
+import pathlib
+import re
+
+import svg
+from figures import Figures
+from peers import HAProxy
+
+# metric: heading, what one of it is in the metric's own unit
+METRICS = {
+    "rate": ("messages/s", 1), "cpu": ("CPU a message, µs", 1e-6), "p50": ("p50, ms", 1e-3), "p99": ("p99, ms", 1e-3),
+    "memory": ("KiB each", 1024), "sessions": ("sessions", 1), "seconds": ("seconds", 1), "decisions": ("decisions/s", 1),
+}
+MEASURE = HAProxy.name  # what ratios are to
+
+
+def number(value):
+    """Three digits that mean something."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def ratio(spread):
+    return f"{spread.median:.2f} ({spread.low:.2f}–{spread.high:.2f})"
+
+
+def figure(spread, scale):
+    return number(spread.median / scale)
+
+
+def columns(case, figures):
+    """The metrics that anybody has in this case."""
+    return [metric for metric in case.shown
+            if any(figures.spread(case.name, subject, metric) for subject in figures.subjects(case.name))]
+
+
+def table(case, figures):
+    """Heading and rows: a subject's median of each metric, and its ratio to HAProxy with the spread."""
+    subjects, metrics = figures.subjects(case.name), columns(case, figures)
+    compared = [metric for metric in metrics if MEASURE in subjects and metric not in ("sessions",)]
+    heading = ["in the middle"]
+    for metric in metrics:
+        heading.append(METRICS[metric][0])
+        heading += [f"× {MEASURE}"] if metric in compared else []
+    rows = []
+    for subject in subjects:
+        row = [subject]
+        for metric in metrics:
+            spread = figures.spread(case.name, subject, metric)
+            row.append(figure(spread, METRICS[metric][1]) if spread else "–")
+            if metric in compared:
+                row.append(ratio(figures.ratio(case.name, subject, metric, MEASURE)) if spread and subject != MEASURE else "–")
+        rows.append(row)
+    return heading, rows
+
+
+def bars(case, figures):
+    """One row for each bar: what, limit, aim, reached, mark."""
+    for bar in case.bars:
+        spread = bar.measured(case.name, figures)
+        if spread is None:
+            continue
+        sign = "≥" if bar.at_least else "≤"
+        to = f" × {bar.against}" if bar.against else f" {bar.unit}"
+        aim = f"{sign} {bar.aim:g}" if bar.aim is not None else "–"
+        yield [case.name, bar.words, f"{sign} {bar.limit:g}{to}", aim, ratio(spread), bar.mark(spread)]
+
+
+def to_base(case, figures):
+    """How the program compares with the other build of it, if there is one."""
+    for subject in figures.subjects(case.name):
+        if subject.startswith("base"):
+            ours = "splitmx" + subject[len("base"):]
+            ratios = [(METRICS[metric][0], figures.ratio(case.name, ours, metric, subject)) for metric in columns(case, figures)]
+            yield f"{ours} × {subject}: " + "; ".join(f"{words} {ratio(spread)}" for words, spread in ratios if spread)
+
+
+BARS_HEADING = ["case", "what", "bar", "aim", "reached", "mark"]
+
+
+def as_text(heading, rows):
+    """Columns under each other, figures to the right."""
+    lines = [heading, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
+    return "\n".join("  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
+                               for column, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
+
+
+def as_markdown(heading, rows):
+    lines = [heading, ["---"] + ["---:"] * (len(heading) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# ---- plots ----
+
+
+def _rows(case, figures, metric, relative):
+    for subject in figures.subjects(case.name):
+        spread = figures.spread(case.name, subject, metric)
+        words = f"{figure(spread, METRICS[metric][1])} {METRICS[metric][0].rpartition(', ')[2]}" if spread else ""
+        if relative:
+            spread = figures.ratio(case.name, subject, metric, MEASURE)
+            words = f"{ratio(spread)}: {words}" if spread and subject != MEASURE else words
+        if spread:
+            yield svg.Row(subject, spread, words, ours=subject.startswith(("splitmx", "base")))
+
+
+def panel(case, figures, metric):
+    """Ratios to HAProxy where it takes part, else the figures themselves; lines where the bars are."""
+    relative = MEASURE in figures.subjects(case.name)
+    rows = tuple(_rows(case, figures, metric, relative))
+    if not rows:
+        return None
+    marks = [(1, MEASURE)] if relative and metric != "memory" else []
+    for bar in case.bars:
+        if relative and bar.metric == metric and bar.against == MEASURE and abs(bar.limit - 1) > 0.1:
+            marks.append((bar.limit, f"bar {bar.limit:g}"))
+    ours = [row.spread.median for row in rows if row.ours] or [1]
+    return svg.Panel(case.title, rows, tuple(marks), most=5 * max([1, *ours] if relative else ours))
+
+
+PLOTS = {"cpu": ("Processor time a message, as a ratio to HAProxy (less is better)", "cpu", ("one", "kept", "mb")),
+         "rate": ("Messages a second, as a ratio to HAProxy (more is better)", "rate", ("one", "kept", "mb")),
+         "tls": ("Processor time a message with TLS (less is better)", "cpu", ("tls",)),
+         "latency": ("p99 of a message's time at half load, as a ratio to HAProxy (less is better)", "p99", ("paced",)),
+         "memory": ("Memory (less is better)", "memory", ("idle", "big"))}
+
+
+def plots(cases, figures):
+    """{name: text of an SVG file}"""
+    by_name = {case.name: case for case in cases}
+    drawn = {}
+    for name, (title, metric, wanted) in PLOTS.items():
+        panels = [panel(by_name[case], figures, metric) for case in wanted if figures.subjects(case)]
+        if any(panels):
+            drawn[name] = svg.chart(title, [one for one in panels if one])
+    return drawn
+
+
+# ---- the whole ----
+
+
+def summary(cases, figures):
+    """The bars of all cases, as rows."""
+    return [row for case in cases for row in bars(case, figures)]
+
+
+def machine_words(machine):
+    return (f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, Linux {machine['kernel']}; "
+            + ", ".join(machine["versions"]))
+
+
+def document(cases, results):
+    """What stands between the markers of docs/performance.md: {marker: text}."""
+    figures = Figures(results["records"])
+    told = {"bars": as_markdown(BARS_HEADING, summary(cases, figures)), "machine": machine_words(results["machine"])}
+    for case in cases:
+        if not figures.subjects(case.name):
+            continue
+        about = results["cases"][case.name]
+        remark = f" {about['remark']}." if about.get("remark") else ""
+        told[case.name] = f"{about['rounds']} rounds, {about['when']}.{remark}\n\n{as_markdown(*table(case, figures))}"
+    return told
+
+
+def renew(path, told):
+    """Puts each text between `<!-- figures: NAME -->` and `<!-- end -->`; a NAME that was not measured stays as it is."""
+    page = pathlib.Path(path)
+
+    def put(match):
+        return f"{match[1]}\n{told[match[2]]}\n\n{match[3]}" if match[2] in told else match[0]
+
+    page.write_text(re.sub(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", put, page.read_text(), flags=re.S))
