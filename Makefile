@@ -206,8 +206,8 @@ PEERS  ?=
 BASE   ?=
 bench: all
 	@tests/bench/install.sh
-	@$(PYTHON) tests/bench/bench.py --program $(BUILD)/splitmx --load $(BUILD)/bench/load \
-	    --sink $(BUILD)/bench/sink --rounds $(ROUNDS) --seconds $(SECONDS) --paced $(PACED) \
+	@$(PYTHON) tests/bench/bench.py --program $(BUILD)/splitmx --tools $(BUILD)/bench \
+	    --rounds $(ROUNDS) --seconds $(SECONDS) --paced $(PACED) \
 	    --cases '$(CASES)' --peers '$(PEERS)' $(if $(BASE),--base $(BASE)) --out $(BUILD)/bench
 
 # What was measured last, into docs/performance.md and its plots.

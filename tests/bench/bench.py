@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """`make bench`: splitmx and its peers in turn, over the same upstream, under the same load.
 
-bench.py --program FILE [--base FILE] [--load FILE --sink FILE] [--rounds N] [--seconds S] [--paced S] [--cases A,B]
+bench.py --program FILE [--base FILE] [--tools FOLDER] [--rounds N] [--seconds S] [--paced S] [--cases A,B]
          [--peers A,B] [--out FOLDER]       measures; prints tables; FOLDER gets results.json and plots
 bench.py --docs FOLDER --out FOLDER        renews docs/performance.md and its plots from results.json
 
@@ -23,7 +23,8 @@ import tempfile
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import report  # noqa: E402
-from cases import all_cases  # noqa: E402
+import cases as mail  # noqa: E402
+import tables  # noqa: E402
 from figures import Figures  # noqa: E402
 from generators import OwnLoad, SmtpSource  # noqa: E402
 from peers import HAProxy, Nginx, Postfix, Trouble, descriptors, first_line  # noqa: E402
@@ -31,17 +32,20 @@ from peers import HAProxy, Nginx, Postfix, Trouble, descriptors, first_line  # n
 Certificate = collections.namedtuple("Certificate", "chain key")
 
 
+def all_cases():
+    return mail.all_cases() + tables.all_cases()
+
+
 class Bench:
     """What the cases want to know and use."""
 
     def __init__(self, options, scratch):
         self.scratch = scratch
-        self.program, self.base, self.sink = options.program, options.base, options.sink
+        self.program, self.base, self.tools = options.program, options.base, options.tools
         self.peers = options.peers and set(options.peers.split(","))
         self.seconds, self.paced = options.seconds, options.paced
         self.descriptors = descriptors()
         self.cores = len(os.sched_getaffinity(0))
-        self.own_load = options.load and OwnLoad(options.load)
         self.always_own = options.own_load
         self.remarks = {}
         self._certificate = None
@@ -56,11 +60,15 @@ class Bench:
             print(f"{kind.name} takes no part: {reason}", file=sys.stderr)
         return not reason
 
+    def tool(self, name):
+        """One of our own programs: load, sink, routes."""
+        if self.tools is None or not (self.tools / name).exists():
+            raise Trouble(f"build/bench/{name} is missing")
+        return self.tools / name
+
     @property
     def load(self):
-        if self.own_load is None:
-            raise Trouble("needs build/bench/load")
-        return self.own_load
+        return OwnLoad(self.tool("load"))
 
     def generator(self, load):
         return self.load if self.always_own or not load.plain else SmtpSource()
@@ -92,12 +100,12 @@ def measure(case, bench, rounds, figures):
     with contextlib.ExitStack() as stack:
         turns = case.open(bench, stack)
         labels = list(turns)
-        for number in range(rounds):
+        for number in range(min(rounds, case.rounds)):
             first = number % len(labels)
             for label in labels[first:] + labels[:first]:
                 figures.add(case.name, label, number, turns[label]())
                 if sys.stderr.isatty():
-                    print(f"\r{case.name}: round {number + 1} of {rounds}, {label}\033[K", end="", file=sys.stderr, flush=True)
+                    print(f"\r{case.name}: round {number + 1}, {label}\033[K", end="", file=sys.stderr, flush=True)
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
 
@@ -129,7 +137,7 @@ def run(cases, options, out):
                 print(f"   {line}")
             print(flush=True)
             results["records"] = [record for record in results["records"] if record["case"] != case.name] + figures.records
-            results["cases"][case.name] = {"title": case.title, "rounds": options.rounds, "remark": remark,
+            results["cases"][case.name] = {"title": case.title, "rounds": min(options.rounds, case.rounds), "remark": remark,
                                            "when": datetime.date.today().isoformat(), "commit": first_line("git", "rev-parse", "--short", "HEAD")}
             path.write_text(json.dumps(results, indent=1) + "\n")
     for name, text in report.plots(all_cases(), Figures(results["records"])).items():
@@ -148,7 +156,7 @@ def renew(out, docs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    for name in ("program", "base", "load", "sink"):
+    for name in ("program", "base", "tools"):
         parser.add_argument(f"--{name}", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of a turn (default 3)")
@@ -159,7 +167,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--docs", type=pathlib.Path)
     options = parser.parse_args()
-    for name in ("program", "base", "load", "sink"):
+    for name in ("program", "base", "tools"):
         if (file := getattr(options, name)) is not None:
             setattr(options, name, file.resolve())
     options.out.mkdir(parents=True, exist_ok=True)

@@ -4,18 +4,18 @@ A turn returns metrics: `rate` (messages a second), `cpu` (seconds of the thing 
 (seconds, a message's time), `memory` (bytes, for a session or a message).
 """
 
-import contextlib
 import functools
 import statistics
-import threading
 import time
 
 from figures import Bar
 from generators import Load
+from measure import Highest
 from peers import KING, USER, Direct, HAProxy, Nginx, Postfix, Sink, SmtpSink, Splitmx, Trouble
 
 KIB, MIB = 1024, 1 << 20
 WARM_SECONDS = 0.3
+SETTLE_SECONDS = 0.2  # a server that has just answered may still be starting its last threads
 CPU, RATE = "CPU a message", "messages a second"
 
 
@@ -25,6 +25,7 @@ class Case:
     name = title = ""
     shown = ()  # metrics, in the order of columns
     bars = ()
+    rounds = 1000  # at most so many, where a turn takes long
 
     def open(self, bench, stack):
         raise NotImplementedError
@@ -109,7 +110,7 @@ class Tls(Case):
     def open(self, bench, stack):
         certificate = bench.certificate
         clear = stack.enter_context(SmtpSink(bench.scratch))
-        secret = stack.enter_context(Sink(bench.scratch, bench.sink, "--pipelining", "--tls", certificate.chain, certificate.key))
+        secret = stack.enter_context(Sink(bench.scratch, bench.tool("sink"), "--pipelining", "--tls", certificate.chain, certificate.key))
         servers = {kind.name: kind(bench.scratch, clear, certificate=certificate)
                    for kind in (Nginx, Postfix) if bench.has(kind)}
         for label, program in splitmx_builds(bench).items():
@@ -123,6 +124,7 @@ class Paced(Case):
     name = "paced"
     title = "4 kB, one message a connection, arriving at fixed intervals at half of splitmx's saturation rate"
     shown = ("p50", "p99", "rate", "cpu")
+    rounds = 3
     bars = [Bar("p99 of a message's time", "splitmx", "p99", 2, against="haproxy")]
 
     def open(self, bench, stack):
@@ -171,7 +173,7 @@ class Idle(Case):
     @staticmethod
     def turn(bench, make, sessions, starttls):
         with make() as server:
-            time.sleep(0.2)  # a look at how it lies when nothing happens
+            time.sleep(SETTLE_SECONDS)
             before = server.meter.memory()
             with bench.load.idle(server.port, sessions, starttls):
                 return {"memory": (server.meter.memory() - before) / sessions, "sessions": sessions}
@@ -187,7 +189,7 @@ class Big(Case):
     messages = 20
 
     def open(self, bench, stack):
-        upstreams = [stack.enter_context(Sink(bench.scratch, bench.sink, "--rate", 10 * MIB)) for _ in range(2)]
+        upstreams = [stack.enter_context(Sink(bench.scratch, bench.tool("sink"), "--rate", 10 * MIB)) for _ in range(2)]
         turns = {}
         for label, program in splitmx_builds(bench).items():
             make = functools.partial(Splitmx, bench.scratch, *upstreams, program=program, label=label)
@@ -200,28 +202,11 @@ class Big(Case):
 
     def turn(self, bench, make, recipients):
         load = Load(size=50 * MIB, sessions=self.messages, recipients=recipients)
-        with make() as server, highest(server.meter) as memory:
-            sent = bench.load.send(load, server.port, self.messages)
-        return {"memory": memory() / self.messages, "rate": sent.rate}
-
-
-@contextlib.contextmanager
-def highest(meter, interval=0.05):
-    """Yields what tells, behind the block, by how many bytes memory had grown at its highest."""
-    time.sleep(0.2)
-    before, seen, over = meter.memory(), [0], threading.Event()
-
-    def look():
-        while not over.wait(interval):
-            seen[0] = max(seen[0], meter.memory() - before)
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        yield lambda: seen[0]
-    finally:
-        over.set()
-        watcher.join()
+        with make() as server:
+            time.sleep(SETTLE_SECONDS)
+            with Highest(server.meter.memory) as memory:
+                sent = bench.load.send(load, server.port, self.messages)
+        return {"memory": memory.value / self.messages, "rate": sent.rate}
 
 
 class Cores(Case):

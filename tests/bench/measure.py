@@ -7,6 +7,7 @@ the processes that live, and what they remember of those that ended.
 
 import os
 import pathlib
+import threading
 import time
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -58,13 +59,36 @@ def _run_time(pid):
     return seconds
 
 
-def _share_of_memory(pid):
-    """PSS: pages that n processes share count for one n-th in each."""
+def _bytes_of(pid, file, field):
+    """A line `field: N kB` of a file of /proc/PID; 0 if the process has ended."""
     try:
-        lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = pathlib.Path(f"/proc/{pid}/{file}").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+
+
+class Highest:
+    """Within the block: the highest that `read` said, above what it said before it. A look every `interval` seconds."""
+
+    def __init__(self, read, interval=0.05):
+        self.read, self.interval = read, interval
+        self.value, self.before = 0, 0
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+
+    def _watch(self):
+        while not self._over.wait(self.interval):
+            self.value = max(self.value, self.read() - self.before)
+
+    def __enter__(self):
+        self.before = self.read()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._watcher.join()
 
 
 class Meter:
@@ -98,8 +122,12 @@ class Meter:
         return sum(map(_run_time, self.processes()))
 
     def memory(self):
-        """Bytes, as PSS."""
-        return sum(map(_share_of_memory, self.processes()))
+        """Bytes, as PSS: pages that n processes share count for one n-th in each."""
+        return sum(_bytes_of(pid, "smaps_rollup", "Pss") for pid in self.processes())
+
+    def anonymous(self):
+        """Bytes that are no file's: what was allocated."""
+        return sum(_bytes_of(pid, "status", "RssAnon") for pid in self.processes())
 
     def close(self, patience=5):
         """The processes have ended, or are about to."""

@@ -176,20 +176,22 @@ class Direct:
 
 class Splitmx(Server):
     """As shipped: summary log on (to a file), ledger on, a loop for each core. One client is all there is here, so its
-    limits are raised. `upstreams`: of `local`, and of `king` if there are two."""
+    limits are raised. `upstreams`: of `local`, and of `king` if there are two; `tables`: files of routes beside."""
 
     name = label = "splitmx"
 
-    def __init__(self, scratch, *upstreams, program, label=None, certificate=None, workers=None):
+    def __init__(self, scratch, *upstreams, program, label=None, certificate=None, workers=None, tables=()):
         self.label = label or self.label
         super().__init__(scratch)
         self.file, self.upstreams, self.certificate, self.workers = program, upstreams, certificate, workers
+        self.tables = tables
 
     def command(self):
         tls = "tls: none" if self.certificate is None else "tls: encrypt"
         relays = "".join(f'  {relay}: {{next-hop: "smtp:[127.0.0.1]:{upstream.port}", identity: none, {tls}}}\n'
                          for relay, upstream in zip(("local", "king"), self.upstreams))
-        settings = ["hostname: mx.example.com", "domains: [example.com]", "routes: routes.yaml", "state-directory: state",
+        routes = ", ".join(str(path) for path in ("routes.yaml", *self.tables))
+        settings = ["hostname: mx.example.com", f"routes: [{routes}]", "state-directory: state",
                     "limits: {connections: 30000, connections-per-client: 30000, message-size: 100M}",
                     f'listen: [{{address: "127.0.0.1:{self.port}"}}]', f"relays:\n{relays}"]
         if os.geteuid() == 0:

@@ -104,7 +104,7 @@ def _rows(case, figures, metric, relative):
             spread = figures.ratio(case.name, subject, metric, MEASURE)
             words = f"{ratio(spread)}: {words}" if spread and subject != MEASURE else words
         if spread:
-            yield svg.Row(subject, spread, words, ours=subject.startswith(("splitmx", "base")))
+            yield svg.Row(subject, spread, words, ours=subject.startswith("splitmx"))
 
 
 def panel(case, figures, metric):
@@ -113,12 +113,9 @@ def panel(case, figures, metric):
     rows = tuple(_rows(case, figures, metric, relative))
     if not rows:
         return None
-    marks = [(1, MEASURE)] if relative and metric != "memory" else []
-    for bar in case.bars:
-        if relative and bar.metric == metric and bar.against == MEASURE and abs(bar.limit - 1) > 0.1:
-            marks.append((bar.limit, f"bar {bar.limit:g}"))
-    ours = [row.spread.median for row in rows if row.ours] or [1]
-    return svg.Panel(case.title, rows, tuple(marks), most=5 * max([1, *ours] if relative else ours))
+    marks = [(bar.limit, f"bar {bar.limit:g}") for bar in case.bars if bar.metric == metric and bar.against == MEASURE]
+    longest_of_interest = max([1.0] + [row.spread.high for row in rows if row.ours]) if relative else None
+    return svg.Panel(case.title, rows, tuple(marks), most=relative and 3 * longest_of_interest)
 
 
 PLOTS = {"cpu": ("Processor time a message, as a ratio to HAProxy (less is better)", "cpu", ("one", "kept", "mb")),

@@ -8,23 +8,32 @@ from xml.sax.saxutils import escape
 WIDTH, MARGIN, LABEL, BARS = 760, 20, 150, 380  # pixels: all, around, for the words before a bar, for the longest bar
 TITLE, PANEL, ROW, BAR, FOOT = 34, 40, 24, 12, 12  # heights
 
-STYLE = """
-  svg { --page: #ffffff; --ink: #1f2328; --quiet: #636c76; --ours: #1a7f37; --other: #8c959f; --line: #bc4c00; --grid: #d1d9e0 }
-  @media (prefers-color-scheme: dark) {
-    svg { --page: #0d1117; --ink: #e6edf3; --quiet: #9198a1; --ours: #3fb950; --other: #6e7681; --line: #f0883e; --grid: #30363d }
-  }
-  text { font: 13px system-ui, sans-serif; fill: var(--ink) }
-  .title { font-size: 16px; font-weight: 600 }
-  .panel { font-weight: 600 }
-  .quiet { fill: var(--quiet); font-size: 12px }
-  .mark { fill: var(--line); font-size: 11px }
-  .page { fill: var(--page) }
-  .ours { fill: var(--ours) }
-  .other { fill: var(--other) }
-  .whisker { stroke: var(--ink); stroke-width: 1.5 }
-  .limit { stroke: var(--line); stroke-width: 1.5; stroke-dasharray: 4 3 }
-  .axis { stroke: var(--grid) }
+# Class: property, colour on a light page, colour on a dark one. (Not by CSS variables: not every viewer knows them.)
+COLOURS = {
+    ".page": ("fill", "#ffffff", "#0d1117"),
+    "text": ("fill", "#1f2328", "#e6edf3"),
+    ".quiet": ("fill", "#59636e", "#9198a1"),
+    ".mark": ("fill", "#bc4c00", "#f0883e"),
+    ".ours": ("fill", "#2da44e", "#3fb950"),
+    ".other": ("fill", "#afb8c1", "#6e7681"),
+    ".whisker": ("stroke", "#1f2328", "#e6edf3"),
+    ".limit": ("stroke", "#bc4c00", "#f0883e"),
+    ".axis": ("stroke", "#d1d9e0", "#30363d"),
+}
+SHAPES = """
+text { font: 13px system-ui, sans-serif }
+.title { font-size: 16px; font-weight: 600 }
+.panel { font-weight: 600 }
+.quiet { font-size: 12px }
+.mark { font-size: 11px }
+.whisker, .limit { stroke-width: 1.5 }
+.limit { stroke-dasharray: 4 3 }
 """
+
+
+def _style():
+    light, dark = (" ".join(f"{name} {{ {colours[0]}: {colours[which]} }}" for name, colours in COLOURS.items()) for which in (1, 2))
+    return f"<style>{SHAPES}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n</style>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +69,7 @@ def _row(row, x, y, end, scale):
            f'class="{"ours" if row.ours else "other"}"/>')
     if cut:
         yield f'<path d="M{end - 6:.1f} {middle - BAR / 2:.1f} l8 {BAR / 2} l-8 {BAR / 2} z" class="other"/>'
-    else:
+    elif row.spread.low < row.spread.high:
         low, high = x + row.spread.low * scale, x + min(row.spread.high * scale, BARS)
         yield _line(low, middle, high, middle, "whisker")
         for at in (low, high):
@@ -91,7 +100,7 @@ def chart(title, panels):
     """The whole file, as text."""
     tall = 2 * MARGIN + TITLE + sum(map(height, panels))
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{tall}" viewBox="0 0 {WIDTH} {tall}" role="img">',
-             f"<title>{escape(title)}</title>", f"<style>{STYLE}</style>",
+             f"<title>{escape(title)}</title>", _style(),
              f'<rect width="{WIDTH}" height="{tall}" rx="8" class="page"/>', _text(MARGIN, MARGIN + 16, title, "title")]
     y = MARGIN + TITLE
     for panel in panels:
