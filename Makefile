@@ -48,6 +48,9 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
                  queues reach script server service_greet setup shrink sim store upstreams world
+bench_shared  := bench_line bench_peer bench_tls
+bench_load    := histogram load load_idle load_options load_report load_run load_session load_text
+bench_sink    := data_end sink sink_server
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
                  explain header health hosts identity import ledger ledger_format ledger_keep \
                  ledger_memory ledger_model ledger_reader ledger_store log memory net_address \
@@ -125,6 +128,16 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --seed $(SEED) -n 1000 --twice
 	$(BUILD)/sim --queues --seed $(SEED) -n $(N)
 	$(BUILD)/sim --queues --seed $(SEED) -n 3000 --twice
+
+# ---- the load generator and the sink of `make bench`: tests/bench, over tls and config ----
+
+bench_objects = $(foreach n,$(1),$(BUILD)/tests/bench/$(n).o)
+
+$(BUILD)/bench/load: $(call bench_objects,$(bench_load) $(bench_shared)) $(call archives,tls)
+$(BUILD)/bench/sink: $(call bench_objects,$(bench_sink) $(bench_shared)) $(call archives,tls)
+$(BUILD)/bench/load $(BUILD)/bench/sink:
+	@mkdir -p $(@D)
+	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
 
 # ---- the soak: real processes, killed and started again, between clients and upstreams that fail ----
 
@@ -221,7 +234,7 @@ lint: all $(UNIT) layers listed
 
 # A source that no list above names would be built by nobody.
 unlisted = $(filter-out $(OBJECTS:$(BUILD)/%.o=%.c), \
-             $(wildcard $(addsuffix /*.c,$(LAYERS) tests/sim tests/unit tests/fuzz)))
+             $(wildcard $(addsuffix /*.c,$(LAYERS) tests/sim tests/bench tests/unit tests/fuzz)))
 listed:
 	@$(if $(strip $(unlisted)),echo 'Makefile: not in its list: $(strip $(unlisted))'; exit 1,:)
 
@@ -294,6 +307,7 @@ help:
 	@echo 'make clean      remove $(BUILD)'
 
 OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/cli/main.o \
+           $(call bench_objects,$(bench_load) $(bench_sink) $(bench_shared)) \
            $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(fuzz_targets:%=$(BUILD)/tests/fuzz/%.o)
 -include $(OBJECTS:.o=.d)
 
