@@ -217,7 +217,7 @@ PACED  ?= 120
 CASES  ?=
 PEERS  ?=
 BASE   ?=
-bench: all
+bench: all $(BUILD)/bench/load $(BUILD)/bench/sink $(if $(bench_routes),$(BUILD)/bench/routes)
 	@tests/bench/install.sh
 	@$(PYTHON) tests/bench/bench.py --program $(BUILD)/splitmx --tools $(BUILD)/bench \
 	    --rounds $(ROUNDS) --seconds $(SECONDS) --paced $(PACED) \

@@ -65,7 +65,7 @@ class OwnLoad:
 
     def send_at_rate(self, load, port, rate, seconds):
         """Open loop: messages come when they are due, however long others take; a message's time is counted from then."""
-        return self.run(load, port, "--rate", rate, "--seconds", seconds)
+        return self.run(load, port, "--rate", rate, "--seconds", max(1, round(seconds)))
 
     def run(self, load, port, *options):
         command = self.command(load, port) + [str(option) for option in options]

@@ -64,7 +64,7 @@ class Server:
 
     def __init__(self, scratch):
         self.port = free_port()
-        self.folder = pathlib.Path(scratch) / f"{self.label.replace(' ', '-')}-{self.port}"
+        self.folder = pathlib.Path(scratch) / f"{self.label.replace(',', '').replace(' ', '-')}-{self.port}"
         self.meter = None
         self.process = None
 
@@ -188,12 +188,17 @@ class Splitmx(Server):
 
     def command(self):
         tls = "tls: none" if self.certificate is None else "tls: encrypt"
-        relays = "".join(f'  {relay}: {{next-hop: "smtp:[127.0.0.1]:{upstream.port}", identity: none, {tls}}}\n'
-                         for relay, upstream in zip(("local", "king"), self.upstreams))
-        routes = ", ".join(str(path) for path in ("routes.yaml", *self.tables))
-        settings = ["hostname: mx.example.com", f"routes: [{routes}]", "state-directory: state",
+        relays = dict(zip(("local", "king"), self.upstreams))
+        files = [str(path) for path in self.tables]
+        if relays:
+            files.insert(0, "routes.yaml")
+            addresses = {"local": USER, "king": KING}
+            (self.folder / "routes.yaml").write_text("".join(f"{addresses[relay]}: {relay}\n" for relay in relays))
+        settings = ["hostname: mx.example.com", f"routes: [{', '.join(files)}]", "state-directory: state",
                     "limits: {connections: 30000, connections-per-client: 30000, message-size: 100M}",
-                    f'listen: [{{address: "127.0.0.1:{self.port}"}}]', f"relays:\n{relays}"]
+                    f'listen: [{{address: "127.0.0.1:{self.port}"}}]', "relays:" if relays else ""]
+        settings += [f'  {relay}: {{next-hop: "smtp:[127.0.0.1]:{upstream.port}", identity: none, {tls}}}'
+                     for relay, upstream in relays.items()]
         if os.geteuid() == 0:
             settings.append("user: nobody")
         if self.workers is not None:
@@ -201,8 +206,6 @@ class Splitmx(Server):
         if self.certificate is not None:
             settings.append(f"tls: {{certificate: {self.certificate.chain}, private-key: {self.certificate.key}}}")
         (self.folder / "splitmx.yaml").write_text("\n".join(settings) + "\n")
-        king = f"{KING}: king\n" if len(self.upstreams) > 1 else ""
-        (self.folder / "routes.yaml").write_text(f"{USER}: local\n{king}")
         return [self.file, "run", "-c", self.folder / "splitmx.yaml"]
 
 

@@ -10,7 +10,7 @@ from peers import HAProxy
 # metric: heading, what one of it is in the metric's own unit
 METRICS = {
     "rate": ("messages/s", 1), "cpu": ("CPU a message, µs", 1e-6), "p50": ("p50, ms", 1e-3), "p99": ("p99, ms", 1e-3),
-    "memory": ("KiB each", 1024), "sessions": ("sessions", 1), "seconds": ("seconds", 1), "decisions": ("decisions/s", 1),
+    "memory": ("KiB each", 1024), "sessions": ("sessions", 1), "seconds": ("seconds", 1), "processor": ("CPU seconds", 1), "decisions": ("decisions/s", 1), "reloads": ("reloads", 1),
 }
 MEASURE = HAProxy.name  # what ratios are to
 
