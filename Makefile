@@ -210,18 +210,22 @@ cost: all
 
 # ---- against others: HAProxy, nginx and Postfix in turn with splitmx, on this machine ----
 
-# CASES and PEERS by comma; SECONDS of a turn, PACED of one of the case `paced`; BASE: another build, measured too.
+# CASES and PEERS by comma; SECONDS of a turn, PACED of one of the case `paced`; BASE: another build, measured too. SIZE of the
+# messages of `one` and `kept`; SENDER=load: our load generator where smtp-source would do.
 ROUNDS ?= 5
 SECONDS ?= 3
 PACED  ?= 120
 CASES  ?=
 PEERS  ?=
 BASE   ?=
+SIZE   ?= 4096
+SENDER ?= smtp-source
 bench: all $(BUILD)/bench/load $(BUILD)/bench/sink $(if $(bench_routes),$(BUILD)/bench/routes)
 	@tests/bench/install.sh
 	@$(PYTHON) tests/bench/bench.py --program $(BUILD)/splitmx --tools $(BUILD)/bench \
 	    --rounds $(ROUNDS) --seconds $(SECONDS) --paced $(PACED) \
-	    --cases '$(CASES)' --peers '$(PEERS)' $(if $(BASE),--base $(BASE)) --out $(BUILD)/bench
+	    --cases '$(CASES)' --peers '$(PEERS)' --size $(SIZE) --sender $(SENDER) \
+	    $(if $(BASE),--base $(BASE)) --out $(BUILD)/bench
 
 # What was measured last, into docs/performance.md and its plots.
 bench-docs:

@@ -2,7 +2,7 @@
 """`make bench`: splitmx and its peers in turn, over the same upstream, under the same load.
 
 bench.py --program FILE [--base FILE] [--tools FOLDER] [--rounds N] [--seconds S] [--paced S] [--cases A,B]
-         [--peers A,B] [--out FOLDER]       measures; prints tables; FOLDER gets results.json and plots
+         [--peers A,B] [--size BYTES] [--sender smtp-source|load] --out FOLDER      measures; prints tables; FOLDER gets results.json and plots
 bench.py --docs FOLDER --out FOLDER        renews docs/performance.md and its plots from results.json
 
 What a case measured replaces what results.json had of it; other cases stay there.
@@ -33,8 +33,8 @@ from peers import HAProxy, Nginx, Postfix, Trouble, descriptors, first_line  # n
 Certificate = collections.namedtuple("Certificate", "chain key")
 
 
-def all_cases():
-    return mail.all_cases() + tables.all_cases()
+def all_cases(*size):
+    return mail.all_cases(*size) + tables.all_cases()
 
 
 class Bench:
@@ -47,7 +47,7 @@ class Bench:
         self.seconds, self.paced = options.seconds, options.paced
         self.descriptors = descriptors()
         self.cores = len(os.sched_getaffinity(0))
-        self.always_own = options.own_load
+        self.always_own = options.sender == "load"
         self.remarks = {}
         self._certificate = None
 
@@ -166,7 +166,8 @@ def main():
     parser.add_argument("--paced", type=float, default=120, help="seconds of a turn of the case `paced`")
     parser.add_argument("--cases", default="", help="by comma; default: all")
     parser.add_argument("--peers", default="", help="by comma, beside splitmx; default: all")
-    parser.add_argument("--own-load", action="store_true", help="build/bench/load where smtp-source would do")
+    parser.add_argument("--size", type=int, default=4096, help="of a message in the cases `one` and `kept`")
+    parser.add_argument("--sender", choices=("smtp-source", "load"), default="smtp-source", help="of the cases `one`, `kept` and `mb`")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--docs", type=pathlib.Path)
     options = parser.parse_args()
@@ -177,7 +178,7 @@ def main():
     if options.docs:
         renew(options.out, options.docs)
         return 0
-    cases = all_cases()
+    cases = all_cases(options.size)
     wanted = options.cases.split(",") if options.cases else [case.name for case in cases]
     if unknown := set(wanted) - {case.name for case in cases}:
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(case.name for case in cases)}")

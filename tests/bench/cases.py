@@ -62,7 +62,8 @@ class Mail(Case):
     shown = ("rate", "cpu", "p50", "p99")
 
     def __init__(self, name, title, load, bars):
-        self.name, self.title, self.load, self.bars = name, title, load, bars
+        self.name, self.load, self.bars = name, load, bars
+        self.title = f"{in_words(load.size)}, {title}, {load.sessions} at once"
 
     def open(self, bench, stack):
         upstream = stack.enter_context(SmtpSink(bench.scratch))
@@ -73,6 +74,13 @@ class Mail(Case):
         for label, program in splitmx_builds(bench).items():
             servers[label] = Splitmx(bench.scratch, upstream, program=program, label=label)
         return open_all(bench, stack, servers, bench.generator(self.load), self.load)
+
+
+def in_words(size):
+    for unit, words in ((MIB, "MB"), (KIB, "kB")):
+        if size >= unit:
+            return f"{size / unit:g} {words}"
+    return f"{size} octets"
 
 
 def open_all(bench, stack, servers, generator, load):
@@ -123,7 +131,7 @@ class Paced(Case):
 
     name = "paced"
     title = "4 kB, one message a connection, arriving at fixed intervals at half of splitmx's saturation rate"
-    shown = ("p50", "p99", "rate", "cpu")
+    shown = ("p50", "p99", "cpu")
     rounds = 3
     bars = [Bar("p99 of a message's time", "splitmx", "p99", 2, against="haproxy")]
 
@@ -226,14 +234,16 @@ class Cores(Case):
         return open_all(bench, stack, servers, bench.load, Load(sessions=100))
 
 
-def all_cases():
+def all_cases(size=4 * KIB):
+    """`size`: of a small message."""
+    one, kept = "one message a connection", "connections kept"
     return [
-        Mail("one", "4 kB, one message a connection, 50 at once", Load(), [
+        Mail("one", one, Load(size=size), [
             Bar(CPU, "splitmx", "cpu", 0.6, 0.5, against="haproxy"),
             Bar(RATE, "splitmx", "rate", 1.5, 1.8, against="haproxy", at_least=True)]),
-        Mail("kept", "4 kB, connections kept, 20 at once", Load(sessions=20, keep=0), [
+        Mail("kept", kept, Load(size=size, sessions=20, keep=0), [
             Bar(CPU, "splitmx", "cpu", 1.0, 0.85, against="haproxy")]),
-        Mail("mb", "1 MB, one message a connection, 10 at once", Load(size=MIB, sessions=10), [
+        Mail("mb", one, Load(size=MIB, sessions=10), [
             Bar(CPU, "splitmx", "cpu", 1.05, 0.9, against="haproxy")]),
         Split(), Tls(), Paced(), Idle(), Big(), Cores(),
     ]

@@ -39,7 +39,7 @@ def columns(case, figures):
 def table(case, figures):
     """Heading and rows: a subject's median of each metric, and its ratio to HAProxy with the spread."""
     subjects, metrics = figures.subjects(case.name), columns(case, figures)
-    compared = [metric for metric in metrics if MEASURE in subjects and metric not in ("sessions",)]
+    compared = [metric for metric in metrics if MEASURE in subjects and metric != "sessions"]
     heading = ["in the middle"]
     for metric in metrics:
         heading.append(METRICS[metric][0])
@@ -65,7 +65,8 @@ def bars(case, figures):
         sign = "≥" if bar.at_least else "≤"
         to = f" × {bar.against}" if bar.against else f" {bar.unit}"
         aim = f"{sign} {bar.aim:g}" if bar.aim is not None else "–"
-        yield [case.name, bar.words, f"{sign} {bar.limit:g}{to}", aim, ratio(spread), bar.mark(spread)]
+        reached = ratio(spread) if bar.against else f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"
+        yield [case.name, bar.words, f"{sign} {bar.limit:,g}{to}", aim, reached, bar.mark(spread)]
 
 
 def to_base(case, figures):
@@ -95,44 +96,69 @@ def as_markdown(heading, rows):
 
 # ---- plots ----
 
+RELATIVE = ("rate", "cpu", "p50", "p99")  # drawn as ratios where HAProxy takes part
+
+# name: title, and the panels: a case and one of its metrics
+PLOTS = {
+    "cpu": ("Processor time a message, × HAProxy (less is better)", [("one", "cpu"), ("kept", "cpu"), ("mb", "cpu")]),
+    "rate": ("Messages a second, × HAProxy (more is better)", [("one", "rate"), ("kept", "rate"), ("mb", "rate")]),
+    "tls": ("Processor time a message with TLS (less is better)", [("tls", "cpu")]),
+    "latency": ("A message's time at half load, × HAProxy (less is better)", [("paced", "p50"), ("paced", "p99")]),
+    "memory": ("Memory (less is better)", [("idle", "memory"), ("big", "memory")]),
+    "routes": ("A table of a million routes (less is better)", [("routes", "seconds"), ("routes", "processor")]),
+}
+
+
+def _in_words(spread, metric):
+    heading, scale = METRICS[metric]
+    return f"{figure(spread, scale)} {heading.rpartition(', ')[2]}"
+
 
 def _rows(case, figures, metric, relative):
     for subject in figures.subjects(case.name):
         spread = figures.spread(case.name, subject, metric)
-        words = f"{figure(spread, METRICS[metric][1])} {METRICS[metric][0].rpartition(', ')[2]}" if spread else ""
+        if spread is None:
+            continue
+        words = _in_words(spread, metric)
         if relative:
             spread = figures.ratio(case.name, subject, metric, MEASURE)
-            words = f"{ratio(spread)}: {words}" if spread and subject != MEASURE else words
-        if spread:
-            yield svg.Row(subject, spread, words, ours=subject.startswith("splitmx"))
+            words = f"{ratio(spread)}: {words}" if subject != MEASURE else words
+        yield svg.Row(subject, spread, words, ours=subject.startswith("splitmx"))
+
+
+def _marks(case, figures, metric, relative):
+    """Where the bars are, in what the panel is drawn in."""
+    for bar in case.bars:
+        if bar.metric != metric:
+            continue
+        if relative and bar.against == MEASURE:
+            yield bar.limit, f"bar {bar.limit:g}"
+        elif not relative and bar.against is None:
+            yield bar.limit * bar.scale, f"bar {bar.limit:g} {bar.unit}"
+        elif not relative and (other := figures.spread(case.name, bar.against, metric)):
+            yield bar.limit * other.median, f"bar {bar.limit:g} × {bar.against}"
 
 
 def panel(case, figures, metric):
-    """Ratios to HAProxy where it takes part, else the figures themselves; lines where the bars are."""
-    relative = MEASURE in figures.subjects(case.name)
+    """Ratios to HAProxy or the figures themselves, and where the bars are."""
+    relative = metric in RELATIVE and MEASURE in figures.subjects(case.name)
     rows = tuple(_rows(case, figures, metric, relative))
     if not rows:
         return None
-    marks = [(bar.limit, f"bar {bar.limit:g}") for bar in case.bars if bar.metric == metric and bar.against == MEASURE]
-    longest_of_interest = max([1.0] + [row.spread.high for row in rows if row.ours]) if relative else None
-    return svg.Panel(case.title, rows, tuple(marks), most=relative and 3 * longest_of_interest)
-
-
-PLOTS = {"cpu": ("Processor time a message, as a ratio to HAProxy (less is better)", "cpu", ("one", "kept", "mb")),
-         "rate": ("Messages a second, as a ratio to HAProxy (more is better)", "rate", ("one", "kept", "mb")),
-         "tls": ("Processor time a message with TLS (less is better)", "cpu", ("tls",)),
-         "latency": ("p99 of a message's time at half load, as a ratio to HAProxy (less is better)", "p99", ("paced",)),
-         "memory": ("Memory (less is better)", "memory", ("idle", "big"))}
+    marks = tuple(dict(_marks(case, figures, metric, relative)).items())
+    interesting = [row.spread.high for row in rows if row.ours] + [1.0] * relative
+    heading = METRICS[metric][0].partition(",")[0]
+    return svg.Panel(f"{case.title}: {heading}", rows, marks, most=3 * max(interesting) if interesting else None)
 
 
 def plots(cases, figures):
     """{name: text of an SVG file}"""
     by_name = {case.name: case for case in cases}
     drawn = {}
-    for name, (title, metric, wanted) in PLOTS.items():
-        panels = [panel(by_name[case], figures, metric) for case in wanted if figures.subjects(case)]
-        if any(panels):
-            drawn[name] = svg.chart(title, [one for one in panels if one])
+    for name, (title, wanted) in PLOTS.items():
+        panels = [made for case, metric in wanted if (made := panel(by_name[case], figures, metric))]
+        if panels:
+            drawn[name] = svg.chart(title, panels)
     return drawn
 
 
