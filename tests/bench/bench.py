@@ -28,7 +28,7 @@ import cases as mail  # noqa: E402
 import tables  # noqa: E402
 from figures import Figures  # noqa: E402
 from generators import OwnLoad, SmtpSource  # noqa: E402
-from peers import HAProxy, Nginx, Postfix, Trouble, descriptors, first_line  # noqa: E402
+from peers import HAProxy, Nginx, Postfix, Trouble, Unsuited, descriptors, first_line  # noqa: E402
 
 Certificate = collections.namedtuple("Certificate", "chain key")
 
@@ -114,12 +114,12 @@ def measure(case, bench, rounds, figures):
 
 
 def run(cases, options, out):
-    """Measures; what it prints is also in results.json."""
+    """Measures; what it prints is also in results.json. Whether a case failed."""
     path = out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"cases": {}, "records": []}
     results["machine"] = machine()
     print(report.machine_words(results["machine"]) + f"; load {os.getloadavg()[0]:.2f}\n", flush=True)
-    failed = []
+    failed = False
     with tempfile.TemporaryDirectory(prefix="splitmx-bench-", dir="/tmp") as scratch:
         pathlib.Path(scratch).chmod(0o755)
         bench = Bench(options, scratch)
@@ -129,13 +129,13 @@ def run(cases, options, out):
                 measure(case, bench, options.rounds, figures)
             except Trouble as trouble:
                 print(f"== {case.name}: not measured: {trouble}\n", flush=True)
-                failed.append(case.name)
+                failed = failed or not isinstance(trouble, Unsuited)
                 continue
             remark = bench.remarks.get(case.name)
             print(f"== {case.name}: {case.title}{f' ({remark})' if remark else ''}")
             print(report.as_text(*report.table(case, figures)))
             for _, words, limit, aim, reached, mark in report.bars(case, figures):
-                print(f"   {words}: {reached}, bar {limit}, aim {aim}: {mark}")
+                print(f"   {words}: {reached}, bar {limit}{aim and f', aim {aim}'}: {mark}")
             for line in report.to_base(case, figures):
                 print(f"   {line}")
             print(flush=True)
@@ -183,7 +183,7 @@ def main():
     if unknown := set(wanted) - {case.name for case in cases}:
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(case.name for case in cases)}")
     failed = run([case for case in cases if case.name in wanted], options, options.out)
-    return 1 if failed and options.cases else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

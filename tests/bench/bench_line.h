@@ -6,8 +6,9 @@
 
 #include "config/span.h"
 
-#define BENCH_LINE 512 /* a reply's or command's longest (RFC 5321 4.5.3.1); the rest is left out  \
-                        */
+#define BENCH_LINE                                                                                 \
+    512 /* a reply's or command's longest (RFC 5321 4.5.3.1); the rest is left out                 \
+         */
 
 /* The beginning of a line whose end has not come. */
 struct bench_line {

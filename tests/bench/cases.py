@@ -11,7 +11,7 @@ import time
 from figures import Bar
 from generators import Load
 from measure import Highest
-from peers import KING, USER, Direct, HAProxy, Nginx, Postfix, Sink, SmtpSink, Splitmx, Trouble
+from peers import KING, USER, Direct, HAProxy, Nginx, Postfix, Sink, SmtpSink, Splitmx, Unsuited
 
 KIB, MIB = 1024, 1 << 20
 WARM_SECONDS = 0.3
@@ -226,7 +226,7 @@ class Cores(Case):
 
     def open(self, bench, stack):
         if bench.cores < 4:
-            raise Trouble(f"needs four cores, there are {bench.cores}")
+            raise Unsuited(f"needs four cores, there are {bench.cores}")
         upstream = stack.enter_context(SmtpSink(bench.scratch))
         servers = {f"{words} worker{'s' if count > 1 else ''}":
                    Splitmx(bench.scratch, upstream, program=bench.program, label=f"{count}-workers", workers=count)

@@ -12,58 +12,69 @@
 struct slot {
     struct load_session session; /* first: a session's slot is found by its address */
     struct run *run;
-    uint64_t begun; /* from when the message's time counts */
-    uint64_t sent;  /* messages over this connection */
-    bool busy;      /* it has a message that has not ended */
+    uint64_t number; /* of the message */
+    uint64_t begun;  /* from when its time counts */
+    uint64_t sent;   /* messages over this connection */
+    bool busy;       /* it has a message that has not ended */
     bool parked;
     TAILQ_ENTRY(slot) place;
 };
+
+TAILQ_HEAD(slot_list, slot);
 
 struct run {
     struct load_world *world;
     const struct load_options *options;
     struct load_report *report;
     struct slot *slots;
-    TAILQ_HEAD(, slot) parked; /* without a message; those that are connected first */
-    uint64_t deadline;         /* no message begins after it */
-    uint64_t taken;            /* messages that slots have taken */
-    uint64_t due;              /* open loop: messages that have been due so far */
-    uint64_t interval;         /* open loop: nanoseconds between them */
-    int ticks;                 /* open loop: a descriptor that counts them; else -1 */
+    struct slot_list parked; /* without a message; those that are connected first */
+    uint64_t limit;          /* messages in all */
+    uint64_t deadline;       /* closed loop: no message begins after it */
+    uint64_t taken;          /* messages that slots have taken */
+    uint64_t due;            /* open loop: messages that have been due so far */
+    uint64_t interval;       /* open loop: nanoseconds between them */
+    int ticks;               /* open loop: a descriptor that counts them; else -1 */
     uv_poll_t ticking;
     bool over; /* no more messages will be due */
 };
 
 /* ---- which message is next ---- */
 
-static uint64_t limit_of(const struct run *run)
+/* In open loop a time is a number of messages too: however late a tick is seen, as many are due. */
+static uint64_t limit_of(const struct load_options *options)
 {
-    return run->options->messages > 0 ? run->options->messages : UINT64_MAX;
+    const uint64_t messages = options->messages > 0 ? options->messages : UINT64_MAX;
+    const uint64_t in_time =
+        options->rate > 0 && options->seconds > 0 ? options->seconds * options->rate : UINT64_MAX;
+    return messages < in_time ? messages : in_time;
 }
 
-static bool take_due(struct run *run, uint64_t *begun)
+/* Open loop: the next that is due, from when that was. */
+static bool take_due(struct run *run, struct slot *slot)
 {
     if (run->taken == run->due) {
         return false;
     }
-    run->taken++;
-    *begun = run->report->begun + run->taken * run->interval;
+    slot->number = ++run->taken;
+    slot->begun = run->report->begun + slot->number * run->interval;
     return true;
 }
 
-static bool take_next(struct run *run, uint64_t *begun)
+/* Closed loop: one more, from now. */
+static bool take_next(struct run *run, struct slot *slot)
 {
-    *begun = uv_hrtime();
-    if (run->taken == limit_of(run) || *begun >= run->deadline) {
+    slot->begun = uv_hrtime();
+    if (run->taken == run->limit || slot->begun >= run->deadline) {
         return false;
     }
-    run->taken++;
+    slot->number = ++run->taken;
     return true;
 }
 
-static bool take(struct run *run, uint64_t *begun)
+static bool take(struct slot *slot)
 {
-    return run->options->rate > 0 ? take_due(run, begun) : take_next(run, begun);
+    struct run *run = slot->run;
+    return run->options->rate > 0 ? take_due(run, slot) : take_next(run, slot);
 }
 
 /* ---- a slot's life ---- */
@@ -98,7 +109,7 @@ static void slot_send(struct slot *slot)
         slot->begun = uv_hrtime(); /* a connection for many is not part of the first one's time */
     }
     slot->sent++;
-    load_session_send(&slot->session, slot->run->taken);
+    load_session_send(&slot->session, slot->number);
 }
 
 /* The slot has nothing to do: a message, if there is one. */
@@ -106,7 +117,7 @@ static void slot_next(struct slot *slot)
 {
     const bool ready = slot->session.state == LOAD_READY;
 
-    slot->busy = take(slot->run, &slot->begun);
+    slot->busy = take(slot);
     if (slot->busy && ready) {
         slot_send(slot);
     } else if (slot->busy) {
@@ -182,7 +193,7 @@ static void on_tick(uv_poll_t *ticking, int status, int events_seen)
     (void)events_seen;
 
     if (status == 0 && read(run->ticks, &ticks, sizeof(ticks)) == (ssize_t)sizeof(ticks)) {
-        const uint64_t left = limit_of(run) - run->due;
+        const uint64_t left = run->limit - run->due;
         run->due += ticks < left ? ticks : left;
     }
     while (run->taken < run->due && !TAILQ_EMPTY(&run->parked)) {
@@ -190,7 +201,7 @@ static void on_tick(uv_poll_t *ticking, int status, int events_seen)
         slot_unpark(slot);
         slot_next(slot);
     }
-    if (run->due == limit_of(run) || uv_hrtime() >= run->deadline) {
+    if (run->due == run->limit) {
         finish(run);
     }
 }
@@ -217,6 +228,7 @@ static bool begin(struct run *run)
 {
     const struct load_options *options = run->options;
 
+    run->limit = limit_of(options);
     run->report->begun = run->report->ended = uv_hrtime();
     run->deadline =
         options->seconds > 0 ? run->report->begun + options->seconds * SECOND : UINT64_MAX;

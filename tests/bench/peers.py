@@ -21,7 +21,11 @@ MODULES = "/usr/lib/nginx/modules"
 
 
 class Trouble(Exception):
-    """What cannot be measured, in words for the reader."""
+    """What could not be measured, in words for the reader."""
+
+
+class Unsuited(Trouble):
+    """This machine is not one to measure it on."""
 
 
 def descriptors():

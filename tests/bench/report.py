@@ -64,7 +64,7 @@ def bars(case, figures):
             continue
         sign = "≥" if bar.at_least else "≤"
         to = f" × {bar.against}" if bar.against else f" {bar.unit}"
-        aim = f"{sign} {bar.aim:g}" if bar.aim is not None else "–"
+        aim = f"{sign} {bar.aim:g}" if bar.aim is not None else ""
         reached = ratio(spread) if bar.against else f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"
         yield [case.name, bar.words, f"{sign} {bar.limit:,g}{to}", aim, reached, bar.mark(spread)]
 
@@ -89,8 +89,9 @@ def as_text(heading, rows):
                                for column, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
 
 
-def as_markdown(heading, rows):
-    lines = [heading, ["---"] + ["---:"] * (len(heading) - 1), *rows]
+def as_markdown(heading, rows, words=1):
+    """`words`: so many columns on the left are no figures."""
+    lines = [heading, ["---"] * words + ["---:"] * (len(heading) - words), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -98,20 +99,35 @@ def as_markdown(heading, rows):
 
 RELATIVE = ("rate", "cpu", "p50", "p99")  # drawn as ratios where HAProxy takes part
 
-# name: title, and the panels: a case and one of its metrics
+# name: title, and the panels: heading, a case and one of its metrics
+CLEAR = (("4 kB, one message a connection", "one"), ("4 kB, connections kept", "kept"), ("1 MB, one message a connection", "mb"))
 PLOTS = {
-    "cpu": ("Processor time a message, × HAProxy (less is better)", [("one", "cpu"), ("kept", "cpu"), ("mb", "cpu")]),
-    "rate": ("Messages a second, × HAProxy (more is better)", [("one", "rate"), ("kept", "rate"), ("mb", "rate")]),
-    "tls": ("Processor time a message with TLS (less is better)", [("tls", "cpu")]),
-    "latency": ("A message's time at half load, × HAProxy (less is better)", [("paced", "p50"), ("paced", "p99")]),
-    "memory": ("Memory (less is better)", [("idle", "memory"), ("big", "memory")]),
-    "routes": ("A table of a million routes (less is better)", [("routes", "seconds"), ("routes", "processor")]),
+    "cpu": ("Processor time a message, × HAProxy (less is better)", [(words, case, "cpu") for words, case in CLEAR]),
+    "rate": ("Messages a second, × HAProxy (more is better)", [(words, case, "rate") for words, case in CLEAR]),
+    "tls": ("Processor time a message with TLS (less is better)", [("STARTTLS in; splitmx out, too", "tls", "cpu")]),
+    "latency": ("A message's time, × HAProxy (less is better)", [("at half load: p50", "paced", "p50"), ("at half load: p99", "paced", "p99")]),
+    "memory": ("Memory (less is better)", [("an idle session", "idle", "memory"), ("a message of 50 MB to a slow upstream", "big", "memory")]),
+    "routes": ("A table of a million routes (less is better)", [("on the clock", "routes", "seconds"), ("on a processor", "routes", "processor")]),
 }
 
 
 def _in_words(spread, metric):
     heading, scale = METRICS[metric]
     return f"{figure(spread, scale)} {heading.rpartition(', ')[2]}"
+
+
+def _limit(case, subject, figures, metric, relative):
+    """Where the bar of a subject is, in what the panel is drawn in; or None."""
+    for bar in case.bars:
+        if (bar.subject, bar.metric) != (subject, metric):
+            continue
+        if relative:
+            return bar.limit if bar.against == MEASURE else None
+        if bar.against is None:
+            return bar.limit * bar.scale
+        if other := figures.spread(case.name, bar.against, metric):
+            return bar.limit * other.median
+    return None
 
 
 def _rows(case, figures, metric, relative):
@@ -123,32 +139,15 @@ def _rows(case, figures, metric, relative):
         if relative:
             spread = figures.ratio(case.name, subject, metric, MEASURE)
             words = f"{ratio(spread)}: {words}" if subject != MEASURE else words
-        yield svg.Row(subject, spread, words, ours=subject.startswith("splitmx"))
+        yield svg.Row(subject, spread, words, subject.startswith("splitmx"), _limit(case, subject, figures, metric, relative))
 
 
-def _marks(case, figures, metric, relative):
-    """Where the bars are, in what the panel is drawn in."""
-    for bar in case.bars:
-        if bar.metric != metric:
-            continue
-        if relative and bar.against == MEASURE:
-            yield bar.limit, f"bar {bar.limit:g}"
-        elif not relative and bar.against is None:
-            yield bar.limit * bar.scale, f"bar {bar.limit:g} {bar.unit}"
-        elif not relative and (other := figures.spread(case.name, bar.against, metric)):
-            yield bar.limit * other.median, f"bar {bar.limit:g} × {bar.against}"
-
-
-def panel(case, figures, metric):
-    """Ratios to HAProxy or the figures themselves, and where the bars are."""
+def panel(heading, case, figures, metric):
+    """Ratios to HAProxy or the figures themselves."""
     relative = metric in RELATIVE and MEASURE in figures.subjects(case.name)
     rows = tuple(_rows(case, figures, metric, relative))
-    if not rows:
-        return None
-    marks = tuple(dict(_marks(case, figures, metric, relative)).items())
     interesting = [row.spread.high for row in rows if row.ours] + [1.0] * relative
-    heading = METRICS[metric][0].partition(",")[0]
-    return svg.Panel(f"{case.title}: {heading}", rows, marks, most=3 * max(interesting) if interesting else None)
+    return svg.Panel(heading, rows, most=3 * max(interesting) if interesting else None) if rows else None
 
 
 def plots(cases, figures):
@@ -156,7 +155,7 @@ def plots(cases, figures):
     by_name = {case.name: case for case in cases}
     drawn = {}
     for name, (title, wanted) in PLOTS.items():
-        panels = [made for case, metric in wanted if (made := panel(by_name[case], figures, metric))]
+        panels = [made for words, case, metric in wanted if (made := panel(words, by_name[case], figures, metric))]
         if panels:
             drawn[name] = svg.chart(title, panels)
     return drawn
@@ -178,7 +177,7 @@ def machine_words(machine):
 def document(cases, results):
     """What stands between the markers of docs/performance.md: {marker: text}."""
     figures = Figures(results["records"])
-    told = {"bars": as_markdown(BARS_HEADING, summary(cases, figures)), "machine": machine_words(results["machine"])}
+    told = {"bars": as_markdown(BARS_HEADING, summary(cases, figures), words=len(BARS_HEADING)), "machine": machine_words(results["machine"])}
     for case in cases:
         if not figures.subjects(case.name):
             continue

@@ -243,9 +243,10 @@ static void on_tick(uv_timer_t *timer)
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct sink *sink = listener->data;
-    struct sink_session *session = status == 0 ? calloc(1, sizeof(*session)) : NULL;
+    struct sink_session *session = calloc(1, sizeof(*session));
 
-    if (!session) {
+    if (!session || status != 0) {
+        free(session);
         return;
     }
     session->sink = sink;

@@ -5,19 +5,19 @@ the highest) and its figure in words. Has a background of its own, light or dark
 import dataclasses
 from xml.sax.saxutils import escape
 
-WIDTH, MARGIN, LABEL, BARS = 760, 20, 150, 380  # pixels: all, around, for the words before a bar, for the longest bar
-TITLE, PANEL, ROW, BAR, FOOT = 34, 40, 24, 12, 12  # heights
+WIDTH, MARGIN, LABEL, BARS = 800, 20, 190, 370  # pixels: all, around, for the words before a bar, for the longest bar
+TITLE, PANEL, ROW, BAR, FOOT = 34, 28, 24, 12, 14  # heights
 
 # Class: property, colour on a light page, colour on a dark one. (Not by CSS variables: not every viewer knows them.)
 COLOURS = {
     ".page": ("fill", "#ffffff", "#0d1117"),
     "text": ("fill", "#1f2328", "#e6edf3"),
     ".quiet": ("fill", "#59636e", "#9198a1"),
-    ".mark": ("fill", "#bc4c00", "#f0883e"),
+    ".mark": ("fill", "#d1242f", "#ff7b72"),
     ".ours": ("fill", "#2da44e", "#3fb950"),
     ".other": ("fill", "#afb8c1", "#6e7681"),
     ".whisker": ("stroke", "#1f2328", "#e6edf3"),
-    ".limit": ("stroke", "#bc4c00", "#f0883e"),
+    ".limit": ("stroke", "#d1242f", "#ff7b72"),
     ".axis": ("stroke", "#d1d9e0", "#30363d"),
 }
 SHAPES = """
@@ -26,8 +26,8 @@ text { font: 13px system-ui, sans-serif }
 .panel { font-weight: 600 }
 .quiet { font-size: 12px }
 .mark { font-size: 11px }
-.whisker, .limit { stroke-width: 1.5 }
-.limit { stroke-dasharray: 4 3 }
+.whisker { stroke-width: 1.5 }
+.limit { stroke-width: 2.5 }
 """
 
 
@@ -42,13 +42,13 @@ class Row:
     spread: object  # with median, low and high
     words: str  # the figure, as it is written behind the bar
     ours: bool = False
+    limit: float = None  # a mark across the bar: what has to be reached
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
     title: str
     rows: tuple
-    marks: tuple = ()  # (value, words): lines over all bars
     most: float = None  # bars end here, with an arrow, lest one dwarf the others
 
 
@@ -74,22 +74,21 @@ def _row(row, x, y, end, scale):
         yield _line(low, middle, high, middle, "whisker")
         for at in (low, high):
             yield _line(at, middle - 4, at, middle + 4, "whisker")
+    if row.limit is not None:
+        at = x + min(row.limit * scale, BARS)
+        yield _line(at, middle - ROW / 2 + 1, at, middle + ROW / 2 - 1, "limit")
     yield _text(end + 14, middle + 4, row.words, "quiet")
 
 
 def _panel(panel, y):
     x, end = MARGIN + LABEL, MARGIN + LABEL + BARS
-    longest = max([row.spread.high for row in panel.rows] + [value for value, _ in panel.marks])
+    longest = max(max(row.spread.high, row.limit or 0) for row in panel.rows)
     scale = BARS / (min(longest, panel.most) if panel.most else longest or 1)
     bottom = y + PANEL + ROW * len(panel.rows)
     yield _text(MARGIN, y + 16, panel.title, "panel")
     yield _line(x, y + PANEL, x, bottom, "axis")
     for number, row in enumerate(panel.rows):
         yield from _row(row, x, y + PANEL + ROW * number, end, scale)
-    for value, words in panel.marks:
-        at = x + value * scale
-        yield _line(at, y + PANEL - 4, at, bottom, "limit")
-        yield _text(at, y + PANEL - 8, words, "mark", "middle")
 
 
 def height(panel):
@@ -102,6 +101,9 @@ def chart(title, panels):
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{tall}" viewBox="0 0 {WIDTH} {tall}" role="img">',
              f"<title>{escape(title)}</title>", _style(),
              f'<rect width="{WIDTH}" height="{tall}" rx="8" class="page"/>', _text(MARGIN, MARGIN + 16, title, "title")]
+    if any(row.limit is not None for panel in panels for row in panel.rows):
+        lines += [_line(WIDTH - 140, MARGIN + 4, WIDTH - 140, MARGIN + 20, "limit"),
+                  _text(WIDTH - 132, MARGIN + 16, "what is to be reached", "mark")]
     y = MARGIN + TITLE
     for panel in panels:
         lines.extend(_panel(panel, y))

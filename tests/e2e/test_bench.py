@@ -73,9 +73,14 @@ def bars_of(text):
 
 
 def test_a_plot_has_a_bar_for_each_subject_in_proportion(figures):
-    drawn = bars_of(svg.chart("A <title>", [report.panel(Case, figures, "rate")]))
+    drawn = bars_of(svg.chart("A <title>", [report.panel("", Case, figures, "rate")]))
     assert [bar.get("class") for bar in drawn] == ["other", "ours"]
     assert float(drawn[1].get("width")) == pytest.approx(2 * float(drawn[0].get("width")), abs=0.2)
+
+
+def test_a_bar_has_its_mark_where_it_has_to_end(figures):
+    rows = {row.label: row.limit for row in report.panel("", Case, figures, "cpu").rows}
+    assert rows == {"haproxy": None, "splitmx": 0.6}
 
 
 def test_a_bar_too_long_ends_with_an_arrow_within_the_plot():
