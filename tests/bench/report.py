@@ -10,7 +10,8 @@ from peers import HAProxy
 # metric: heading, what one of it is in the metric's own unit
 METRICS = {
     "rate": ("messages/s", 1), "cpu": ("CPU a message, µs", 1e-6), "p50": ("p50, ms", 1e-3), "p99": ("p99, ms", 1e-3),
-    "memory": ("KiB each", 1024), "sessions": ("sessions", 1), "seconds": ("seconds", 1), "processor": ("CPU seconds", 1), "decisions": ("decisions/s", 1), "reloads": ("reloads", 1),
+    "memory": ("KiB each", 1024), "sessions": ("sessions", 1), "reloads": ("reloads", 1),
+    "seconds": ("seconds", 1), "processor": ("CPU seconds", 1), "decisions": ("decisions/s", 1),
 }
 MEASURE = HAProxy.name  # what ratios are to
 
@@ -105,9 +106,12 @@ PLOTS = {
     "cpu": ("Processor time a message, × HAProxy (less is better)", [(words, case, "cpu") for words, case in CLEAR]),
     "rate": ("Messages a second, × HAProxy (more is better)", [(words, case, "rate") for words, case in CLEAR]),
     "tls": ("Processor time a message with TLS (less is better)", [("STARTTLS in; splitmx out, too", "tls", "cpu")]),
-    "latency": ("A message's time, × HAProxy (less is better)", [("at half load: p50", "paced", "p50"), ("at half load: p99", "paced", "p99")]),
-    "memory": ("Memory (less is better)", [("an idle session", "idle", "memory"), ("a message of 50 MB to a slow upstream", "big", "memory")]),
-    "routes": ("A table of a million routes (less is better)", [("on the clock", "routes", "seconds"), ("on a processor", "routes", "processor")]),
+    "latency": ("A message's time, × HAProxy (less is better)",
+                [("at half load: p50", "paced", "p50"), ("at half load: p99", "paced", "p99")]),
+    "memory": ("Memory (less is better)",
+               [("an idle session", "idle", "memory"), ("a message of 50 MB to a slow upstream", "big", "memory")]),
+    "routes": ("A table of a million routes (less is better)",
+               [("on the clock", "routes", "seconds"), ("on a processor", "routes", "processor")]),
 }
 
 

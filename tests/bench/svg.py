@@ -49,7 +49,7 @@ class Row:
 class Panel:
     title: str
     rows: tuple
-    most: float = None  # bars end here, with an arrow, lest one dwarf the others
+    most: float = None  # bars end here, broken, lest one dwarf the others
 
 
 def _text(x, y, words, style="", anchor="start"):
@@ -68,7 +68,7 @@ def _row(row, x, y, end, scale):
     yield (f'<rect x="{x:.1f}" y="{middle - BAR / 2:.1f}" width="{min(length, BARS):.1f}" height="{BAR}" rx="2" '
            f'class="{"ours" if row.ours else "other"}"/>')
     if cut:
-        yield f'<path d="M{end - 6:.1f} {middle - BAR / 2:.1f} l8 {BAR / 2} l-8 {BAR / 2} z" class="other"/>'
+        yield f'<path d="M{end - 24:.1f} {middle + BAR / 2:.1f} l6 {-BAR} l5 0 l-6 {BAR} z" class="page"/>'
     elif row.spread.low < row.spread.high:
         low, high = x + row.spread.low * scale, x + min(row.spread.high * scale, BARS)
         yield _line(low, middle, high, middle, "whisker")

@@ -83,7 +83,7 @@ def test_a_bar_has_its_mark_where_it_has_to_end(figures):
     assert rows == {"haproxy": None, "splitmx": 0.6}
 
 
-def test_a_bar_too_long_ends_with_an_arrow_within_the_plot():
+def test_a_bar_too_long_is_broken_and_ends_within_the_plot():
     rows = (svg.Row("short", Spread(1, 1, 1), "1"), svg.Row("long", Spread(40, 30, 50), "40"))
     text = svg.chart("", [svg.Panel("", rows, most=2)])
     assert float(bars_of(text)[1].get("width")) == svg.BARS and text.count("<path") == 1
