@@ -210,6 +210,29 @@ model:
 cost: all
 	tests/cost/run $(BUILD)
 
+# ---- against others: HAProxy, nginx and Postfix in turn with splitmx, on this machine ----
+
+# CASES and PEERS by comma; SECONDS of a turn, PACED of one of the case `paced`; BASE: another build, measured too. SIZE of the
+# messages of `one` and `kept`; SENDER=load: our load generator where smtp-source would do.
+ROUNDS ?= 5
+SECONDS ?= 3
+PACED  ?= 120
+CASES  ?=
+PEERS  ?=
+BASE   ?=
+SIZE   ?= 4096
+SENDER ?= smtp-source
+bench: all $(BUILD)/bench/load $(BUILD)/bench/sink $(if $(bench_routes),$(BUILD)/bench/routes)
+	@tests/bench/install.sh
+	@$(PYTHON) tests/bench/bench.py --program $(BUILD)/splitmx --tools $(BUILD)/bench \
+	    --rounds $(ROUNDS) --seconds $(SECONDS) --paced $(PACED) \
+	    --cases '$(CASES)' --peers '$(PEERS)' --size $(SIZE) --sender $(SENDER) \
+	    $(if $(BASE),--base $(BASE)) --out $(BUILD)/bench
+
+# What was measured last, into docs/performance.md and its plots.
+bench-docs:
+	@$(PYTHON) tests/bench/bench.py --docs docs --out $(BUILD)/bench
+
 # ---- lint ----
 
 lint: all $(UNIT) layers listed
@@ -279,6 +302,8 @@ help:
 	@echo 'make asan       unit, end-to-end and hosts tests with ASan and UBSan'
 	@echo 'make fuzz       each fuzz target for T=$(T) seconds'
 	@echo 'make cost       instructions and system calls a message, against their bounds'
+	@echo 'make bench      against HAProxy, nginx and Postfix, on this machine (ROUNDS, CASES, PEERS, SECONDS; BASE: another'
+	@echo '                build, measured too); bench-docs: into docs/performance.md'
 	@echo 'make container  the image splitmx (DOCKER=$(DOCKER), OPTIONS: for docker build)'
 	@echo 'make test-container  builds and runs it with an engine of its own, as root (two minutes)'
 	@echo 'make lint       warnings, format, static checks, layers, man pages, scripts'
@@ -292,5 +317,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e hosts sim model soak lint format layers listed fuzz fuzz-programs cost asan container \
-        test-container install clean help
+.PHONY: all run test unit e2e hosts sim model soak lint format layers listed fuzz fuzz-programs cost bench bench-docs asan \
+        container test-container install clean help
