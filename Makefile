@@ -35,8 +35,8 @@ routing       := address destination dns dns_cache dns_channel dns_message excha
 tls           := context context_server inspect memory pem policy sessions store stream why
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient
-proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open pool prober \
-                 quota rate recipients session session_begin session_command session_told shared \
+proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open policy pool \
+                 prober quota rate recipients session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
 proxy/daemon  := burial control control_ask daemon descriptors early_signals ledger_print \

@@ -105,7 +105,7 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
         diag_machine(diags, "out of memory");
         return NULL;
     }
-    atomic_init(&prepared->policy.references, 1);
+    policy_init(&prepared->policy);
     prepared->policy.decide = decide;
     prepared->policy.free = on_last_unref;
     prepared->config = config_ref(config);

@@ -73,13 +73,15 @@ static void pool_unlink(struct upstream *up)
 /* Carries nothing from here on, until pool_carries. */
 static void pool_is_spare(struct pool *pool, struct upstream *up)
 {
+    const struct net_address *address = &upstream_key(up)->address;
     upstream_links(up)->spare =
-        shared_count(pool->world->shared->spare, &upstream_key(up)->address, UINT32_MAX);
+        shared_tally_take(pool->world->shared, pool->world->entry, TALLY_SPARE, address,
+                          (size_t)net_address_length(address), UINT32_MAX);
 }
 
 static void pool_carries(struct pool *pool, struct upstream *up)
 {
-    quota_give(pool->world->shared->spare, upstream_links(up)->spare);
+    shared_tally_give(pool->world->entry, TALLY_SPARE, upstream_links(up)->spare);
 }
 
 static bool is_personal(struct upstream *up)
@@ -372,7 +374,8 @@ void pool_wait(struct pool *pool, struct pool_waiter *waiter, const struct net_a
     waiter->wanted = shared_count(shared->wanted, endpoint, UINT32_MAX);
     atomic_fetch_add(&shared->waiting, 1);
     atomic_fetch_add(&pool->world->entry->waiting, 1);
-    if (shared_counted(shared->spare, endpoint) != 0) {
+    if (shared_tally_count(shared, TALLY_SPARE, endpoint, (size_t)net_address_length(endpoint)) !=
+        0) {
         shared_wake_idle(shared, pool->world->entry);
     }
     /* At once: one that lies idle here is given up, and a place may have been given back meanwhile.

@@ -239,7 +239,7 @@ void transaction_recipient(struct transaction *tx, struct span path)
         return;
     }
     *decision = (struct decision){0};
-    tx->policy->decide(tx->policy, tx->asked->path, &address, decision);
+    tx->policy->decide(tx->policy->shared, tx->asked->path, &address, decision);
     switch (decision->kind) {
     case DECISION_REPLY:
         recipient_refuse(tx, decision->code, decision->enhanced, decision->text);

@@ -66,8 +66,8 @@ void session_close(struct session *s, enum conn_close how)
         s->lookup = NULL;
     }
     if (s->counted) {
-        quota_give(world->shared->clients, s->cell);
-        atomic_fetch_sub_explicit(&world->shared->sessions, 1, memory_order_relaxed);
+        shared_tally_give(world->entry, TALLY_CLIENTS, s->cell);
+        shared_drop_session(world->entry);
         stats_sub(world->stats, STAT_SESSIONS_OPEN, 1);
     }
     if (s->transaction != NULL && !transaction_client_gone(s->transaction)) {

@@ -21,12 +21,10 @@ static bool session_is_admitted(struct session *s)
 {
     struct world *world = s->world;
     unsigned most = world->policy->config->limits.connections;
-    if (world->draining ||
-        atomic_load_explicit(&world->shared->sessions, memory_order_relaxed) >= most) {
+    if (world->draining || !shared_add_session(world->shared, world->entry, most)) {
         session_refuse(s, 421, "4.3.2", "No more connections now");
         return false;
     }
-    atomic_fetch_add_explicit(&world->shared->sessions, 1, memory_order_relaxed);
     s->counted = true;
     stats_add(world->stats, STAT_SESSIONS_OPEN, 1);
     return true;
@@ -57,8 +55,8 @@ static void session_meet(struct session *s, const struct net_address *client,
     s->view.address = *client;
     s->view.local = *local;
     net_address_text(client, s->view.ip, sizeof s->view.ip);
-    s->cell = quota_take(world->shared->clients, key, length,
-                         world->policy->config->limits.connections_per_client);
+    s->cell = shared_tally_take(world->shared, world->entry, TALLY_CLIENTS, key, length,
+                                world->policy->config->limits.connections_per_client);
     if (s->cell == QUOTA_NONE) {
         session_refuse(s, 421, "4.7.0", "Too many connections from you");
         return;

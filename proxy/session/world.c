@@ -12,7 +12,7 @@
 bool world_init(struct world *world, const struct world_ops *ops, struct policy *policy,
                 struct shared *shared)
 {
-    *world = (struct world){.ops = ops, .shared = shared, .policy = policy_ref(policy)};
+    *world = (struct world){.ops = ops, .shared = shared, .policy = policy_own(policy)};
     timers_init(&world->timers);
     world->stats = calloc(1, sizeof *world->stats);
     world->pool = pool_new(world);
@@ -44,8 +44,8 @@ void world_release(struct world *world)
 void world_set_policy(struct world *world, struct policy *policy)
 {
     struct policy *old = world->policy;
-    world->policy = policy_ref(policy);
-    pool_renew(world->pool, policy);
+    world->policy = policy_own(policy);
+    pool_renew(world->pool, world->policy);
     policy_unref(old);
 }
 

@@ -82,9 +82,9 @@ static void shared_build(struct queues *q)
     struct sim_random random = queues_random(q, 9, q->store.life);
     uint64_t seed = random_next(&random);
     q->sim->shared = (struct shared){
-        .clients = quota_new(64, seed),
+        .connections = 64,
+        .seed = seed,
         .endpoints = quota_new(64, seed + 1),
-        .spare = quota_new(64, seed + 2),
         .wanted = quota_new(64, seed + 3),
         .health = health_new(64, seed + 4),
         .pacing = pacing_new(SHARED_PACED),

@@ -35,7 +35,7 @@ struct policy *sim_policy_new(struct sim *sim)
     own->policy.own_count = 1;
     own->policy.decide = decide;
     own->policy.free = policy_free;
-    atomic_init(&own->policy.references, 1);
+    policy_init(&own->policy);
     sim->policies++;
     return &own->policy;
 }

@@ -251,9 +251,9 @@ static void sim_check(struct sim *sim)
         sim_fail(sim, "somebody waits for ever");
     }
     if (open != pool_idle(world->pool) || stats_get(world->stats, STAT_SESSIONS_OPEN) != 0 ||
-        atomic_load(&sim->shared.sessions) != 0 || atomic_load(&sim->shared.waiting) != 0) {
+        atomic_load(&world->entry->sessions) != 0 || atomic_load(&sim->shared.waiting) != 0) {
         sim_fail(sim, "left: %" PRIu64 " upstreams, %zu of them idle, %u sessions, %u waiting",
-                 open, pool_idle(world->pool), atomic_load(&sim->shared.sessions),
+                 open, pool_idle(world->pool), atomic_load(&world->entry->sessions),
                  atomic_load(&sim->shared.waiting));
     }
 }
@@ -277,7 +277,8 @@ static void sim_check_released(struct sim *sim)
         for (unsigned j = 0; j < SIM_ENDPOINTS; j++) {
             const struct net_address *address = &sim->servers[i][j].address;
             if (shared_counted(sim->shared.endpoints, address) != 0 ||
-                shared_counted(sim->shared.spare, address) != 0 ||
+                shared_tally_count(&sim->shared, TALLY_SPARE, address,
+                                   (size_t)net_address_length(address)) != 0 ||
                 shared_counted(sim->shared.wanted, address) != 0) {
                 sim_fail(sim, "a place at upstream %u was not given back", i);
             }

@@ -65,6 +65,54 @@ static void there_is_room_for_so_many_worlds(void **state)
     shared_release(&shared);
 }
 
+static void what_worlds_count_for_themselves_is_one_count(void **state)
+{
+    static struct shared shared;
+    struct world worlds[2] = {{.ops = &ops}, {.ops = &ops}};
+    struct shared_world *a, *b;
+
+    (void)state;
+    assert_true(shared_init(&shared, 10, 1, NULL));
+    a = shared_enter(&shared, &worlds[0]);
+    b = shared_enter(&shared, &worlds[1]);
+    quota_cell first = shared_tally_take(&shared, a, TALLY_CLIENTS, "client", 6, 2);
+    quota_cell second = shared_tally_take(&shared, b, TALLY_CLIENTS, "client", 6, 2);
+    assert_true(first != QUOTA_NONE && second != QUOTA_NONE);
+    assert_true(shared_tally_take(&shared, a, TALLY_CLIENTS, "client", 6, 2) == QUOTA_NONE);
+    assert_true(shared_tally_take(&shared, b, TALLY_CLIENTS, "client", 6, 2) == QUOTA_NONE);
+    assert_true(shared_tally_take(&shared, b, TALLY_CLIENTS, "other", 5, 2) != QUOTA_NONE);
+    assert_int_equal(shared_tally_count(&shared, TALLY_CLIENTS, "client", 6), 2);
+    assert_int_equal(shared_tally_count(&shared, TALLY_SPARE, "client", 6), 0);
+    shared_tally_give(a, TALLY_CLIENTS, first);
+    assert_int_equal(shared_tally_count(&shared, TALLY_CLIENTS, "client", 6), 1);
+    shared_leave(b); /* one that left is still counted, and so is what it gives back */
+    assert_int_equal(shared_tally_count(&shared, TALLY_CLIENTS, "client", 6), 1);
+    shared_tally_give(b, TALLY_CLIENTS, second);
+    assert_int_equal(shared_tally_count(&shared, TALLY_CLIENTS, "client", 6), 0);
+    shared_release(&shared);
+}
+
+static void sessions_of_all_worlds_are_bounded_together(void **state)
+{
+    static struct shared shared;
+    struct world worlds[2] = {{.ops = &ops}, {.ops = &ops}};
+    struct shared_world *a, *b;
+
+    (void)state;
+    assert_true(shared_init(&shared, 10, 1, NULL));
+    a = shared_enter(&shared, &worlds[0]);
+    b = shared_enter(&shared, &worlds[1]);
+    assert_true(shared_add_session(&shared, a, 3));
+    assert_true(shared_add_session(&shared, b, 3));
+    assert_true(shared_add_session(&shared, b, 3));
+    assert_false(shared_add_session(&shared, a, 3));
+    assert_false(shared_add_session(&shared, b, 3));
+    shared_drop_session(b);
+    assert_true(shared_add_session(&shared, a, 3));
+    assert_false(shared_add_session(&shared, b, 3));
+    shared_release(&shared);
+}
+
 static void endpoints_are_counted(void **state)
 {
     static struct shared shared;
@@ -89,6 +137,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_those_are_woken_that_have_or_want),
         cmocka_unit_test(there_is_room_for_so_many_worlds),
+        cmocka_unit_test(what_worlds_count_for_themselves_is_one_count),
+        cmocka_unit_test(sessions_of_all_worlds_are_bounded_together),
         cmocka_unit_test(endpoints_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
