@@ -77,12 +77,13 @@ void conn_flush(struct net_conn *c)
 /* Room for so many more bytes; false when memory is short. */
 static bool conn_grow(struct net_conn *c, size_t more)
 {
+    const size_t wanted = c->out_len + more;
     size_t cap = c->out_cap < 512 ? 512 : c->out_cap;
-    if (c->out_len + more <= c->out_cap) {
+    if (wanted <= c->out_cap) {
         return true;
     }
-    while (cap < c->out_len + more) {
-        cap *= 2;
+    while (cap < wanted) { /* by doubling, but for what waits for a slow peer */
+        cap = cap < WRITE_THROUGH ? cap * 2 : wanted;
     }
     char *grown = spare_take(&c->net->world.spares, cap);
     if (grown == NULL) {

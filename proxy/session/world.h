@@ -94,7 +94,7 @@ struct conn {
 
 /* A connection that holds so many unsent bytes has no room for more. The kernel is asked only when
  * it matters, for that writes what a turn has collected so far, apart from the rest. */
-#define CONN_ROOM (64 * 1024)
+#define CONN_ROOM (16 * 1024)
 
 static inline bool conn_has_room(struct conn *conn)
 {
