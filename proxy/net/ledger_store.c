@@ -11,7 +11,7 @@
 #include "proxy/net/ledger_file.h"
 #include "proxy/net/ledger_reader.h"
 
-#define LINGER         20          /* milliseconds, for what nobody waits for */
+#define LINGER         10          /* milliseconds, for what nobody waits for */
 #define RETRY          1000        /* milliseconds between attempts to become usable */
 #define TELL_AGAIN     60000       /* milliseconds, at least, until another reason is logged */
 #define CHUNK          (64 * 1024) /* octets that are taken of the ledger at once */

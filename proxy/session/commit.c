@@ -1,7 +1,8 @@
 /*
  * The barrier, and commit in turn (design: section 5). End-of-data is sent to no leg before the
  * client's own has come and every leg has taken the whole body; then to one leg at a time; the
- * first that does not answer 2xx stops it.
+ * first that does not answer 2xx stops it. Of the leg whose turn it is the order of its own bytes
+ * suffices: the end of what it has not taken yet may go out together with the end of data.
  */
 #include "proxy/session/summary.h"
 #include "proxy/session/transaction_state.h"
@@ -10,6 +11,10 @@
 /* No commit begins with less than this left of `end-of-data` (design: section 5), milliseconds; a
  * ninth of it where that is shorter than the 9 minutes of the default. */
 #define COMMIT_MARGIN 60000
+
+/* The ledger has an acceptance that others are to follow unless they do so within this time,
+ * milliseconds. */
+#define ADVANCE_AFTER 10
 
 /* How often the barrier looks whether the legs have taken the body, milliseconds. */
 #define BARRIER_RECHECK 5
@@ -43,12 +48,14 @@ static void settle_late(struct transaction *tx, const char *why)
 
 static bool all_have_taken(const struct transaction *tx)
 {
-    for (unsigned i = tx->committed; i < tx->turns; i++) {
-        if (!leg_has_taken_all(tx->message->turn[i])) {
+    struct leg *const *turn = tx->message->turn;
+    for (unsigned i = tx->committed + 1; i < tx->turns; i++) {
+        if (!leg_has_taken_all(turn[i])) {
             return false;
         }
     }
-    return true;
+    /* Who has not committed first was seen to have taken all before. */
+    return tx->turns == 1 || tx->committed != 0 || leg_has_little_left(turn[0]);
 }
 
 static uint64_t commit_margin(const struct transaction *tx)
@@ -77,8 +84,7 @@ void commit_next(struct transaction *tx)
         settle_late(tx, "not sent the end of data, the client is gone");
     } else if (tx->stopped) {
         settle_with(tx, &tx->message->outcome);
-    } else if (tx->turns > 1 &&
-               !all_have_taken(tx)) { /* with one leg its order of bytes suffices */
+    } else if (!all_have_taken(tx)) {
         tx->state = TRANSACTION_IS_FLUSHING;
         timer_set(&tx->world->timers, &tx->recheck, tx->world->now + BARRIER_RECHECK);
     } else if (tx->world->now + commit_margin(tx) > tx->commit_by) {
@@ -119,10 +125,15 @@ void commit_answered(struct transaction *tx, struct leg *leg, const struct reply
         add_words(tx, leg, reply);
     }
     tx->committed++;
-    if (tx->committed != tx->turns) {
-        unsettled_accepted(tx);
+    if (tx->committed != tx->turns && !timer_is_set(&tx->advance)) {
+        timer_set(&tx->world->timers, &tx->advance, tx->world->now + ADVANCE_AFTER);
     }
     commit_next(tx);
+}
+
+void commit_advance(void *owner)
+{
+    unsettled_accepted(owner);
 }
 
 static void settle_unanswered(struct transaction *tx, const struct reply *reply)

@@ -260,6 +260,12 @@ static bool leg_is_drained(const struct leg *leg)
            upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX;
 }
 
+bool leg_has_little_left(const struct leg *leg)
+{
+    return leg->upstream == NULL ||
+           upstream_queued(leg->upstream) + upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX;
+}
+
 /* What the kernel holds of an end or of words unasked for is as good as seen: the loop may come to
  * the client, and its end of data, first. */
 bool leg_has_taken_all(const struct leg *leg)

@@ -86,6 +86,8 @@ void leg_data(struct leg *leg);
 bool leg_has_room(const struct leg *leg);
 /* All of the body so far, and is there still: it has neither ended nor spoken out of turn. */
 bool leg_has_taken_all(const struct leg *leg);
+/* What it has not taken yet goes out in one go with what comes next. */
+bool leg_has_little_left(const struct leg *leg);
 void leg_body(struct leg *leg, struct span bytes);
 
 /* End-of-data: from here on the upstream may have the message. False: it spoke out of turn, and was

@@ -23,6 +23,12 @@ void transaction_tell(struct transaction *tx, enum transaction_event_kind kind,
 
 /* ---- the outcome ---- */
 
+static void stop_commit_timers(struct transaction *tx)
+{
+    timer_stop(&tx->world->timers, &tx->recheck);
+    timer_stop(&tx->world->timers, &tx->advance);
+}
+
 void transaction_abandon(struct transaction *tx)
 {
     for (unsigned i = 0; i < tx->leg_count; i++) {
@@ -54,7 +60,7 @@ static void transaction_settle(struct transaction *tx)
                         : reply_is(&tx->message->outcome, 4) ? STAT_TRANSACTIONS_DEFERRED
                                                              : STAT_TRANSACTIONS_REJECTED;
     timer_stop(&tx->world->timers, &tx->timer);
-    timer_stop(&tx->world->timers, &tx->recheck);
+    stop_commit_timers(tx);
     tx->state = TRANSACTION_IS_SETTLED;
     stats_add(tx->world->stats, stat, 1);
     stats_add(tx->world->stats, STAT_BYTES, tx->message->scanner.size);
@@ -102,7 +108,7 @@ void transaction_conclude(struct transaction *tx, enum transaction_event_kind te
     tx->message->outcome = *outcome;
     tx->message->tells = tells;
     transaction_abandon(tx);
-    timer_stop(&tx->world->timers, &tx->recheck);
+    stop_commit_timers(tx);
     if (is_unsettled(tx) && unsettled_record(tx, &tx->ticket)) {
         tx->state = TRANSACTION_IS_RECORDING;
         timer_set(&tx->world->timers, &tx->timer, tx->world->now + RECORD_WAIT);
@@ -475,6 +481,8 @@ struct transaction *transaction_new(struct world *world, const struct client_vie
     tx->timer.owner = tx;
     tx->recheck.on_due = commit_recheck;
     tx->recheck.owner = tx;
+    tx->advance.on_due = commit_advance;
+    tx->advance.owner = tx;
     tx->ticket = (struct ledger_ticket){.world = world, .on_done = on_recorded, .owner = tx};
     tx->deferred.free = transaction_release;
     struct text id = TEXT(tx->id);
@@ -522,7 +530,7 @@ void transaction_free(struct transaction *tx)
     }
     ledger_forget(tx->world->shared->ledger, &tx->ticket);
     timer_stop(&tx->world->timers, &tx->timer);
-    timer_stop(&tx->world->timers, &tx->recheck);
+    stop_commit_timers(tx);
     transaction_abandon(tx);
     tx->state = TRANSACTION_IS_SETTLED;
     world_defer(tx->world, &tx->deferred);

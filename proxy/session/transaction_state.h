@@ -76,12 +76,14 @@ struct transaction {
 
     bool dirty; /* bare CR, bare LF or NUL: the session ends after the true end */
     bool client_gone;
+    bool advanced; /* the ledger has something of it in advance */
     bool recorded; /* it has not settled, and that is durable */
     bool told;    /* that it is accepted already; until the client has read that, it is on record */
     bool stopped; /* a leg was lost before its turn: no other commit begins; `outcome` says why */
     uint64_t commit_by;
     struct timer timer;
     struct timer recheck; /* of the barrier: no event tells that a peer has acknowledged */
+    struct timer advance; /* when the ledger is to have what legs have accepted so far */
     struct deferred deferred;
     char sender[]; /* the path */
 };
@@ -106,6 +108,8 @@ void commit_next(struct transaction *tx);
 /* What a leg said to its end-of-data, and what is said when it was lost instead. */
 void commit_answered(struct transaction *tx, struct leg *leg, const struct reply *reply);
 void commit_lost(struct transaction *tx, const struct leg *leg, const struct reply *reply);
+/* Legs have accepted, and another takes its time: `owner` is the transaction. */
+void commit_advance(void *owner);
 /* `end-of-data` is over, for all legs together. */
 void commit_is_late(struct transaction *tx);
 /* The barrier's timer. */

@@ -259,7 +259,7 @@ bool unsettled_is_known(const struct transaction *tx)
 
 void unsettled_accepted(struct transaction *tx)
 {
-    record(tx, true, NULL);
+    tx->advanced = record(tx, true, NULL) || tx->advanced;
 }
 
 bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket)
@@ -269,8 +269,8 @@ bool unsettled_record(struct transaction *tx, struct ledger_ticket *ticket)
 
 void unsettled_settle(struct transaction *tx)
 {
-    if (tx->turns <= 1 && ledger_is_empty(ledger_of(tx))) {
-        return; /* nor has it anything there in advance */
+    if (!tx->advanced && ledger_is_empty(ledger_of(tx))) {
+        return;
     }
     for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
         ledger_settle(ledger_of(tx), tx->context.envelope.sender, r->path, identity_of(tx));

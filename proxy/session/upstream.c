@@ -482,6 +482,11 @@ size_t upstream_unsent(const struct upstream *up)
     return up->conn != NULL ? up->conn->ops->unsent(up->conn) : 0;
 }
 
+size_t upstream_queued(const struct upstream *up)
+{
+    return up->conn != NULL ? up->conn->ops->queued(up->conn) : 0;
+}
+
 bool upstream_has_room(const struct upstream *up)
 {
     return up->conn == NULL || conn_has_room(up->conn);

@@ -89,6 +89,7 @@ void upstream_data(struct upstream *upstream);
 /* Bytes of the message, after 354. The last must end a line. */
 void upstream_body(struct upstream *upstream, struct span bytes);
 size_t upstream_unsent(const struct upstream *upstream);
+size_t upstream_queued(const struct upstream *upstream);    /* the same without asking the kernel */
 bool upstream_has_room(const struct upstream *upstream);    /* for more of the message */
 size_t upstream_in_flight(const struct upstream *upstream); /* sent, and not acknowledged */
 /* Nothing has arrived that would be taken for the answer to what is said now: words, or an end. */

@@ -130,8 +130,8 @@ void message_end_written(struct message *message, unsigned number)
         if (i >= place && leg->end_written) {
             sim_fail(message->sim, "message %u: leg %u commits out of turn", message->id, number);
         }
-        /* Of a single leg the order of its own bytes is enough. */
-        bool whole = leg->link != NULL ? count == 1 || link_unsent(leg->link) == 0
+        /* Of the one that commits the order of its own bytes is enough. */
+        bool whole = leg->link != NULL ? i == place || link_unsent(leg->link) == 0
                                        : message->sim->config.faults != 0; /* gone meanwhile */
         if (i >= place && !whole) {
             sim_fail(message->sim, "message %u: leg %u commits before leg %u has the whole body",

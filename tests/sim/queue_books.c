@@ -8,6 +8,11 @@
 #include "config/config.h"
 #include "tests/sim/queues.h"
 
+/* An acceptance that others are to follow is in the ledger after so long, milliseconds; a split
+ * that is over by then is in it only when it has not settled. One more for events of the same one.
+ */
+#define ADVANCE_AFTER 11
+
 static struct queues *queues_of(const struct attempt *attempt)
 {
     return attempt->mail->sim->queues;
@@ -304,11 +309,19 @@ void books_unanswered(struct commit *commit)
     }
 }
 
+static void on_kept(struct sim *sim, void *object, int kind)
+{
+    struct copy *copy = object;
+    (void)kind;
+    copy->kept = sim->queues->step;
+}
+
 void books_answered(void *object)
 {
     struct commit *commit = object;
     if (commit->copy != NULL) {
         commit->copy->told = queues_of(commit->attempt)->step;
+        sim_at(queues_of(commit->attempt)->sim, ADVANCE_AFTER, on_kept, commit->copy, 0);
     }
     books_unanswered(commit);
 }
@@ -505,7 +518,7 @@ void books_lost(struct queues *q, uint64_t lost)
 {
     for (unsigned i = 0; i < q->mail_count; i++) {
         for (struct copy *c = q->mails[i]->copies; c != NULL; c = c->next) {
-            c->lost = c->lost || (c->told != 0 && c->told >= lost);
+            c->lost = c->lost || (c->told != 0 && (c->kept == 0 || c->kept >= lost));
         }
     }
 }

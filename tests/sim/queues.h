@@ -121,6 +121,7 @@ struct copy {
     struct attempt *attempt;
     unsigned rcpts;      /* bits, by mailbox */
     uint64_t step, told; /* when: accepted, and known to splitmx, in steps; 0: not known */
+    uint64_t kept;       /* by then the ledger has been told; 0: not yet */
     int64_t wall;
     bool odd;         /* its upstream spoke out of turn */
     bool lost;        /* a crash came before what splitmx knew of it was durable */
