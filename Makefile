@@ -48,12 +48,17 @@ proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
                  queues reach script server service_greet setup shrink sim store upstreams world
-unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts identity import ledger ledger_format ledger_keep \
-                 ledger_memory ledger_model ledger_reader ledger_store log memory net_address \
-                 nexthop pacing privileges proxy_header quota rate received record relay repair \
-                 reply resolver route seal server shared sorter source span store table \
-                 table_walk text timers tls_context tls_inspect tls_stream xclient yaml
+bench_shared  := bench_line bench_peer bench_tls
+bench_load    := histogram load load_idle load_options load_report load_run load_session load_text
+bench_sink    := data_end sink sink_server
+bench         := $(bench_load) $(bench_sink) $(bench_shared)
+unit_tests    := address bench_line body client command config control data_end diag dns \
+                 dns_cache dns_message explain header health histogram hosts identity import \
+                 ledger ledger_format ledger_keep ledger_memory ledger_model ledger_reader \
+                 ledger_store load_text log memory net_address nexthop pacing privileges \
+                 proxy_header quota rate received record relay repair reply resolver route seal \
+                 server shared sorter source span store table table_walk text timers tls_context \
+                 tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
                  fuzz_reply
 
@@ -75,6 +80,8 @@ archive  = $(BUILD)/lib$(subst /,_,$(1)).a
 objects  = $(foreach n,$($(1)),$(BUILD)/$(1)/$(n).o)
 archives = $(foreach l,$(1) $(uses.$(1)),$(call archive,$(l)))
 
+bench_objects = $(foreach n,$(1),$(BUILD)/tests/bench/$(n).o)
+
 all: $(BUILD)/splitmx
 
 $(BUILD)/splitmx: $(BUILD)/proxy/cli/main.o $(call archives,proxy/cli)
@@ -91,14 +98,14 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,cc  )$(CC) $(FLAGS) -MMD -MP -c $< -o $@
 
-# ---- unit tests: tests/unit/test_X.c is linked with the layer that holds X and those below ----
+# ---- unit tests: tests/unit/test_X.c is linked with the layer that holds X and those below, or with tests/bench/X ----
 
 layer_of = $(or $(firstword $(foreach l,$(LAYERS),$(if $(filter $(1),$($(l))),$(l)))),proxy/cli)
 UNIT := $(foreach t,$(unit_tests),$(BUILD)/unit/test_$(t))
 
 define unit_program
 $(BUILD)/unit/test_$(1): $(BUILD)/tests/unit/test_$(1).o \
-    $(call archives,$(call layer_of,$(1)))
+    $(call bench_objects,$(filter $(1),$(bench))) $(call archives,$(call layer_of,$(1)))
 	@mkdir -p $$(@D)
 	$$(call say,link)$$(LINK) -o $$@ $$^ $$(LIBS) -lcmocka
 endef
@@ -126,6 +133,14 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --queues --seed $(SEED) -n $(N)
 	$(BUILD)/sim --queues --seed $(SEED) -n 3000 --twice
 
+# ---- the load generator and the sink of `make bench`: tests/bench, over tls and config ----
+
+$(BUILD)/bench/load: $(call bench_objects,$(bench_load) $(bench_shared)) $(call archives,tls)
+$(BUILD)/bench/sink: $(call bench_objects,$(bench_sink) $(bench_shared)) $(call archives,tls)
+$(BUILD)/bench/load $(BUILD)/bench/sink:
+	@mkdir -p $(@D)
+	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
+
 # ---- the soak: real processes, killed and started again, between clients and upstreams that fail ----
 
 soak: all
@@ -135,7 +150,7 @@ soak: all
 # ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
 J ?= 5
-e2e: all $(BUILD)/failmalloc.so
+e2e: all $(BUILD)/failmalloc.so $(BUILD)/bench/load $(BUILD)/bench/sink
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider -n $(J) --dist loadfile tests/e2e
 
@@ -202,7 +217,7 @@ lint: all $(UNIT) layers listed
 
 # A source that no list above names would be built by nobody.
 unlisted = $(filter-out $(OBJECTS:$(BUILD)/%.o=%.c), \
-             $(wildcard $(addsuffix /*.c,$(LAYERS) tests/sim tests/unit tests/fuzz)))
+             $(wildcard $(addsuffix /*.c,$(LAYERS) tests/sim tests/bench tests/unit tests/fuzz)))
 listed:
 	@$(if $(strip $(unlisted)),echo 'Makefile: not in its list: $(strip $(unlisted))'; exit 1,:)
 
@@ -273,7 +288,7 @@ help:
 	@echo 'make clean      remove $(BUILD)'
 
 OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/cli/main.o \
-           $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(fuzz_targets:%=$(BUILD)/tests/fuzz/%.o)
+           $(call bench_objects,$(bench)) $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(fuzz_targets:%=$(BUILD)/tests/fuzz/%.o)
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
