@@ -431,8 +431,7 @@ static void conn_close(struct conn *conn, enum conn_close how)
 {
     struct net_conn *c = net_conn_of(conn);
     if (c->is_secure && how == CONN_FLUSH && !c->tell_lost) {
-        conn_tls_seal(c);
-        tls_stream_close(c->tls);
+        conn_tls_close(c);
     }
     c->is_flushing = true;
     if (how == CONN_RESET || c->tell_lost || !c->is_connected) {

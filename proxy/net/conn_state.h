@@ -73,6 +73,8 @@ void conn_tls_write(struct net_conn *c, struct span plain);
 void conn_tls_seal(struct net_conn *c);
 /* Drops it. */
 void conn_tls_forget(struct net_conn *c);
+/* After the handshake: behind what was gathered, the stream's end is told to the peer. */
+void conn_tls_close(struct net_conn *c);
 /* Bytes. */
 size_t conn_tls_gathered(const struct net_conn *c);
 /* As conn_ops.pending. What comes of the bytes that have arrived is put into the view. */

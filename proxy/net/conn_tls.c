@@ -169,6 +169,12 @@ void conn_tls_write(struct net_conn *c, struct span plain)
     conn_activate(c);
 }
 
+void conn_tls_close(struct net_conn *c)
+{
+    conn_tls_seal(c);
+    tls_stream_close(c->tls);
+}
+
 /* Keeps what was found out of turn, so that peek shows it. */
 static void keep(struct net_conn *c, struct span plain)
 {
