@@ -73,6 +73,7 @@ void tls_context_unref(const struct tls_context *context)
         return;
     }
     SSL_CTX_free(counted->ssl);
+    tickets_free(counted->tickets);
     BIO_meth_free(counted->bio);
     X509_LOOKUP_meth_free(counted->lookup);
     for (size_t i = 0; i < counted->chain_count; i++) {
