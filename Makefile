@@ -32,7 +32,8 @@ config        := config diag folder hash hostname keys net_address scalar schema
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
                  resolver route seal servers sorter source table table_build table_walk
-tls           := context context_server inspect memory pem policy sessions store stream why
+tls           := context context_server inspect memory pem policy sessions store stream tickets \
+                 why
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient
 proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open policy pool \
@@ -57,7 +58,11 @@ unit_tests    := address bench_line body client command config control data_end 
                  ledger ledger_format ledger_keep ledger_memory ledger_model ledger_reader \
                  ledger_store load_text log memory net_address nexthop pacing privileges \
                  proxy_header quota rate received record relay repair reply resolver route seal \
+<<<<<<< HEAD
                  server shared sorter source span spares store table table_walk text timers \
+=======
+                 server shared sorter source span store table table_walk text tickets timers \
+>>>>>>> tlsp
                  tls_context tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
                  fuzz_reply

@@ -73,6 +73,7 @@ void tls_context_unref(const struct tls_context *context)
         return;
     }
     SSL_CTX_free(counted->ssl);
+    tickets_free(counted->tickets);
     BIO_meth_free(counted->bio);
     X509_LOOKUP_meth_free(counted->lookup);
     for (size_t i = 0; i < counted->chain_count; i++) {
@@ -98,7 +99,8 @@ struct tls_context *tls_context_new(bool server)
         return NULL;
     }
     SSL_CTX_set_options(context->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS);
+    /* A chain is what its file says: none is put together, and verified, in each handshake. */
+    SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
     return context;
 }
 

@@ -56,7 +56,9 @@ static struct tls_context *server_new(int minimum)
         return NULL;
     }
     SSL_CTX *ssl = context->ssl;
-    if (SSL_CTX_set_min_proto_version(ssl, minimum) != 1 ||
+    context->tickets = tickets_new();
+    if (!context->tickets || !tickets_use(context->tickets, ssl) ||
+        SSL_CTX_set_min_proto_version(ssl, minimum) != 1 ||
         SSL_CTX_set_cipher_list(ssl, tls_forward_secret) != 1 ||
         SSL_CTX_set_session_id_context(ssl, session_id_context, sizeof(session_id_context) - 1) !=
             1) {
@@ -66,7 +68,8 @@ static struct tls_context *server_new(int minimum)
     /* A peer that puts ChaCha20 first has no AES in hardware. */
     SSL_CTX_set_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_NONE, NULL); /* clients are not asked for certificates */
-    /* Sessions are the client's to keep: in a ticket, under a key that ends with this context. */
+    /* Sessions are the client's to keep, in a ticket (tls/tickets), as long as its key stands. */
+    SSL_CTX_set_timeout(ssl, TICKETS_PERIOD);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(ssl, 1);
     SSL_CTX_set_alpn_select_cb(ssl, select_protocol, NULL);

@@ -10,6 +10,7 @@
 
 #include "tls/context.h"
 #include "tls/pem.h"
+#include "tls/tickets.h"
 
 #define TLS_CONTEXT_ID 16
 
@@ -21,6 +22,7 @@ struct tls_context {
     BIO_METHOD *bio;                  /* of its streams */
     X509_LOOKUP_METHOD *lookup;       /* of its store; NULL: none */
     unsigned char id[TLS_CONTEXT_ID]; /* random: no other context, before or after, has it */
+    struct tickets *tickets;          /* a server's; else NULL */
     bool server;
     bool verifies;
     /* What it was made of: while that is the same, so is the context. All zero: of no file. */

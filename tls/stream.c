@@ -271,10 +271,12 @@ static void keep_session(struct tls_stream *stream)
 
 /* ---- bytes ---- */
 
-/* Before a call of the library, for wants_more. */
+/* Before a call of the library, for wants_more. To look is cheaper than to clear. */
 static void before_call(void)
 {
-    ERR_clear_error();
+    if (ERR_peek_error() != 0) {
+        ERR_clear_error();
+    }
     tls_memory_clear();
 }
 
@@ -320,10 +322,11 @@ enum tls_result tls_stream_handshake(struct tls_stream *stream, struct span *cip
     return wants_more(stream, SSL_get_error(stream->ssl, result)) ? TLS_MORE : TLS_FAILED;
 }
 
-/* One call after the other until the bytes or the room end. */
+/* One call after the other until the bytes or the room end. With no bytes there is nothing to be
+ * found, and each call takes a record's buffer. */
 static enum tls_result read_all(struct tls_stream *stream, char *plain, size_t cap, size_t *len)
 {
-    while (*len < cap) {
+    while (*len < cap && (stream->input.len > 0 || SSL_has_pending(stream->ssl))) {
         size_t got = 0;
         const int result = SSL_read_ex(stream->ssl, plain + *len, cap - *len, &got);
         *len += got;

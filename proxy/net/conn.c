@@ -52,6 +52,7 @@ static void conn_end(struct net_conn *c, bool reset)
         return;
     }
     c->is_closing = true;
+    conn_tls_forget(c);
     timer_stop(&c->net->world.timers, &c->linger);
     if (c->is_active) { /* freed only after the active list has been walked: take it out now */
         struct net_conn **link = &c->net->active;
@@ -157,6 +158,7 @@ void conn_lose(struct net_conn *c, int error)
     c->error = error;
     c->conn.lacks_means = is_shortage(error);
     c->out_len = 0;
+    conn_tls_forget(c);
     c->tell_lost = true;
     conn_activate(c);
 }
@@ -266,7 +268,7 @@ static void conn_close(struct conn *conn, enum conn_close how)
 {
     struct net_conn *c = net_conn_of(conn);
     if (c->is_secure && how == CONN_FLUSH && !c->tell_lost) {
-        tls_stream_close(c->tls);
+        conn_tls_close(c);
     }
     c->is_flushing = true;
     if (how == CONN_RESET || c->tell_lost || !c->is_connected) {

@@ -79,7 +79,16 @@ const char *conn_tls_why(const struct net_conn *c);
 /* What was read from the kernel, into the cipher buffer: tells events. Plain bytes go behind those
  * of the view, which is in the shared buffer. */
 void conn_tls_input(struct net_conn *c, struct span cipher);
+/* Gathered with what else is written in this turn, until conn_tls_seal. */
 void conn_tls_write(struct net_conn *c, struct span plain);
+/* Encrypts and queues what was gathered. */
+void conn_tls_seal(struct net_conn *c);
+/* Drops it. */
+void conn_tls_forget(struct net_conn *c);
+/* After the handshake: behind what was gathered, the stream's end is told to the peer. */
+void conn_tls_close(struct net_conn *c);
+/* Bytes. */
+size_t conn_tls_gathered(const struct net_conn *c);
 /* As conn_ops.pending. What comes of the bytes that have arrived is put into the view. */
 bool conn_tls_pending(struct net_conn *c);
 

@@ -117,11 +117,62 @@ void conn_tls_input(struct net_conn *c, struct span cipher)
     }
 }
 
-void conn_tls_write(struct net_conn *c, struct span plain)
+static void encrypt(struct net_conn *c, struct span plain)
 {
-    if (c->is_secure && !tls_stream_write(c->tls, plain)) {
+    if (!tls_stream_write(c->tls, plain)) {
         conn_lose(c, UV_ENOMEM);
     }
+}
+
+size_t conn_tls_gathered(const struct net_conn *c)
+{
+    return c->net->gathering == c ? c->net->gathered : 0;
+}
+
+void conn_tls_forget(struct net_conn *c)
+{
+    if (c->net->gathering == c) {
+        c->net->gathering = NULL;
+    }
+}
+
+void conn_tls_seal(struct net_conn *c)
+{
+    struct net *net = c->net;
+    if (net->gathering == c) {
+        net->gathering = NULL; /* first: what comes out may be flushed, which comes here again */
+        encrypt(c, span_make(net->gather_buffer, net->gathered));
+    }
+}
+
+/* A reply or a command is written in pieces: each a record of its own would cost more than all it
+ * says. What fills a record goes into one from where it is. */
+void conn_tls_write(struct net_conn *c, struct span plain)
+{
+    struct net *net = c->net;
+    if (!c->is_secure || plain.len == 0) {
+        return;
+    }
+    if (net->gathering != NULL && (net->gathering != c || plain.len > NET_GATHER - net->gathered)) {
+        conn_tls_seal(net->gathering);
+    }
+    if (plain.len > NET_GATHER) {
+        encrypt(c, plain);
+        return;
+    }
+    if (net->gathering == NULL) {
+        net->gathering = c;
+        net->gathered = 0;
+    }
+    memcpy(net->gather_buffer + net->gathered, plain.ptr, plain.len);
+    net->gathered += plain.len;
+    conn_activate(c);
+}
+
+void conn_tls_close(struct net_conn *c)
+{
+    conn_tls_seal(c);
+    tls_stream_close(c->tls);
 }
 
 /* Keeps what was found out of turn, so that peek shows it. */

@@ -54,6 +54,7 @@ static void conn_write_rest(struct net_conn *c, size_t taken)
 
 void conn_flush(struct net_conn *c)
 {
+    conn_tls_seal(c);
     if (c->out_len == 0 || c->is_writing || !c->is_connected || c->is_closing || c->tell_lost) {
         return;
     }
@@ -170,7 +171,7 @@ size_t conn_in_flight(struct conn *conn)
 size_t conn_queued(struct conn *conn)
 {
     const struct net_conn *c = net_conn_of(conn);
-    return c->out_len + uv_stream_get_write_queue_size(&c->stream);
+    return conn_tls_gathered(c) + c->out_len + uv_stream_get_write_queue_size(&c->stream);
 }
 
 size_t conn_unsent(struct conn *conn)

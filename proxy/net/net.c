@@ -177,8 +177,9 @@ static void buffers_free(struct net *net)
 {
     free(net->read_buffer);
     free(net->cipher_buffer);
+    free(net->gather_buffer);
     tls_sessions_free(net->tls_sessions);
-    net->read_buffer = net->cipher_buffer = NULL;
+    net->read_buffer = net->cipher_buffer = net->gather_buffer = NULL;
     net->tls_sessions = NULL;
 }
 
@@ -188,9 +189,10 @@ bool net_init(struct net *net, uv_loop_t *loop, const struct net_options *option
     net->timer_due = UINT64_MAX;
     net->read_buffer = malloc(NET_READ_BUFFER);
     net->cipher_buffer = malloc(CONN_HELD);
+    net->gather_buffer = malloc(NET_GATHER);
     net->tls_sessions = tls_sessions_new(TLS_SESSIONS);
-    if (net->read_buffer == NULL || net->cipher_buffer == NULL || net->tls_sessions == NULL ||
-        uv_async_init(loop, &net->wake, on_wake) != 0) {
+    if (net->read_buffer == NULL || net->cipher_buffer == NULL || net->gather_buffer == NULL ||
+        net->tls_sessions == NULL || uv_async_init(loop, &net->wake, on_wake) != 0) {
         buffers_free(net);
         return false;
     }

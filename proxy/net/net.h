@@ -18,6 +18,8 @@ struct net_conn;
 
 /* Of protected connections a read may complete a record that was held, and so be more. */
 #define NET_READ_BUFFER (CONN_HELD + TLS_STREAM_ROOM)
+/* What a record can hold (RFC 8446 5.1). */
+#define NET_GATHER ((size_t)16 * 1024)
 
 struct net_options {
     struct policy *policy;
@@ -42,6 +44,9 @@ struct net {
     uint64_t timer_due;
     char *read_buffer;                 /* NET_READ_BUFFER */
     char *cipher_buffer;               /* CONN_HELD: what is read of protected connections */
+    char *gather_buffer;               /* NET_GATHER: what is yet to be encrypted */
+    struct net_conn *gathering;        /* whose it is; NULL: nobody's */
+    size_t gathered;                   /* bytes, when it is somebody's */
     struct tls_sessions *tls_sessions; /* with upstreams, to be resumed */
     struct net_conn *active;           /* have output to flush or an event to be told */
     struct resolver *resolver;

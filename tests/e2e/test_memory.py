@@ -204,7 +204,8 @@ def sweep(town, numbers, try_with, check):
 @pytest.mark.parametrize("tls, step", [(False, 1), (True, 5)], ids=["clear", "tls"])
 def test_any_allocation_of_a_split_transaction_may_fail(start_town, tls, step, idle):
     town = start_town(tls=tls, timeouts={"pool_idle": idle})
-    assert sweep(town, every(step), town.try_with, Attempt.judge) > 30
+    # What config/spares keeps is not allocated again. With a sanitizer it keeps nothing: then there are three times as many.
+    assert sweep(town, every(step), town.try_with, Attempt.judge) > 10
 
 
 @pytest.mark.parametrize("tls, step", [(False, 1), (True, 40)], ids=["clear", "tls"])
@@ -257,7 +258,7 @@ def test_any_allocation_of_the_first_transaction_may_fail(start_town):
 
 def test_a_descriptor_higher_than_ever_before_needs_no_memory(start_town):
     """Tables by descriptor grow when it is seldom expected, and would take the process with them."""
-    town = start_town(limits={"connections": 700, "connections_per_client": 700})
+    town = start_town(limits={"connections": 800, "connections_per_client": 800})
     with contextlib.ExitStack() as held:
         for n in range(700):
             with contextlib.suppress(Gone, OSError), town.scarcity.of(3 + n % 3, NEVER):  # connection and session are still to be had
