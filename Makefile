@@ -58,12 +58,8 @@ unit_tests    := address bench_line body client command config control data_end 
                  ledger ledger_format ledger_keep ledger_memory ledger_model ledger_reader \
                  ledger_store load_text log memory net_address nexthop pacing privileges \
                  proxy_header quota rate received record relay repair reply resolver route seal \
-<<<<<<< HEAD
-                 server shared sorter source span spares store table table_walk text timers \
-=======
-                 server shared sorter source span store table table_walk text tickets timers \
->>>>>>> tlsp
-                 tls_context tls_inspect tls_stream xclient yaml
+                 server shared sorter source span spares store table table_walk text tickets \
+                 timers tls_context tls_inspect tls_stream xclient yaml
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
                  fuzz_reply
 
