@@ -432,7 +432,6 @@ struct conn *net_accept(struct net *net, uv_stream_t *server, int *fd)
     }
     c->is_connected = true;
     *fd = conn_fd(c);
-    uv_tcp_nodelay(&c->tcp, 1);
     conn_activate(c); /* reading begins when the turn is over */
     return &c->conn;
 }

@@ -1,10 +1,12 @@
 /*
- * Connections, what goes out: collected during a turn of the loop and tried by one uv_try_write;
- * what the kernel does not take waits in a block until libuv has written it.
+ * Connections, what goes out: collected during a turn of the loop and tried by one send; what the
+ * kernel does not take waits in a block until libuv has written it.
  */
+#include <errno.h>
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "proxy/net/conn_state.h"
 
@@ -52,16 +54,27 @@ static void conn_write_rest(struct net_conn *c, size_t taken)
     }
 }
 
+/*
+ * What the kernel takes now, or an error of libuv's. `more` follows at once: so the kernel may hold
+ * it to send both in one segment. (uv_try_write cannot say that, and write(2) costs more.)
+ */
+static ssize_t conn_send(const struct net_conn *c, struct span bytes, bool more)
+{
+    int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+    ssize_t n = send(conn_fd(c), bytes.ptr, bytes.len, flags);
+    return n >= 0 ? n : uv_translate_sys_error(errno);
+}
+
 void conn_flush(struct net_conn *c)
 {
     conn_tls_seal(c);
     if (c->out_len == 0 || c->is_writing || !c->is_connected || c->is_closing || c->tell_lost) {
         return;
     }
-    uv_buf_t buffer = uv_buf_init(c->out, (unsigned)c->out_len);
-    int n = uv_try_write(&c->stream, &buffer, 1);
+    /* Our last words leave with the FIN. */
+    ssize_t n = conn_send(c, span_make(c->out, c->out_len), c->is_flushing);
     if (n < 0 && n != UV_EAGAIN) {
-        conn_lose(c, n);
+        conn_lose(c, (int)n);
         return;
     }
     size_t taken = n > 0 ? (size_t)n : 0;
@@ -103,10 +116,9 @@ static bool conn_grow(struct net_conn *c, size_t more)
  * words. An answer that is owed does not get lost for want of memory. */
 static bool conn_write_now(struct net_conn *c, struct span bytes)
 {
-    uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len);
     conn_flush(c);
     return c->is_connected && !c->is_writing && !c->tell_lost &&
-           uv_try_write(&c->stream, &buffer, 1) == (int)bytes.len;
+           conn_send(c, bytes, false) == (ssize_t)bytes.len;
 }
 
 bool conn_queue(struct net_conn *c, struct span bytes)
@@ -120,25 +132,20 @@ bool conn_queue(struct net_conn *c, struct span bytes)
     return true;
 }
 
-/* Large writes with nothing in front but what is collected: one call, no copy of what is taken. */
+/* Large writes, behind what is collected: without a copy of what is taken. Returns what is left. */
 static struct span conn_write_through(struct net_conn *c, struct span bytes)
 {
-    uv_buf_t buffers[2] = {uv_buf_init(c->out, (unsigned)c->out_len),
-                           uv_buf_init((char *)(uintptr_t)bytes.ptr, (unsigned)bytes.len)};
-    unsigned skip = c->out_len == 0 ? 1 : 0;
-    int n = uv_try_write(&c->stream, buffers + skip, 2 - skip);
-    if (n < 0) {
-        return bytes; /* EAGAIN waits in the queue; other errors come back at the flush */
-    }
-    size_t taken = (size_t)n;
-    if (taken < c->out_len) {
-        memmove(c->out, c->out + taken, c->out_len - taken);
+    if (c->out_len != 0) {
+        ssize_t n = conn_send(c, span_make(c->out, c->out_len), true);
+        size_t taken = n > 0 ? (size_t)n : 0;
         c->out_len -= taken;
-        return bytes;
+        if (c->out_len != 0) { /* other errors come back at the flush */
+            memmove(c->out, c->out + taken, c->out_len);
+            return bytes;
+        }
     }
-    bytes = span_skip(bytes, taken - c->out_len);
-    c->out_len = 0;
-    return bytes;
+    ssize_t n = conn_send(c, bytes, false);
+    return n > 0 ? span_skip(bytes, (size_t)n) : bytes;
 }
 
 void conn_write(struct conn *conn, struct span bytes)

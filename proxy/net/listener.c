@@ -1,3 +1,4 @@
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -121,6 +122,7 @@ static void on_client(uv_stream_t *server, int status)
 struct listener *listener_open(struct net *net, int fd, const struct config_listener *config,
                                int *error)
 {
+    const int on = 1;
     struct listener *listener = calloc(1, sizeof *listener);
     if (listener == NULL) {
         *error = UV_ENOMEM;
@@ -131,6 +133,7 @@ struct listener *listener_open(struct net *net, int fd, const struct config_list
     listener->handles = 1;
     uv_tcp_init(net->loop, &listener->tcp);
     listener->tcp.data = listener;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* clients' have it from here */
     *error = uv_tcp_open(&listener->tcp, fd);
     if (*error == 0) {
         *error = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_client);
