@@ -176,6 +176,14 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     *buffer = uv_buf_init(room, (unsigned)(CONN_HELD - c->view.len));
 }
 
+static void conn_read_stop(struct net_conn *c)
+{
+    if (c->is_reading) {
+        c->is_reading = false;
+        uv_read_stop(&c->stream);
+    }
+}
+
 /* After an event: what was not consumed moves out of the shared buffer; reading goes on or pauses.
  */
 static void conn_keep_left(struct net_conn *c)
@@ -198,9 +206,8 @@ static void conn_keep_left(struct net_conn *c)
         }
     }
     free(old);
-    if (c->view.len >= LEFTOVER_PAUSE && c->is_reading) {
-        c->is_reading = false;
-        uv_read_stop(&c->stream);
+    if (c->is_unwanted || c->view.len >= LEFTOVER_PAUSE) {
+        conn_read_stop(c);
     }
 }
 
@@ -264,6 +271,17 @@ static void conn_consume(struct conn *conn, size_t count)
     }
 }
 
+static void conn_want(struct conn *conn, bool more)
+{
+    struct net_conn *c = net_conn_of(conn);
+    c->is_unwanted = !more;
+    if (more) {
+        conn_activate(c); /* reading goes on when the turn is over */
+    } else {
+        conn_read_stop(c);
+    }
+}
+
 static void conn_close(struct conn *conn, enum conn_close how)
 {
     struct net_conn *c = net_conn_of(conn);
@@ -284,6 +302,7 @@ static void conn_close(struct conn *conn, enum conn_close how)
 static const struct conn_ops conn_ops = {
     .peek = conn_peek,
     .consume = conn_consume,
+    .want = conn_want,
     .write = conn_write,
     .queued = conn_queued,
     .unsent = conn_unsent,
@@ -345,7 +364,7 @@ static void conn_settle(struct net_conn *c)
         free(c->left);
         c->left = NULL;
     }
-    if (c->is_connected && c->view.len < LEFTOVER_PAUSE) {
+    if (c->is_connected && !c->is_unwanted && c->view.len < LEFTOVER_PAUSE) {
         conn_read_start(c);
     }
 }

@@ -33,6 +33,7 @@ struct net_conn {
     struct timer linger;
     bool is_active, is_pipe, is_reading, is_writing, is_connected;
     bool eof;
+    bool is_unwanted;   /* what the peer sends, for now */
     bool is_last_read;  /* what a lost peer has left was read */
     int error;          /* libuv's, of the loss */
     bool is_secure;     /* the handshake is done */

@@ -347,6 +347,16 @@ static bool is_through(const struct session *s)
     return false;
 }
 
+/* What the legs have no room for stays with the client, not with us. */
+static void session_want(struct session *s)
+{
+    bool unwanted = s->state == SERVER_BODY && !transaction_has_room(s->transaction);
+    if (unwanted != s->unwanted) {
+        s->unwanted = unwanted;
+        s->conn->ops->want(s->conn, !unwanted);
+    }
+}
+
 /* Runs after every event on any side: reads on as far as the state allows (design: section 9). */
 void session_pump(struct session *s)
 {
@@ -358,6 +368,9 @@ void session_pump(struct session *s)
         continue;
     }
     s->pumping = false;
+    if (s->conn != NULL) {
+        session_want(s);
+    }
     if (s->conn != NULL && s->world->draining && is_idle(s)) {
         session_drain(s);
     } else if (s->conn != NULL && is_through(s)) {

@@ -28,6 +28,7 @@ struct session {
     struct transaction *told; /* by the ledger, and may not have read it yet */
     bool told_last;           /* nothing had arrived behind its message when it was answered */
     uint64_t leave_by;
+    bool unwanted;           /* no more of the message is read for now */
     struct server_step quit; /* the answer that QUIT is owed; code 0: none */
     unsigned transactions;
     unsigned errors;

@@ -48,6 +48,9 @@ struct conn_ops {
      * or conn_consume. */
     struct span (*peek)(struct conn *conn);
     void (*consume)(struct conn *conn, size_t count);
+    /* Whether more is wanted, as it is at first. Where it is not, an implementation may still read
+     * up to CONN_HELD. */
+    void (*want)(struct conn *conn, bool more);
     /* Queues bytes (copied where the kernel does not take them at once). Loss is told by an event.
      * Memory trouble counts as loss. */
     void (*write)(struct conn *conn, struct span bytes);
@@ -90,7 +93,7 @@ struct conn {
 
 /* The most bytes held that arrived and were not consumed; there an implementation stops reading,
  * and goes on as they are consumed. */
-#define CONN_HELD (64 * 1024)
+#define CONN_HELD (128 * 1024)
 
 /* A connection that holds so many unsent bytes has no room for more. The kernel is asked only when
  * it matters, for that writes what a turn has collected so far, apart from the rest. */

@@ -63,6 +63,13 @@ static void link_read_soon(struct link *link)
     }
 }
 
+/* The simulator reads as far as it may. */
+static void sim_want(struct conn *conn, bool more)
+{
+    (void)conn;
+    (void)more;
+}
+
 static void sim_consume(struct conn *conn, size_t count)
 {
     struct link *link = (struct link *)(void *)conn;
@@ -194,6 +201,7 @@ static void sim_close(struct conn *conn, enum conn_close how)
 static const struct conn_ops ops = {
     .peek = sim_peek,
     .consume = sim_consume,
+    .want = sim_want,
     .write = sim_write,
     .queued = sim_unsent,
     .unsent = sim_unsent,
