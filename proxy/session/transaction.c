@@ -308,7 +308,7 @@ static void tell_it_is_known(struct transaction *tx)
 
 static void message_ended(struct transaction *tx)
 {
-    unsettled_identify(tx);
+    tx->message->is_whole = true;
     if (tx->state == TRANSACTION_IS_TAKING && unsettled_is_known(tx)) {
         tell_it_is_known(tx);
         return;

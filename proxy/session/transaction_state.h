@@ -34,6 +34,8 @@ struct transaction_message {
     struct header_watch header;
     bool has_begun;
     struct message_identity *identity; /* being computed; NULL: not wanted, or there is none */
+    bool is_whole;                     /* its end has come */
+    bool is_identified;                /* the identity was asked for: */
     bool has_identity;
     unsigned char digest[MESSAGE_IDENTITY_SIZE];
     struct reply outcome;

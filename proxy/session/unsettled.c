@@ -19,9 +19,18 @@ static time_t wall(const struct transaction *tx)
     return tx->world->ops->wall(tx->world);
 }
 
+/* NULL: it has none, or is not whole. Computed when it is asked for first. */
 static const unsigned char *identity_of(const struct transaction *tx)
 {
-    return tx->message != NULL && tx->message->has_identity ? tx->message->digest : NULL;
+    struct transaction_message *message = tx->message;
+    if (message == NULL || !message->is_whole || message->identity == NULL) {
+        return NULL;
+    }
+    if (!message->is_identified) {
+        message->is_identified = true;
+        message->has_identity = message_identity_end(message->identity, message->digest);
+    }
+    return message->has_identity ? message->digest : NULL;
 }
 
 /* A relay that is a transport has that for its name, which may be long. */
@@ -229,15 +238,8 @@ void unsettled_refused(struct transaction *tx)
 void unsettled_watch(struct transaction *tx)
 {
     if (tx->turns > 1 || tx->set.bound) {
-        tx->message->identity = message_identity_new();
+        tx->message->identity = message_identity_new(&tx->world->spares);
     }
-}
-
-void unsettled_identify(struct transaction *tx)
-{
-    struct transaction_message *message = tx->message;
-    message->has_identity =
-        message->identity != NULL && message_identity_end(message->identity, message->digest);
 }
 
 bool unsettled_is_known(const struct transaction *tx)

@@ -32,10 +32,8 @@ void unsettled_came_along(struct transaction *tx, const struct recipient *recipi
 /* The recipient asked for was refused for good by its relay. */
 void unsettled_refused(struct transaction *tx);
 
-/* DATA: begins to compute the message's identity where it may be wanted; at the end of the message:
- * it is known, or there is none. */
+/* DATA: the message's identity may be wanted. */
 void unsettled_watch(struct transaction *tx);
-void unsettled_identify(struct transaction *tx);
 
 /* Whether all recipients are on record as having this very message. */
 bool unsettled_is_known(const struct transaction *tx);

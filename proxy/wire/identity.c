@@ -1,7 +1,6 @@
 #include "proxy/wire/identity.h"
 
 #include <openssl/evp.h>
-#include <stdlib.h>
 
 #include "proxy/wire/field.h"
 
@@ -16,8 +15,12 @@ enum part {
 
 enum judgement { FIELD_UNKNOWN, FIELD_COUNTS, FIELD_IGNORED };
 
+/* So much of a message is held, and hashed only when somebody asks or more comes: of most messages
+ * nobody does. With what else is in the struct, a block of 16 KiB. */
+#define HELD (15 * 1024)
+
 struct message_identity {
-    EVP_MD_CTX *context;
+    EVP_MD_CTX *context; /* NULL: all that came is in held[] */
     struct field_walk walk;
     enum part part;
     enum judgement field;
@@ -25,19 +28,15 @@ struct message_identity {
     bool dated, numbered; /* a Date, a Message-ID was seen */
     size_t kept;
     char name[NAME_KEPT]; /* in lower case; what was hashed already is not kept */
+    size_t held_len;
+    char held[HELD];
 };
 
-struct message_identity *message_identity_new(void)
+struct message_identity *message_identity_new(struct spares *spares)
 {
-    struct message_identity *identity = calloc(1, sizeof(*identity));
-    if (identity == NULL) {
-        return NULL;
-    }
-    identity->context = EVP_MD_CTX_new();
-    if (identity->context == NULL ||
-        EVP_DigestInit_ex(identity->context, EVP_sha256(), NULL) != 1) {
-        message_identity_free(identity);
-        return NULL;
+    struct message_identity *identity = spare_take(spares, sizeof *identity);
+    if (identity != NULL) {
+        memset(identity, 0, offsetof(struct message_identity, held));
     }
     return identity;
 }
@@ -177,7 +176,7 @@ static void feed_header(struct message_identity *identity, struct span *input)
     }
 }
 
-void message_identity_feed(struct message_identity *identity, struct span bytes)
+static void feed(struct message_identity *identity, struct span bytes)
 {
     while (identity->part == IN_HEADER && bytes.len > 0) {
         feed_header(identity, &bytes);
@@ -187,9 +186,37 @@ void message_identity_feed(struct message_identity *identity, struct span bytes)
     }
 }
 
+/* From here on bytes are hashed as they come; those that were held now. */
+static void begin_hashing(struct message_identity *identity)
+{
+    identity->context = EVP_MD_CTX_new();
+    if (identity->context == NULL ||
+        EVP_DigestInit_ex(identity->context, EVP_sha256(), NULL) != 1) {
+        identity->part = HAS_NONE;
+        return;
+    }
+    feed(identity, span_make(identity->held, identity->held_len));
+}
+
+void message_identity_feed(struct message_identity *identity, struct span bytes)
+{
+    if (identity->context == NULL && bytes.len <= HELD - identity->held_len) {
+        memcpy(identity->held + identity->held_len, bytes.ptr, bytes.len);
+        identity->held_len += bytes.len;
+        return;
+    }
+    if (identity->context == NULL) {
+        begin_hashing(identity);
+    }
+    feed(identity, bytes);
+}
+
 bool message_identity_end(struct message_identity *identity,
                           unsigned char digest[MESSAGE_IDENTITY_SIZE])
 {
+    if (identity->context == NULL) {
+        begin_hashing(identity);
+    }
     return identity->part == IN_BODY && EVP_DigestFinal_ex(identity->context, digest, NULL) == 1;
 }
 
@@ -197,6 +224,6 @@ void message_identity_free(struct message_identity *identity)
 {
     if (identity != NULL) {
         EVP_MD_CTX_free(identity->context);
-        free(identity);
+        spare_free(identity);
     }
 }

@@ -110,14 +110,14 @@ bool message_says_gone(const struct message *message, unsigned number, struct sp
 static uint64_t relay_wait(const struct message *message, unsigned relay)
 {
     const struct sim_relay *own = &message->sim->relays[relay];
-    /* A connection from the pool that says 421 is taken for a stale one, and another is opened. */
-    bool twice = message->mail[relay] == FATE_CLOSING || message->mail[relay] == FATE_SLOWER;
     uint64_t wait = 0;
     for (unsigned i = 0; i < own->endpoints; i++) {
         const struct server *server = &message->sim->servers[relay][i];
         bool shakes = server->starttls && own->relay.tls != RELAY_TLS_NONE;
         wait += UINT64_C(20) * (server->slow + message->sim->delay); /* as many answers */
-        wait += shakes && server->shakes == SHAKES_NEVER ? (twice ? 60000 : 30000) : 0;
+        /* After the first a connection from the pool does; when that is stale, another is opened.
+         */
+        wait += shakes && server->shakes == SHAKES_NEVER ? 60000 : 0;
         wait += !server->flaky                       ? 0
                 : server->outage == OUTAGE_SILENT    ? 30000
                 : server->outage == OUTAGE_UNREACHED ? 10000
