@@ -54,6 +54,7 @@ unit_tests    := address body client command config control diag dns dns_cache d
                  nexthop pacing privileges proxy_header quota rate received record relay repair \
                  reply resolver route seal server shared sorter source span store table \
                  table_walk text timers tls_context tls_inspect tls_stream xclient yaml
+bench_routes  := routes routes_plan
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
                  fuzz_reply
 
@@ -195,6 +196,13 @@ model:
 cost: all
 	tests/cost/run $(BUILD)
 
+# ---- benchmarks ----
+
+# Tables, libyaml alone and decisions: `build/bench/routes` says how it is used.
+$(BUILD)/bench/routes: $(bench_routes:%=$(BUILD)/tests/bench/%.o) $(call archives,routing)
+	@mkdir -p $(@D)
+	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
+
 # ---- lint ----
 
 lint: all $(UNIT) layers listed
@@ -202,7 +210,8 @@ lint: all $(UNIT) layers listed
 
 # A source that no list above names would be built by nobody.
 unlisted = $(filter-out $(OBJECTS:$(BUILD)/%.o=%.c), \
-             $(wildcard $(addsuffix /*.c,$(LAYERS) tests/sim tests/unit tests/fuzz)))
+             $(wildcard $(addsuffix /*.c,$(LAYERS) tests/sim tests/unit tests/fuzz \
+             tests/bench)))
 listed:
 	@$(if $(strip $(unlisted)),echo 'Makefile: not in its list: $(strip $(unlisted))'; exit 1,:)
 
@@ -273,7 +282,8 @@ help:
 	@echo 'make clean      remove $(BUILD)'
 
 OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/cli/main.o \
-           $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(fuzz_targets:%=$(BUILD)/tests/fuzz/%.o)
+           $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) \
+           $(bench_routes:%=$(BUILD)/tests/bench/%.o) $(fuzz_targets:%=$(BUILD)/tests/fuzz/%.o)
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
