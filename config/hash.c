@@ -1,6 +1,8 @@
 #include "config/hash.h"
 
+#include <endian.h>
 #include <stdbool.h>
+#include <string.h>
 
 static uint64_t rotate(uint64_t x, unsigned n)
 {
@@ -36,9 +38,14 @@ uint64_t hash_bytes(const struct hash_key *key, const void *data, size_t len)
 
     for (size_t left = len;; left -= 8, bytes += 8) {
         const bool tail = left < 8;
-        word = tail ? (uint64_t)len << 56 : 0;
-        for (size_t i = 0; i < (tail ? left : 8); i++) {
-            word |= (uint64_t)bytes[i] << (8 * i);
+        if (tail) {
+            word = (uint64_t)len << 56;
+            for (size_t i = 0; i < left; i++) {
+                word |= (uint64_t)bytes[i] << (8 * i);
+            }
+        } else {
+            memcpy(&word, bytes, sizeof(word));
+            word = le64toh(word);
         }
         v[3] ^= word;
         sip_round(v);
@@ -58,4 +65,21 @@ uint64_t hash_bytes(const struct hash_key *key, const void *data, size_t len)
 struct hash_key hash_key_of(uint64_t seed)
 {
     return (struct hash_key){{seed, rotate(seed, 32) * UINT64_C(0x9e3779b97f4a7c15)}};
+}
+
+/* A multiplication a word, whose upper half, where all bits of the word count, comes down again. */
+uint64_t hash_own(const void *data, size_t len)
+{
+    const unsigned char *bytes = data;
+    uint64_t hash = len, word;
+    for (size_t left = len; left > 0;) {
+        size_t taken = left < sizeof(word) ? left : sizeof(word);
+        word = 0;
+        memcpy(&word, bytes, taken);
+        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+        bytes += taken;
+        left -= taken;
+    }
+    return hash;
 }
