@@ -54,10 +54,10 @@ unit_tests    := address body client command config control diag dns dns_cache d
                  ledger_memory ledger_model ledger_reader ledger_store log memory net_address \
                  nexthop pacing privileges proxy_header quota rate received record relay repair \
                  reply resolver route seal server shared sorter source span store table \
-                 table_walk text timers tls_context tls_inspect tls_stream xclient yaml
+                 table_walk text timers tls_context tls_inspect tls_stream xclient yaml yaml_scan
 bench_routes  := routes routes_plan
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
-                 fuzz_reply
+                 fuzz_reply fuzz_yaml_scan
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 

@@ -67,19 +67,24 @@ struct hash_key hash_key_of(uint64_t seed)
     return (struct hash_key){{seed, rotate(seed, 32) * UINT64_C(0x9e3779b97f4a7c15)}};
 }
 
-/* A multiplication a word, whose upper half, where all bits of the word count, comes down again. */
+/* A multiplication; its upper half, where all bits of the word count, comes down again. */
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 32;
+}
+
 uint64_t hash_own(const void *data, size_t len)
 {
     const unsigned char *bytes = data;
     uint64_t hash = len, word;
-    for (size_t left = len; left > 0;) {
-        size_t taken = left < sizeof(word) ? left : sizeof(word);
-        word = 0;
-        memcpy(&word, bytes, taken);
-        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-        hash ^= hash >> 32;
-        bytes += taken;
-        left -= taken;
+    size_t left = len;
+    for (; left >= sizeof(word); left -= sizeof(word), bytes += sizeof(word)) {
+        memcpy(&word, bytes, sizeof(word));
+        hash = mix(hash, word);
     }
-    return hash;
+    for (word = 0; left > 0; left--) {
+        word = word << 8 | bytes[left - 1];
+    }
+    return mix(hash, word);
 }

@@ -28,9 +28,15 @@ void recent_free(struct recent *recent)
     free(recent);
 }
 
-static size_t slot_of(const struct recent *recent, struct span text)
+/* The string's pair of slots, the newer one first. */
+static size_t pair_of(const struct recent *recent, struct span text)
 {
-    return (size_t)hash_own(text.ptr, text.len) & recent->mask;
+    return (size_t)hash_own(text.ptr, text.len) & recent->mask & ~(size_t)1;
+}
+
+static bool slot_has(const struct slot *slot, struct span text)
+{
+    return slot->len == text.len + 1 && memcmp(slot->text, text.ptr, text.len) == 0;
 }
 
 bool recent_has(const struct recent *recent, struct span text)
@@ -38,8 +44,8 @@ bool recent_has(const struct recent *recent, struct span text)
     if (!recent || text.len > RECENT_TEXT) {
         return false;
     }
-    const struct slot *slot = &recent->slots[slot_of(recent, text)];
-    return slot->len == text.len + 1 && memcmp(slot->text, text.ptr, text.len) == 0;
+    const struct slot *pair = &recent->slots[pair_of(recent, text)];
+    return slot_has(&pair[0], text) || slot_has(&pair[1], text);
 }
 
 void recent_add(struct recent *recent, struct span text)
@@ -47,7 +53,8 @@ void recent_add(struct recent *recent, struct span text)
     if (!recent || text.len > RECENT_TEXT) {
         return;
     }
-    struct slot *slot = &recent->slots[slot_of(recent, text)];
-    memcpy(slot->text, text.ptr, text.len);
-    slot->len = (unsigned char)(text.len + 1);
+    struct slot *pair = &recent->slots[pair_of(recent, text)];
+    pair[1] = pair[0];
+    memcpy(pair[0].text, text.ptr, text.len);
+    pair[0].len = (unsigned char)(text.len + 1);
 }

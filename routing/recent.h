@@ -1,7 +1,8 @@
 /*
  * recent: a set of short strings that may forget, for work that need not be done twice.
  *
- * Each string has one slot, which it shares with others: who came last has it. Not thread-safe.
+ * Each string has two slots, which it shares with others: those who came last have them. Not
+ * thread-safe.
  */
 #ifndef SPLITMX_ROUTING_RECENT_H
 #define SPLITMX_ROUTING_RECENT_H

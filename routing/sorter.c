@@ -13,6 +13,7 @@
 #define ARENA_FIRST  ((size_t)64 << 10)
 #define BUFFER_BYTES ((size_t)64 << 10) /* read from or written to a run at a time */
 #define PATH_BYTES   4096
+#define AHEAD        16
 
 #define ITEM_BYTES (sizeof(struct key_item) * 3 / 2) /* a record's share of what sorting takes */
 
@@ -151,9 +152,12 @@ static const char *arena_next(struct sorter *sorter)
     if (sorter->record_next == sorter->record_count) {
         return NULL;
     }
-    sorter->record_next++;
-    if (sorter->items) {
-        return sorter->items[sorter->record_next - 1].record;
+    size_t number = sorter->record_next++;
+    if (sorter
+            ->items) { /* from all over the arena: asked for some time before they are looked at */
+        size_t ahead = number + AHEAD < sorter->record_count ? number + AHEAD : number;
+        __builtin_prefetch(sorter->items[ahead].record);
+        return sorter->items[number].record;
     }
     const char *at = sorter->next;
     sorter->next += size_of(record_at(at));

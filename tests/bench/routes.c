@@ -1,5 +1,5 @@
-/* What routes cost: tables to build, libyaml's share of it, decisions a second. `routes` says how it
- * is used. Each command prints one JSON object. */
+/* What routes cost: tables to build, libyaml's share of it, decisions a second. `routes` says how
+ * it is used. Each command prints one JSON object. */
 #include <stdlib.h>
 #include <time.h>
 #include <yaml.h>
@@ -39,7 +39,8 @@ static int usage(void)
     fputs("routes write yaml|map sorted|shuffled ROUTES DOMAINS FILE   a table, as text\n"
           "routes libyaml FILE                     libyaml's events over a file, and nothing else\n"
           "routes decide CONFIG ROUTES DOMAINS     decisions a second, of the table that CONFIG\n"
-          "                                        names and `write` made; builds what is not built\n",
+          "                                        names and `write` made; builds what is not "
+          "built\n",
           stderr);
     return 64;
 }
@@ -59,8 +60,8 @@ static int command_write(char **words)
 {
     struct routes_plan plan;
     bool yaml = strcmp(words[0], "yaml") == 0, shuffled = strcmp(words[1], "shuffled") == 0;
-    if ((!yaml && strcmp(words[0], "map") != 0) ||
-        (!shuffled && strcmp(words[1], "sorted") != 0) || !read_plan(words + 2, &plan)) {
+    if ((!yaml && strcmp(words[0], "map") != 0) || (!shuffled && strcmp(words[1], "sorted") != 0) ||
+        !read_plan(words + 2, &plan)) {
         return usage();
     }
     FILE *out = fopen(words[4], "we");
@@ -124,8 +125,8 @@ static bool bench_init(struct bench *bench, const char *path, struct diag_list *
     bench->config = config_load(path, diags);
     bench->relays = bench->config ? relay_set_new(bench->config, diags) : NULL;
     if (bench->relays && bench->texts && bench->spans) {
-        bench->table = table_load(bench->config, bench->relays,
-                                  bench->config->state_directory.text, 0, diags);
+        bench->table =
+            table_load(bench->config, bench->relays, bench->config->state_directory.text, 0, diags);
     }
     return bench->table != NULL;
 }
@@ -213,8 +214,9 @@ int main(int argc, char **argv)
         const char *name;
         int words;
         int (*run)(char **words);
-    } commands[] = {
-        {"write", 5, command_write}, {"libyaml", 1, command_libyaml}, {"decide", 3, command_decide}};
+    } commands[] = {{"write", 5, command_write},
+                    {"libyaml", 1, command_libyaml},
+                    {"decide", 3, command_decide}};
     for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++) {
         if (strcmp(argv[1], commands[i].name) == 0 && argc == commands[i].words + 2) {
             return commands[i].run(argv + 2);

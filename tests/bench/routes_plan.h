@@ -1,6 +1,6 @@
 /*
- * routes_plan: a table of any size, made of nothing but its number of routes and of domains, so that
- * who writes it and who asks about it need not tell each other.
+ * routes_plan: a table of any size, made of nothing but its number of routes and of domains, so
+ * that who writes it and who asks about it need not tell each other.
  *
  * Route n is u%08n@dNNNN.example.net, whose domain is drawn by n: neighbours in the table are of
  * different domains, as in a table sorted by mailbox. With the separator a line has 52 bytes.
