@@ -31,8 +31,8 @@ config        := config diag folder hash hostname keys net_address scalar schema
                  yaml_problem yaml_scan
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern key_sort nexthop own \
-                 pacing recent relay resolver route seal servers sorter source table table_build \
-                 table_walk
+                 pacing quiet recent relay resolver route seal servers sorter source table table_build \
+                 table_load table_walk
 tls           := context context_server inspect memory pem policy sessions store stream why
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient

@@ -25,6 +25,9 @@ struct source_stamp {
  * cannot be read twice. */
 bool source_read(const char *path, struct source_stamp *out);
 
+/* Whether both were made of the same file with the same content, and it was not touched between. */
+bool source_same(const struct source_stamp *a, const struct source_stamp *b);
+
 /* Whether nothing has touched the file since (digests are not looked at, nothing is read). */
 bool source_untouched(const char *path, const struct source_stamp *stamp);
 

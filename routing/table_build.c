@@ -257,15 +257,22 @@ static void read_files(struct builder *builder)
 }
 
 /* A file written in place so soon after it was stamped that its times are the same still has
- * another digest. */
-static bool files_untouched(const struct builder *builder)
+ * another digest. Its second stamp is late enough, mostly, for later changes to show in its times:
+ * then the file need not be read again at every start. */
+static bool files_untouched(struct builder *builder)
 {
     for (uint32_t i = 0; i < builder->file_count; i++) {
-        const struct source_stamp *stamp = &builder->stamps[i];
-        if (!source_untouched(builder->files[i], stamp) ||
-            (!stamp->settled && !source_unchanged(builder->files[i], stamp))) {
+        struct source_stamp *stamp = &builder->stamps[i], again;
+        if (!source_untouched(builder->files[i], stamp)) {
             return false;
         }
+        if (stamp->settled) {
+            continue;
+        }
+        if (!source_read(builder->files[i], &again) || !source_same(&again, stamp)) {
+            return false;
+        }
+        *stamp = again;
     }
     return true;
 }

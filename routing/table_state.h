@@ -1,6 +1,6 @@
 /*
- * table_state: what a table is, for the files of the table only: table.c (building, opening,
- * look-ups) and table_walk.c.
+ * table_state: what a table is, for the files of the table only: table.c (opening, look-ups),
+ * table_load.c (which generation is taken, or built) and table_walk.c.
  */
 #ifndef SPLITMX_ROUTING_TABLE_STATE_H
 #define SPLITMX_ROUTING_TABLE_STATE_H
@@ -32,6 +32,14 @@ struct table {
      */
     _Atomic(MDB_txn *) snapshots[SNAPSHOTS];
 };
+
+/* The file as it is, its destinations not yet compiled. NULL when it is not whole. */
+struct table *table_open(const char *path);
+void table_free(struct table *table);
+
+/* Of the databases whose keys are numbers: false when there is no such number. */
+bool table_get_number(const struct table *table, MDB_txn *txn, enum generation_db db,
+                      uint32_t number, struct span *value);
 
 /* A read transaction of the table's, to be given back. NULL: LMDB said no. */
 MDB_txn *table_snapshot_take(const struct table *table);
