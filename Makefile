@@ -50,11 +50,12 @@ tests/sim     := buffer client client_begin copies envelope fate handshake ident
                  net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
                  queues reach script server service_greet setup shrink sim store upstreams world
 unit_tests    := address body client command config control diag dns dns_cache dns_message \
-                 explain header health hosts identity import ledger ledger_format ledger_keep \
-                 ledger_memory ledger_model ledger_reader ledger_store log memory net_address \
-                 nexthop pacing privileges proxy_header quota rate received record relay repair \
-                 reply resolver route seal server shared sorter source span store table \
-                 table_walk text timers tls_context tls_inspect tls_stream xclient yaml yaml_scan
+                 explain header health hosts identity import key_sort ledger ledger_format \
+                 ledger_keep ledger_memory ledger_model ledger_reader ledger_store log memory \
+                 net_address nexthop pacing privileges proxy_header quiet quota rate received \
+                 recent record relay repair reply resolver route seal server shared sorter \
+                 source span store table table_walk text timers tls_context tls_inspect \
+                 tls_stream xclient yaml yaml_scan
 bench_routes  := routes routes_plan
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
                  fuzz_reply fuzz_yaml_scan
