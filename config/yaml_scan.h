@@ -7,14 +7,14 @@
  *
  * - A line is cut only where libyaml, which has read so far, has just found that a key begins in
  *   column 0 of a block mapping at the root; or behind another such line.
- * - It is cut only when it is nothing but a word, a colon, spaces, a word, a line feed, of characters
- *   that mean nothing to YAML there, and the next line begins with something in column 0: for then
- *   the value has ended. The last line of a file is libyaml's.
- * - What libyaml knows in such a place does not depend on how many lines came before. So behind lines
- *   that were cut it begins again, with one such line in front that nobody hears of.
+ * - It is cut only when it is nothing but a word, a colon, spaces, a word, a line feed, of
+ * characters that mean nothing to YAML there, and the next line begins with something in column 0:
+ * for then the value has ended. The last line of a file is libyaml's.
+ * - What libyaml knows in such a place does not depend on how many lines came before. So behind
+ * lines that were cut it begins again, with one such line in front that nobody hears of.
  *
- * Only what libyaml has read ahead is told sooner by libyaml alone: a byte that is no UTF-8 hides up
- * to 16 KiB in front of it.
+ * Only what libyaml has read ahead is told sooner by libyaml alone: a byte that is no UTF-8 hides
+ * up to 16 KiB in front of it.
  *
  * Private to config/yaml. Thread: any, one at a time; blocks on the file.
  */
