@@ -12,7 +12,10 @@
 #define BLOCK       ((size_t)64 << 10) /* read from the file at a time, for cutting */
 #define LINE_MOST   1000               /* libyaml takes no key that is longer than 1024 */
 #define FEED_FIRST  512 /* bytes that libyaml is given first: it may be needed for one line only */
-#define STAY        16  /* keys that libyaml reads at least, for to begin again costs several */
+/* Keys that libyaml reads before it is left: to begin again costs several. The more so the more
+ * often it was for nothing. */
+#define STAY_LEAST 16
+#define STAY_MOST  1024
 
 /* In front of what libyaml reads when it begins again, and its events. */
 #define LEAD        "a: b\n"
@@ -22,6 +25,13 @@ enum source {
     SOURCE_LIBYAML,
     SOURCE_LINES, /* at the begin of a line */
     SOURCE_VALUE, /* the key of a line was given */
+};
+
+/* A scalar on a line: where it begins and ends, and of that the words without quotes. */
+struct cut_scalar {
+    const char *begin, *end;
+    struct span words;
+    yaml_scalar_style_t style;
 };
 
 struct yaml_scan {
@@ -45,15 +55,17 @@ struct yaml_scan {
     size_t feed;
     uint64_t fed;       /* offset in the file of what it reads next */
     size_t entry_bytes; /* read since the last event */
-    unsigned keys;      /* it has read at the root */
+    unsigned keys;      /* it has read at the root, */
+    unsigned stay;      /*   and is to read before it is left */
     int read_errno;
 
     /* Up to where the lines are known; what follows is cut from there. */
     uint64_t at;
     size_t line;
-    struct span value; /* of the line whose key was given */
-    size_t value_column;
-    size_t value_line;
+    uint64_t key_at; /* where the line is whose key was given */
+    size_t key_line;
+    struct cut_scalar value; /* and its value */
+    unsigned cut_keys;       /* since libyaml was left */
 
     char *block; /* BLOCK bytes, of the file from block_at on */
     uint64_t block_at;
@@ -139,6 +151,7 @@ struct yaml_scan *yaml_scan_new(int fd)
         return NULL;
     }
     scan->fd = fd;
+    scan->stay = STAY_LEAST;
     scan->block = malloc(BLOCK);
     if (!scan->block || !parser_begin(scan, SPAN(""))) {
         yaml_scan_free(scan);
@@ -202,72 +215,140 @@ static struct span look(struct yaml_scan *scan)
     return span_make(scan->block + from, scan->block_used - (size_t)from);
 }
 
-struct plain_line {
-    size_t key_len, value_from, value_len;
-};
-
-/* Whether the text begins with a line that is to be cut. */
-static bool is_plain(struct span text, struct plain_line *out)
+/* Up to the quote that ends it. What means something in quotes is not for us: a backslash, a quote
+ * that is written twice (then no colon or line feed follows), the end of the line. */
+static const char *pass_quoted(const char *p, const char *end)
 {
-    const char *p = text.ptr, *end = text.ptr + (text.len < LINE_MOST ? text.len : LINE_MOST);
-    if (p == end || !is_letter(p, LETTER_FIRST)) {
-        return false;
-    }
-    while (p < end && is_letter(p, LETTER_KEY)) {
+    const char quote = *p++;
+    while (p < end && *p >= ' ' && *p <= '~' && *p != quote && *p != '\\') {
         p++;
     }
-    out->key_len = (size_t)(p - text.ptr);
-    if (end - p < 4 || p[0] != ':' || p[1] != ' ') {
-        return false;
-    }
-    for (p += 2; p < end && *p == ' '; p++) {
-        continue;
-    }
-    const char *value = p;
-    if (p == end || !is_letter(p, LETTER_FIRST)) {
-        return false;
-    }
-    while (p < end && is_letter(p, LETTER_VALUE)) {
-        p++;
-    }
-    out->value_from = (size_t)(value - text.ptr);
-    out->value_len = (size_t)(p - value);
-    return end - p >= 2 && p[0] == '\n' && p[-1] != ':' && is_ink(p + 1);
+    return p < end && *p == quote ? p + 1 : NULL;
 }
 
-static void give(struct yaml_scan *scan, struct span text, size_t line, size_t column)
+/* Blanks are inside where a letter follows; behind a colon they would make a mapping of it. */
+static const char *pass_plain(const char *p, const char *end, enum letter letter)
 {
-    yaml_mark_t begin = {.line = line, .column = column};
-    yaml_mark_t end = {.line = line, .column = column + text.len};
+    const char *behind = p;
+    if (p == end || !is_letter(p, LETTER_FIRST)) {
+        return NULL;
+    }
+    while (p < end &&
+           (is_letter(p, letter) || (letter == LETTER_VALUE && *p == ' ' && p[-1] != ':'))) {
+        behind = *p != ' ' ? p + 1 : behind;
+        p++;
+    }
+    return p == behind && p[-1] != ':' ? p : NULL;
+}
+
+static bool pass(const char *p, const char *end, enum letter letter, struct cut_scalar *out)
+{
+    bool quoted = p < end && (*p == '"' || *p == '\'');
+    out->begin = p;
+    out->end = quoted ? pass_quoted(p, end) : pass_plain(p, end, letter);
+    if (!out->end) {
+        return false;
+    }
+    size_t len = (size_t)(out->end - p);
+    out->words = quoted ? span_make(p + 1, len - 2) : span_make(p, len);
+    out->style = !quoted     ? YAML_PLAIN_SCALAR_STYLE
+                 : *p == '"' ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
+                             : YAML_SINGLE_QUOTED_SCALAR_STYLE;
+    return true;
+}
+
+/* How many bytes the character of a comment has; 0: it is not one that we know. Of two bytes are
+ * the letters that most comments in Europe need, U+00C0 to U+07FF in UTF-8, all printable. */
+static size_t comment_step(const char *p, const char *end)
+{
+    if (p == end || is_ink(p) || *p == ' ') {
+        return p < end;
+    }
+    bool two = (unsigned char)*p >= 0xc3 && (unsigned char)*p <= 0xdf;
+    return two && end - p > 1 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
+}
+
+/* Over empty lines and comments, which are counted, to what begins in column 0. */
+static const char *pass_comments(const char *p, const char *end, size_t *lines)
+{
+    for (; p < end && (*p == '\n' || *p == '#'); p++, (*lines)++) {
+        for (size_t step = 1; step > 0; p += step) {
+            step = comment_step(p, end);
+        }
+        if (p == end || *p != '\n') {
+            return NULL;
+        }
+    }
+    return p < end && is_ink(p) ? p : NULL;
+}
+
+/* A line that is to be cut, and what follows it. */
+struct cut_line {
+    struct cut_scalar key, value;
+    const char *next; /* begin of the next line that says something */
+    size_t lines;     /* up to there */
+};
+
+/* Whether the text begins with such a line. */
+static bool is_plain(struct span text, struct cut_line *line)
+{
+    const char *end = text.ptr + (text.len < LINE_MOST ? text.len : LINE_MOST);
+    if (!pass(text.ptr, end, LETTER_KEY, &line->key) || end - line->key.end < 2 ||
+        line->key.end[0] != ':' || line->key.end[1] != ' ') {
+        return false;
+    }
+    const char *p = line->key.end + 2;
+    while (p < end && *p == ' ') {
+        p++;
+    }
+    if (!pass(p, end, LETTER_VALUE, &line->value) || line->value.end == end ||
+        *line->value.end != '\n') {
+        return false;
+    }
+    line->lines = 1;
+    line->next = pass_comments(line->value.end + 1, end, &line->lines);
+    return line->next != NULL;
+}
+
+static void give(struct yaml_scan *scan, const struct cut_scalar *scalar)
+{
+    const char *line = scan->block + (scan->key_at - scan->block_at);
+    bool plain = scalar->style == YAML_PLAIN_SCALAR_STYLE;
     scan->is_cut = true;
     scan->event = (yaml_event_t){
         .type = YAML_SCALAR_EVENT,
-        .data.scalar = {.value = (yaml_char_t *)(uintptr_t)text.ptr,
-                        .length = text.len,
-                        .plain_implicit = 1,
-                        .style = YAML_PLAIN_SCALAR_STYLE},
-        .start_mark = begin,
-        .end_mark = end,
+        .data.scalar = {.value = (yaml_char_t *)(uintptr_t)scalar->words.ptr,
+                        .length = scalar->words.len,
+                        .plain_implicit = plain,
+                        .quoted_implicit = !plain,
+                        .style = scalar->style},
+        .start_mark = {.line = scan->key_line, .column = (size_t)(scalar->begin - line)},
+        .end_mark = {.line = scan->key_line, .column = (size_t)(scalar->end - line)},
     };
+}
+
+static void terminate(struct span words)
+{
+    ((char *)(uintptr_t)words.ptr)[words.len] = '\0';
 }
 
 /* Gives the key of the line at hand, if it is a plain one. */
 static bool cut(struct yaml_scan *scan)
 {
-    struct plain_line plain;
+    struct cut_line line;
     struct span text = look(scan);
-    if (!is_plain(text, &plain)) {
+    if (!is_plain(text, &line)) {
         return false;
     }
-    char *line = scan->block + (scan->at - scan->block_at);
-    line[plain.key_len] = '\0';
-    line[plain.value_from + plain.value_len] = '\0';
-    give(scan, span_make(line, plain.key_len), scan->line, 0);
-    scan->value = span_make(line + plain.value_from, plain.value_len);
-    scan->value_column = plain.value_from;
-    scan->value_line = scan->line;
-    scan->at += plain.value_from + plain.value_len + 1;
-    scan->line++;
+    terminate(line.key.words);
+    terminate(line.value.words);
+    scan->value = line.value;
+    scan->key_at = scan->at;
+    scan->key_line = scan->line;
+    scan->at += (uint64_t)(line.next - text.ptr);
+    scan->line += line.lines;
+    scan->cut_keys++;
+    give(scan, &line.key);
     scan->source = SOURCE_VALUE;
     return true;
 }
@@ -275,9 +356,10 @@ static bool cut(struct yaml_scan *scan)
 /* libyaml ends lines at these as well (YAML 1.1, 4.2): CR, NEL, LS, PS. */
 static bool has_other_breaks(struct span text)
 {
-    return span_find(text, '\r') < text.len || memmem(text.ptr, text.len, "\xc2\x85", 2) ||
-           memmem(text.ptr, text.len, "\xe2\x80\xa8", 3) ||
-           memmem(text.ptr, text.len, "\xe2\x80\xa9", 3);
+    return span_find(text, '\r') < text.len ||
+           (span_find(text, '\xc2') < text.len && memmem(text.ptr, text.len, "\xc2\x85", 2)) ||
+           (span_find(text, '\xe2') < text.len && (memmem(text.ptr, text.len, "\xe2\x80\xa8", 3) ||
+                                                   memmem(text.ptr, text.len, "\xe2\x80\xa9", 3)));
 }
 
 /* Goes over lines that libyaml has read, to the begin of `line`. One that is longer than what is at
@@ -359,13 +441,16 @@ bool yaml_scan_next(struct yaml_scan *scan)
     scan->entry_bytes = 0;
     switch (scan->source) {
     case SOURCE_VALUE:
-        give(scan, scan->value, scan->value_line, scan->value_column);
+        give(scan, &scan->value);
         scan->source = SOURCE_LINES;
         return true;
     case SOURCE_LINES:
         if (cut(scan)) {
             return true;
         }
+        scan->stay = scan->cut_keys >= scan->stay ? STAY_LEAST
+                     : scan->stay < STAY_MOST     ? 2 * scan->stay
+                                                  : STAY_MOST;
         if (!parser_begin(scan, SPAN(LEAD))) {
             return false;
         }
@@ -376,11 +461,12 @@ bool yaml_scan_next(struct yaml_scan *scan)
     if (!parse(scan)) {
         return false;
     }
-    if (!follow(scan) || ++scan->keys < STAY || !scan->may_cut ||
+    if (!follow(scan) || ++scan->keys < scan->stay || !scan->may_cut ||
         !reach(scan, scan->event.start_mark.line)) {
         return true;
     }
     yaml_event_t key = scan->event;
+    scan->cut_keys = 0;
     if (cut(scan)) {
         yaml_event_delete(&key);
         parser_end(scan);

@@ -2,16 +2,17 @@
  * yaml_scan: libyaml's events over a file, one after the other, at their places in the file.
  *
  * Tables of routes are millions of lines `key: value`, and libyaml takes longer over them than all
- * that is done with them. So lines of the plainest kind, in a mapping that is the root of the
- * document, are cut here; libyaml reads the rest, and everything else. No difference can be seen:
+ * that is done with them. So lines of the plainest kind, in a mapping that is the document's root,
+ * are cut here; libyaml reads all else. No difference can be seen:
  *
  * - A line is cut only where libyaml, which has read so far, has just found that a key begins in
  *   column 0 of a block mapping at the root; or behind another such line.
- * - It is cut only when it is nothing but a word, a colon, spaces, a word, a line feed, of
- * characters that mean nothing to YAML there, and the next line begins with something in column 0:
- * for then the value has ended. The last line of a file is libyaml's.
+ * - It is cut only when it is nothing but a key, a colon, spaces, a value and a line feed. Key and
+ *   value are of characters that mean nothing to YAML there, or in quotes without a backslash or
+ *   another such quote. The next line that is not empty, nor a comment, begins with something in
+ *   column 0: for then the value has ended. So the last line of a file is libyaml's.
  * - What libyaml knows in such a place does not depend on how many lines came before. So behind
- * lines that were cut it begins again, with one such line in front that nobody hears of.
+ *   lines that were cut it begins again, with one in front that nobody hears of.
  *
  * Only what libyaml has read ahead is told sooner by libyaml alone: a byte that is no UTF-8 hides
  * up to 16 KiB in front of it.
