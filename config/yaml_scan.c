@@ -4,13 +4,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "config/span.h"
+#include "config/yaml_line.h"
 
 /* libyaml keeps a scalar whole, however long: a quote that is never closed may not fill the memory.
  * Comments between two entries count too, hence the generous bound. */
 #define ENTRY_BYTES (64u << 20)
 #define BLOCK       ((size_t)64 << 10) /* read from the file at a time, for cutting */
-#define LINE_MOST   1000               /* libyaml takes no key that is longer than 1024 */
 #define FEED_FIRST  512 /* bytes that libyaml is given first: it may be needed for one line only */
 /* Keys that libyaml reads before it is left: to begin again costs several. The more so the more
  * often it was for nothing. */
@@ -27,13 +26,6 @@ enum source {
     SOURCE_VALUE, /* the key of a line was given */
 };
 
-/* A scalar on a line: where it begins and ends, and of that the words without quotes. */
-struct cut_scalar {
-    const char *begin, *end;
-    struct span words;
-    yaml_scalar_style_t style;
-};
-
 struct yaml_scan {
     int fd;
     enum source source;
@@ -47,13 +39,14 @@ struct yaml_scan {
 
     yaml_parser_t parser;
     bool has_parser;
-    uint64_t
-        parser_at; /* offset and line in the file of its own offset 0 and line 0, which may be */
-    size_t parser_line; /*   before the begin of the file: unsigned numbers come round again */
+    /* Where in the file its offset 0 and line 0 are: perhaps before the begin, as unsigned numbers.
+     */
+    uint64_t parser_at;
+    size_t parser_line;
     struct span lead;   /* what is left to be read of it */
     unsigned unheard;   /* events of the lead to come */
-    size_t feed;
-    uint64_t fed;       /* offset in the file of what it reads next */
+    uint64_t fed;       /* offset in the file of what it reads next, */
+    size_t feed;        /*   and how much it is given */
     size_t entry_bytes; /* read since the last event */
     unsigned keys;      /* it has read at the root, */
     unsigned stay;      /*   and is to read before it is left */
@@ -62,10 +55,10 @@ struct yaml_scan {
     /* Up to where the lines are known; what follows is cut from there. */
     uint64_t at;
     size_t line;
-    uint64_t key_at; /* where the line is whose key was given */
+    unsigned cut_keys; /* since libyaml was left */
+    uint64_t key_at;   /* of the line whose key was given, */
     size_t key_line;
-    struct cut_scalar value; /* and its value */
-    unsigned cut_keys;       /* since libyaml was left */
+    struct yaml_line_scalar value; /*   and whose value is next */
 
     char *block; /* BLOCK bytes, of the file from block_at on */
     uint64_t block_at;
@@ -173,39 +166,11 @@ void yaml_scan_free(struct yaml_scan *scan)
 
 /* ---- lines ---- */
 
-enum letter {
-    LETTER_FIRST = 1, /* begins a key or a value */
-    LETTER_KEY = 2,   /* goes on in a key */
-    LETTER_VALUE = 4, /* goes on in a value */
-};
-
-#define LETTER_WORD (LETTER_KEY | LETTER_VALUE)
-#define LETTER_ALL  (LETTER_FIRST | LETTER_WORD)
-
-static const unsigned char letters[256] = {
-    ['a' ... 'z'] = LETTER_ALL, ['A' ... 'Z'] = LETTER_ALL, ['0' ... '9'] = LETTER_ALL,
-    ['_'] = LETTER_ALL,         ['.'] = LETTER_ALL,         ['+'] = LETTER_WORD,
-    ['-'] = LETTER_WORD,        ['='] = LETTER_WORD,        ['@'] = LETTER_WORD,
-    [','] = LETTER_VALUE,       ['/'] = LETTER_VALUE,       [':'] = LETTER_VALUE,
-    ['['] = LETTER_VALUE,       [']'] = LETTER_VALUE,
-};
-
-static bool is_letter(const char *p, enum letter letter)
-{
-    return (letters[(unsigned char)*p] & letter) != 0;
-}
-
-/* In column 0 it ends what stands on the lines above. */
-static bool is_ink(const char *p)
-{
-    return *p > ' ' && *p <= '~';
-}
-
 /* The bytes of the file from `at` on that are at hand: at least a line's and one more, or all. */
 static struct span look(struct yaml_scan *scan)
 {
     uint64_t from = scan->at - scan->block_at;
-    if (from + LINE_MOST + 1 > scan->block_used) {
+    if (from + YAML_LINE_MOST + 1 > scan->block_used) {
         int saved = scan->read_errno;
         scan->block_used = read_at(scan, scan->block, BLOCK, scan->at);
         scan->block_at = scan->at;
@@ -215,102 +180,7 @@ static struct span look(struct yaml_scan *scan)
     return span_make(scan->block + from, scan->block_used - (size_t)from);
 }
 
-/* Up to the quote that ends it. What means something in quotes is not for us: a backslash, a quote
- * that is written twice (then no colon or line feed follows), the end of the line. */
-static const char *pass_quoted(const char *p, const char *end)
-{
-    const char quote = *p++;
-    while (p < end && *p >= ' ' && *p <= '~' && *p != quote && *p != '\\') {
-        p++;
-    }
-    return p < end && *p == quote ? p + 1 : NULL;
-}
-
-/* Blanks are inside where a letter follows; behind a colon they would make a mapping of it. */
-static const char *pass_plain(const char *p, const char *end, enum letter letter)
-{
-    const char *behind = p;
-    if (p == end || !is_letter(p, LETTER_FIRST)) {
-        return NULL;
-    }
-    while (p < end &&
-           (is_letter(p, letter) || (letter == LETTER_VALUE && *p == ' ' && p[-1] != ':'))) {
-        behind = *p != ' ' ? p + 1 : behind;
-        p++;
-    }
-    return p == behind && p[-1] != ':' ? p : NULL;
-}
-
-static bool pass(const char *p, const char *end, enum letter letter, struct cut_scalar *out)
-{
-    bool quoted = p < end && (*p == '"' || *p == '\'');
-    out->begin = p;
-    out->end = quoted ? pass_quoted(p, end) : pass_plain(p, end, letter);
-    if (!out->end) {
-        return false;
-    }
-    size_t len = (size_t)(out->end - p);
-    out->words = quoted ? span_make(p + 1, len - 2) : span_make(p, len);
-    out->style = !quoted     ? YAML_PLAIN_SCALAR_STYLE
-                 : *p == '"' ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
-                             : YAML_SINGLE_QUOTED_SCALAR_STYLE;
-    return true;
-}
-
-/* How many bytes the character of a comment has; 0: it is not one that we know. Of two bytes are
- * the letters that most comments in Europe need, U+00C0 to U+07FF in UTF-8, all printable. */
-static size_t comment_step(const char *p, const char *end)
-{
-    if (p == end || is_ink(p) || *p == ' ') {
-        return p < end;
-    }
-    bool two = (unsigned char)*p >= 0xc3 && (unsigned char)*p <= 0xdf;
-    return two && end - p > 1 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
-}
-
-/* Over empty lines and comments, which are counted, to what begins in column 0. */
-static const char *pass_comments(const char *p, const char *end, size_t *lines)
-{
-    for (; p < end && (*p == '\n' || *p == '#'); p++, (*lines)++) {
-        for (size_t step = 1; step > 0; p += step) {
-            step = comment_step(p, end);
-        }
-        if (p == end || *p != '\n') {
-            return NULL;
-        }
-    }
-    return p < end && is_ink(p) ? p : NULL;
-}
-
-/* A line that is to be cut, and what follows it. */
-struct cut_line {
-    struct cut_scalar key, value;
-    const char *next; /* begin of the next line that says something */
-    size_t lines;     /* up to there */
-};
-
-/* Whether the text begins with such a line. */
-static bool is_plain(struct span text, struct cut_line *line)
-{
-    const char *end = text.ptr + (text.len < LINE_MOST ? text.len : LINE_MOST);
-    if (!pass(text.ptr, end, LETTER_KEY, &line->key) || end - line->key.end < 2 ||
-        line->key.end[0] != ':' || line->key.end[1] != ' ') {
-        return false;
-    }
-    const char *p = line->key.end + 2;
-    while (p < end && *p == ' ') {
-        p++;
-    }
-    if (!pass(p, end, LETTER_VALUE, &line->value) || line->value.end == end ||
-        *line->value.end != '\n') {
-        return false;
-    }
-    line->lines = 1;
-    line->next = pass_comments(line->value.end + 1, end, &line->lines);
-    return line->next != NULL;
-}
-
-static void give(struct yaml_scan *scan, const struct cut_scalar *scalar)
+static void give(struct yaml_scan *scan, const struct yaml_line_scalar *scalar)
 {
     const char *line = scan->block + (scan->key_at - scan->block_at);
     bool plain = scalar->style == YAML_PLAIN_SCALAR_STYLE;
@@ -335,9 +205,9 @@ static void terminate(struct span words)
 /* Gives the key of the line at hand, if it is a plain one. */
 static bool cut(struct yaml_scan *scan)
 {
-    struct cut_line line;
+    struct yaml_line line;
     struct span text = look(scan);
-    if (!is_plain(text, &line)) {
+    if (!yaml_line_read(text, &line)) {
         return false;
     }
     terminate(line.key.words);

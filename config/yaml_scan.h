@@ -7,10 +7,8 @@
  *
  * - A line is cut only where libyaml, which has read so far, has just found that a key begins in
  *   column 0 of a block mapping at the root; or behind another such line.
- * - It is cut only when it is nothing but a key, a colon, spaces, a value and a line feed. Key and
- *   value are of characters that mean nothing to YAML there, or in quotes without a backslash or
- *   another such quote. The next line that is not empty, nor a comment, begins with something in
- *   column 0: for then the value has ended. So the last line of a file is libyaml's.
+ * - It is cut only when it is plain enough (config/yaml_line), which the last line of a file never
+ * is.
  * - What libyaml knows in such a place does not depend on how many lines came before. So behind
  *   lines that were cut it begins again, with one in front that nobody hears of.
  *
