@@ -211,18 +211,19 @@ static int sync_folder(const char *path)
 }
 
 /* All pages are with the file; LMDB is done with it. */
-static int seal(struct generation_writer *writer)
+static int seal(struct generation_writer *writer, struct quiet *quiet)
 {
     int fd = open(writer->unfinished, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         return errno;
     }
-    int rc = seal_put(fd, GENERATION_FORMAT);
+    int rc = seal_put(fd, GENERATION_FORMAT, quiet);
     close(fd);
     return rc;
 }
 
-bool generation_commit(struct generation_writer *writer, struct diag_list *diags)
+bool generation_commit(struct generation_writer *writer, struct quiet *quiet,
+                       struct diag_list *diags)
 {
     int rc = writer->error;
     if (rc == 0) {
@@ -232,7 +233,7 @@ bool generation_commit(struct generation_writer *writer, struct diag_list *diags
     if (rc == 0) {
         mdb_env_close(writer->env);
         writer->env = NULL;
-        rc = seal(writer);
+        rc = seal(writer, quiet);
     }
     if (rc == 0 && rename(writer->unfinished, writer->path) != 0) {
         rc = errno;

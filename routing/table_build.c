@@ -221,6 +221,7 @@ static bool take_route(void *context, const struct import_route *route)
     struct builder *builder = context;
     struct sorted_route value = {
         .file = builder->file, .line = route->place.line, .column = route->place.column};
+    quiet_rest(builder->build->quiet);
     warn_unused(builder, route);
     bool derive = builder->yaml[builder->file] && !builder->config->domains_given;
     if (!intern_destination(builder, route, &value.destination)) {
@@ -240,7 +241,7 @@ static void read_files(struct builder *builder)
 {
     for (uint32_t i = 0; i < builder->file_count && !builder->broken; i++) {
         builder->file = i;
-        if (source_read(builder->files[i], &builder->stamps[i])) {
+        if (source_read(builder->files[i], &builder->stamps[i], builder->build->quiet)) {
             import_read(builder->files[i], take_route, builder, builder->diags);
             continue;
         }
@@ -269,7 +270,8 @@ static bool files_untouched(struct builder *builder)
         if (stamp->settled) {
             continue;
         }
-        if (!source_read(builder->files[i], &again) || !source_same(&again, stamp)) {
+        if (!source_read(builder->files[i], &again, builder->build->quiet) ||
+            !source_same(&again, stamp)) {
             return false;
         }
         *stamp = again;
@@ -319,6 +321,7 @@ static bool write_routes(struct builder *builder, struct generation_writer *writ
     struct sorter_record record;
     enum sorter_status status = sorter_next(builder->routes, &record);
     for (; status == SORTER_OK; status = sorter_next(builder->routes, &record)) {
+        quiet_rest(builder->build->quiet);
         memcpy(&now, record.value.ptr, sizeof(now));
         if (span_equal(record.key, last_key)) {
             report_duplicate(builder, record.key, &first, &now);
@@ -411,7 +414,7 @@ static bool write_generation(struct builder *builder)
         generation_abort(writer);
         return false;
     }
-    return generation_commit(writer, builder->diags);
+    return generation_commit(writer, builder->build->quiet, builder->diags);
 }
 
 enum attempt { ATTEMPT_OK, ATTEMPT_FAILED, ATTEMPT_AGAIN };

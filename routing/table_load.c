@@ -58,14 +58,14 @@ static bool sources_untouched(const struct source_check *check)
     return true;
 }
 
-static void check_sources(void *context)
+static void check_sources(void *context, struct quiet *quiet)
 {
     struct source_check *check = context;
     check->unchanged = true;
     for (uint32_t i = 0; check->unchanged && i < check->table->header.file_count; i++) {
         struct source_stamp stamp;
         memcpy(&stamp, check->table->stamps + i * sizeof(stamp), sizeof(stamp));
-        check->unchanged = source_unchanged(check->table->files[i], &stamp);
+        check->unchanged = source_unchanged(check->table->files[i], &stamp, quiet);
     }
 }
 
@@ -83,7 +83,7 @@ static bool sources_unchanged(const struct table *table, const struct config *co
     if (quietly) {
         quiet_run(check_sources, &check);
     } else {
-        check_sources(&check);
+        check_sources(&check, NULL);
     }
     return check.unchanged;
 }
@@ -181,9 +181,10 @@ struct build_job {
     bool ok;
 };
 
-static void build_table(void *context)
+static void build_table(void *context, struct quiet *quiet)
 {
     struct build_job *job = context;
+    job->build.quiet = quiet;
     job->ok = table_build(&job->build, job->diags);
 }
 
@@ -208,7 +209,7 @@ static struct table *build_and_open(const struct config *config, const struct re
     if (quietly) {
         quiet_run(build_table, &job);
     } else {
-        build_table(&job);
+        build_table(&job, NULL);
     }
     if (!job.ok) {
         return NULL;
