@@ -11,7 +11,7 @@
 #include "routing/seal.h"
 
 #define MAP_LEAST   ((uint64_t)64 << 20)
-#define MAP_FACTOR  4     /* pages not full, branch pages, pages freed by earlier batches */
+#define MAP_FACTOR  4 /* pages not full, branch pages, pages freed by earlier batches */
 #define BATCH       8192
 #define PROBE       4096
 #define PROBE_MOST  (1 << 20) /* no write that LMDB makes at once is longer */
