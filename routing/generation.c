@@ -12,7 +12,7 @@
 
 #define MAP_LEAST   ((uint64_t)64 << 20)
 #define MAP_FACTOR  4 /* pages not full, branch pages, pages freed by earlier batches */
-#define BATCH       8192
+#define BATCH       8192 /* puts a transaction: bounds the dirty pages, and how long they are written */
 #define PROBE       4096
 #define PROBE_MOST  (1 << 20) /* no write that LMDB makes at once is longer */
 #define NAME_PREFIX "routes-"
