@@ -10,7 +10,7 @@
 void table_free(struct table *table)
 {
     for (size_t i = 0; i < SNAPSHOTS; i++) {
-        MDB_txn *txn = atomic_load(&table->snapshots[i]);
+        MDB_txn *txn = atomic_load(&table->snapshots[i].txn);
         if (txn) {
             mdb_txn_abort(txn);
         }
@@ -172,15 +172,15 @@ bool table_intact(const struct table *table)
 /* Slots near the processor's number first, so that threads seldom meet. */
 MDB_txn *table_snapshot_take(const struct table *table)
 {
-    _Atomic(MDB_txn *) *slots = ((struct table *)(uintptr_t)table)->snapshots;
+    struct snapshot *slots = ((struct table *)(uintptr_t)table)->snapshots;
     int cpu = sched_getcpu();
     MDB_txn *txn = NULL;
     for (size_t i = 0; i < SNAPSHOTS; i++) {
         size_t at = (i + (cpu > 0 ? (size_t)cpu : 0)) % SNAPSHOTS;
-        if (!atomic_load_explicit(&slots[at], memory_order_relaxed)) {
+        if (!atomic_load_explicit(&slots[at].txn, memory_order_relaxed)) {
             continue;
         }
-        txn = atomic_exchange_explicit(&slots[at], NULL, memory_order_acquire);
+        txn = atomic_exchange_explicit(&slots[at].txn, NULL, memory_order_acquire);
         if (txn) {
             return txn;
         }
@@ -190,13 +190,13 @@ MDB_txn *table_snapshot_take(const struct table *table)
 
 void table_snapshot_give(const struct table *table, MDB_txn *txn)
 {
-    _Atomic(MDB_txn *) *slots = ((struct table *)(uintptr_t)table)->snapshots;
+    struct snapshot *slots = ((struct table *)(uintptr_t)table)->snapshots;
     int cpu = sched_getcpu();
     for (size_t i = 0; i < SNAPSHOTS; i++) {
         size_t at = (i + (cpu > 0 ? (size_t)cpu : 0)) % SNAPSHOTS;
         MDB_txn *empty = NULL;
-        if (atomic_compare_exchange_strong_explicit(&slots[at], &empty, txn, memory_order_release,
-                                                    memory_order_relaxed)) {
+        if (atomic_compare_exchange_strong_explicit(&slots[at].txn, &empty, txn,
+                                                    memory_order_release, memory_order_relaxed)) {
             return;
         }
     }

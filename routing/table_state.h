@@ -15,6 +15,12 @@
 #define SNAPSHOTS                                                                                  \
     64 /* read transactions kept; more look-ups than that at one time open their own */
 
+/* So far apart that threads which use different ones share no line of a cache. */
+struct snapshot {
+    _Atomic(MDB_txn *) txn;
+    char apart[64 - sizeof(MDB_txn *)];
+};
+
 struct table {
     atomic_uint references;
     atomic_bool superseded;
@@ -30,7 +36,7 @@ struct table {
     struct destinations *destinations;
     /* The file never changes, so a read transaction serves for ever; one look-up at a time has it.
      */
-    _Atomic(MDB_txn *) snapshots[SNAPSHOTS];
+    struct snapshot snapshots[SNAPSHOTS];
 };
 
 /* The file as it is, its destinations not yet compiled. NULL when it is not whole. */
