@@ -27,11 +27,12 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 # ---- sources, a list for each layer; a layer may use itself and those before it ----
 
-config        := config diag folder hash hostname keys net_address scalar schema spares span text yaml \
-                 yaml_problem
+config        := config diag folder hash hostname keys net_address scalar schema span spares \
+                 text yaml yaml_line yaml_problem yaml_scan
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
-                 gmail health hosts import import_map import_yaml intern nexthop own pacing relay \
-                 resolver route seal servers sorter source table table_build table_walk
+                 gmail health hosts import import_map import_yaml intern key_sort nexthop own \
+                 pacing quiet recent relay resolver route seal servers sorter source table \
+                 table_build table_load table_walk
 tls           := context context_server inspect memory pem policy sessions store stream tickets \
                  why
 proxy/wire    := body client command field header identity proxy_header received record reply \
@@ -50,18 +51,21 @@ tests/sim     := buffer client client_begin copies envelope fate handshake ident
                  net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
                  queues reach script server service_greet setup shrink sim store upstreams world
 bench_shared  := bench_line bench_peer bench_tls
-bench_load    := histogram load load_idle load_options load_report load_run load_session load_text
+bench_load    := histogram load load_idle load_options load_report load_run load_session \
+                 load_text
+bench_routes  := routes routes_plan
 bench_sink    := data_end sink sink_server
-bench         := $(bench_load) $(bench_sink) $(bench_shared)
+bench         := $(bench_load) $(bench_routes) $(bench_sink) $(bench_shared)
 unit_tests    := address bench_line body client command config control data_end diag dns \
                  dns_cache dns_message explain header health histogram hosts identity import \
-                 ledger ledger_format ledger_keep ledger_memory ledger_model ledger_reader \
-                 ledger_store load_text log memory net_address nexthop pacing privileges \
-                 proxy_header quota rate received record relay repair reply resolver route seal \
-                 server shared sorter source span spares store table table_walk text tickets \
-                 timers tls_context tls_inspect tls_stream xclient yaml
+                 key_sort ledger ledger_format ledger_keep ledger_memory ledger_model \
+                 ledger_reader ledger_store load_text log memory net_address nexthop pacing \
+                 privileges proxy_header quiet quota rate received recent record relay repair \
+                 reply resolver route seal server shared sorter source span spares store table \
+                 table_walk text tickets timers tls_context tls_inspect tls_stream xclient yaml \
+                 yaml_scan
 fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
-                 fuzz_reply
+                 fuzz_reply fuzz_yaml_scan
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 
@@ -138,6 +142,7 @@ sim: $(BUILD)/sim
 
 $(BUILD)/bench/load: $(call bench_objects,$(bench_load) $(bench_shared)) $(call archives,tls)
 $(BUILD)/bench/sink: $(call bench_objects,$(bench_sink) $(bench_shared)) $(call archives,tls)
+$(BUILD)/bench/routes: $(call bench_objects,$(bench_routes)) $(call archives,routing)
 $(BUILD)/bench/load $(BUILD)/bench/sink:
 	@mkdir -p $(@D)
 	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
@@ -223,7 +228,7 @@ PEERS  ?=
 BASE   ?=
 SIZE   ?= 4096
 SENDER ?= smtp-source
-bench: all $(BUILD)/bench/load $(BUILD)/bench/sink $(if $(bench_routes),$(BUILD)/bench/routes)
+bench: all $(BUILD)/bench/load $(BUILD)/bench/sink $(BUILD)/bench/routes
 	@tests/bench/install.sh
 	@$(PYTHON) tests/bench/bench.py --program $(BUILD)/splitmx --tools $(BUILD)/bench \
 	    --rounds $(ROUNDS) --seconds $(SECONDS) --paced $(PACED) \

@@ -1,6 +1,8 @@
 #include "config/hash.h"
 
+#include <endian.h>
 #include <stdbool.h>
+#include <string.h>
 
 static uint64_t rotate(uint64_t x, unsigned n)
 {
@@ -36,9 +38,14 @@ uint64_t hash_bytes(const struct hash_key *key, const void *data, size_t len)
 
     for (size_t left = len;; left -= 8, bytes += 8) {
         const bool tail = left < 8;
-        word = tail ? (uint64_t)len << 56 : 0;
-        for (size_t i = 0; i < (tail ? left : 8); i++) {
-            word |= (uint64_t)bytes[i] << (8 * i);
+        if (tail) {
+            word = (uint64_t)len << 56;
+            for (size_t i = 0; i < left; i++) {
+                word |= (uint64_t)bytes[i] << (8 * i);
+            }
+        } else {
+            memcpy(&word, bytes, sizeof(word));
+            word = le64toh(word);
         }
         v[3] ^= word;
         sip_round(v);
@@ -58,4 +65,26 @@ uint64_t hash_bytes(const struct hash_key *key, const void *data, size_t len)
 struct hash_key hash_key_of(uint64_t seed)
 {
     return (struct hash_key){{seed, rotate(seed, 32) * UINT64_C(0x9e3779b97f4a7c15)}};
+}
+
+/* A multiplication; its upper half, where all bits of the word count, comes down again. */
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 32;
+}
+
+uint64_t hash_own(const void *data, size_t len)
+{
+    const unsigned char *bytes = data;
+    uint64_t hash = len, word;
+    size_t left = len;
+    for (; left >= sizeof(word); left -= sizeof(word), bytes += sizeof(word)) {
+        memcpy(&word, bytes, sizeof(word));
+        hash = mix(hash, word);
+    }
+    for (word = 0; left > 0; left--) {
+        word = word << 8 | bytes[left - 1];
+    }
+    return mix(hash, word);
 }

@@ -14,4 +14,7 @@ struct hash_key {
 struct hash_key hash_key_of(uint64_t seed);
 uint64_t hash_bytes(const struct hash_key *key, const void *data, size_t len);
 
+/* Several times as fast, for what nobody has a hand in but the operator. */
+uint64_t hash_own(const void *data, size_t len);
+
 #endif

@@ -255,31 +255,32 @@ bool host_port_split(struct span text, struct span *host, uint16_t *port)
 
 static bool is_host_letter(char c)
 {
-    char lower = ascii_lower(c);
-    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    static const bool letters[256] = {['a' ... 'z'] = true,
+                                      ['A' ... 'Z'] = true,
+                                      ['0' ... '9'] = true,
+                                      ['-'] = true,
+                                      ['_'] = true};
+    return letters[(unsigned char)c];
 }
 
 bool host_name_valid(struct span text)
 {
-    if (text.len == 0 || text.len > 253) {
+    size_t label = 0; /* its length so far */
+    char last = '.';
+    if (text.len > 253) {
         return false;
     }
-    while (true) {
-        struct span label = span_first(text, span_find(text, '.'));
-        if (label.len == 0 || label.len > 63 || label.ptr[0] == '-' ||
-            label.ptr[label.len - 1] == '-') {
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        bool fine = c == '.' ? label > 0 && last != '-'
+                             : is_host_letter(c) && label < 63 && !(label == 0 && c == '-');
+        if (!fine) {
             return false;
         }
-        for (size_t i = 0; i < label.len; i++) {
-            if (!is_host_letter(label.ptr[i])) {
-                return false;
-            }
-        }
-        if (label.len == text.len) {
-            return true;
-        }
-        text = span_skip(text, label.len + 1);
+        label = c == '.' ? 0 : label + 1;
+        last = c;
     }
+    return label > 0 && last != '-';
 }
 
 /* The bits of an address in network order. Only for IPv4 and IPv6. */

@@ -6,13 +6,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <yaml.h>
 
 #include "config/yaml_problem.h"
-
-/* libyaml keeps a scalar whole, however long: a quote that is never closed may not fill the memory.
- * Comments between two entries count too, hence the generous bound. */
-#define YAML_ENTRY_BYTES (64u << 20)
+#include "config/yaml_scan.h"
 
 struct key {
     char *text;
@@ -32,12 +28,10 @@ struct frame {
 enum root_state { ROOT_EXPECTED, ROOT_MADE_UP, ROOT_READ };
 
 struct yaml_reader {
-    yaml_parser_t parser;
-    yaml_event_t raw; /* libyaml's current event; owns the scalar last returned */
+    struct yaml_scan *scan;  /* its current event owns the scalar last returned */
+    const yaml_event_t *raw; /* that event */
     FILE *file;
     int open_errno;
-    int read_errno;
-    size_t entry_bytes; /* read since the last event */
     char *path;
     struct diag_list *diags;
     bool ended;
@@ -46,23 +40,6 @@ struct yaml_reader {
     size_t depth;
     struct frame frames[YAML_DEPTH];
 };
-
-static int read_bytes(void *data, unsigned char *buffer, size_t size, size_t *got)
-{
-    struct yaml_reader *reader = data;
-    errno = 0;
-    *got = fread(buffer, 1, size, reader->file);
-    if (*got == 0 && ferror(reader->file)) {
-        reader->read_errno = errno ? errno : EIO;
-        return 0;
-    }
-    reader->entry_bytes += *got;
-    if (reader->entry_bytes > YAML_ENTRY_BYTES) {
-        reader->read_errno = EFBIG;
-        return 0;
-    }
-    return 1;
-}
 
 /* What is read may be read again, at a reload; and a pipe would hold us until somebody writes. */
 static void open_file(struct yaml_reader *reader, const char *path)
@@ -77,24 +54,6 @@ static void open_file(struct yaml_reader *reader, const char *path)
     if (!reader->file && fd >= 0) {
         close(fd);
     }
-}
-
-struct yaml_reader *yaml_open(const char *path, struct diag_list *diags)
-{
-    struct yaml_reader *reader = calloc(1, sizeof(*reader));
-    if (!reader) {
-        return NULL;
-    }
-    reader->diags = diags;
-    reader->path = span_dup(span_of(path));
-    if (!reader->path || !yaml_parser_initialize(&reader->parser)) {
-        free(reader->path);
-        free(reader);
-        return NULL;
-    }
-    open_file(reader, path);
-    yaml_parser_set_input(&reader->parser, read_bytes, reader);
-    return reader;
 }
 
 static void frame_forget_keys(struct frame *frame)
@@ -118,13 +77,33 @@ void yaml_close(struct yaml_reader *reader)
     for (size_t i = 0; i < reader->depth; i++) {
         frame_forget_keys(&reader->frames[i]);
     }
-    yaml_event_delete(&reader->raw);
-    yaml_parser_delete(&reader->parser);
+    yaml_scan_free(reader->scan);
     if (reader->file) {
         fclose(reader->file);
     }
     free(reader->path);
     free(reader);
+}
+
+struct yaml_reader *yaml_open(const char *path, struct diag_list *diags)
+{
+    struct yaml_reader *reader = calloc(1, sizeof(*reader));
+    if (!reader) {
+        return NULL;
+    }
+    reader->diags = diags;
+    reader->path = span_dup(span_of(path));
+    if (reader->path) {
+        open_file(reader, path);
+    }
+    if (reader->file) {
+        reader->scan = yaml_scan_new(fileno(reader->file));
+    }
+    if (!reader->path || (reader->file && !reader->scan)) {
+        yaml_close(reader);
+        return NULL;
+    }
+    return reader;
 }
 
 static struct diag_place place_at(const struct yaml_reader *reader, yaml_mark_t mark)
@@ -181,17 +160,16 @@ static struct diag_place place_of_offset(struct yaml_reader *reader, size_t offs
 
 /* What is wrong with a sequence shows at the byte that does not belong to it, but it is the byte
  * that begins it that the operator has to change: an "ä" of Latin-1 looks like such a begin. */
-static void tell_bad_utf8(struct yaml_reader *reader)
+static void tell_bad_utf8(struct yaml_reader *reader, const struct yaml_scan_problem *problem)
 {
-    const yaml_parser_t *parser = &reader->parser;
-    size_t offset = parser->problem_offset;
-    if (parser->problem_value > 0xff) {
+    size_t offset = (size_t)problem->offset;
+    if (problem->value > 0xff) {
         diag_error(reader->diags, place_of_offset(reader, offset),
                    "not valid UTF-8 (character U+%04X); save the file as UTF-8",
-                   (unsigned)parser->problem_value);
+                   (unsigned)problem->value);
         return;
     }
-    if (strstr(parser->problem, "trailing")) {
+    if (strstr(problem->problem, "trailing")) {
         do {
             offset--;
         } while (offset > 0 && (byte_at(reader, offset) & 0xc0) == 0x80);
@@ -205,42 +183,40 @@ static void tell_bad_utf8(struct yaml_reader *reader)
                "not valid UTF-8 (byte 0x%02x); save the file as UTF-8", (unsigned)byte);
 }
 
-static void tell_reader_error(struct yaml_reader *reader)
+static void tell_reader_error(struct yaml_reader *reader, const struct yaml_scan_problem *problem)
 {
-    const yaml_parser_t *parser = &reader->parser;
-    const char *problem = parser->problem ? parser->problem : "unreadable";
-    if (reader->read_errno == EFBIG) {
-        diag_error(reader->diags, place_at(reader, parser->mark),
+    if (problem->read_errno == EFBIG) {
+        diag_error(reader->diags, place_at(reader, problem->here),
                    "the entry here goes on for more than 64 MiB; is a closing quote missing?");
-    } else if (reader->read_errno != 0) {
+    } else if (problem->read_errno != 0) {
         diag_error(reader->diags, place_of_file(reader), "cannot be read: %s",
-                   strerror(reader->read_errno));
-    } else if (strstr(problem, "control characters")) {
-        diag_error(reader->diags, place_of_offset(reader, parser->problem_offset),
+                   strerror(problem->read_errno));
+    } else if (strstr(problem->problem, "control characters")) {
+        diag_error(reader->diags, place_of_offset(reader, (size_t)problem->offset),
                    "control character 0x%02x; only printable text is allowed",
-                   (unsigned)parser->problem_value);
+                   (unsigned)problem->value);
     } else {
-        tell_bad_utf8(reader);
+        tell_bad_utf8(reader, problem);
     }
 }
 
 static struct yaml_event syntax_error(struct yaml_reader *reader)
 {
-    const yaml_parser_t *parser = &reader->parser;
-    struct diag_place place = place_at(reader, parser->problem_mark);
-    const struct yaml_problem *problem = yaml_problem_find(parser->problem);
-    if (parser->error == YAML_MEMORY_ERROR) {
+    const struct yaml_scan_problem theirs = yaml_scan_problem(reader->scan);
+    struct diag_place place = place_at(reader, theirs.mark);
+    const struct yaml_problem *ours = yaml_problem_find(theirs.problem);
+    if (theirs.error == YAML_MEMORY_ERROR) {
         diag_error(reader->diags, place_of_file(reader), "out of memory");
-    } else if (parser->error == YAML_READER_ERROR) {
-        tell_reader_error(reader);
-    } else if (problem) {
-        if (problem->at_begin && parser->context) {
-            place = place_at(reader, parser->context_mark);
+    } else if (theirs.error == YAML_READER_ERROR) {
+        tell_reader_error(reader, &theirs);
+    } else if (ours) {
+        if (ours->at_begin && theirs.has_context) {
+            place = place_at(reader, theirs.context_mark);
         }
-        diag_error(reader->diags, place, "%s", problem->ours);
+        diag_error(reader->diags, place, "%s", ours->ours);
     } else {
         diag_error(reader->diags, place, "not valid YAML: %s",
-                   parser->problem ? parser->problem : "unknown error");
+                   theirs.problem ? theirs.problem : "unknown error");
     }
     return end_with(reader, YAML_BAD, place);
 }
@@ -316,7 +292,7 @@ static enum key_seen key_remember(struct yaml_reader *reader, const struct yaml_
 static bool node_is_refused(struct yaml_reader *reader, const yaml_char_t *anchor,
                             const yaml_char_t *tag)
 {
-    struct diag_place place = place_at(reader, reader->raw.start_mark);
+    struct diag_place place = place_at(reader, reader->raw->start_mark);
     if (anchor) {
         diag_error(reader->diags, place,
                    "anchors (`&%s`) are not accepted; write the value out, or put text that "
@@ -335,7 +311,7 @@ static bool node_is_refused(struct yaml_reader *reader, const yaml_char_t *ancho
 
 static struct yaml_event make_scalar(struct yaml_reader *reader)
 {
-    const yaml_event_t *raw = &reader->raw;
+    const yaml_event_t *raw = reader->raw;
     struct yaml_event event = {
         .kind = YAML_SCALAR_VALUE,
         .value = span_make((const char *)raw->data.scalar.value, raw->data.scalar.length),
@@ -359,8 +335,8 @@ static struct yaml_event make_scalar(struct yaml_reader *reader)
 
 static struct yaml_event make_alias(struct yaml_reader *reader)
 {
-    struct diag_place place = place_at(reader, reader->raw.start_mark);
-    const char *name = (const char *)reader->raw.data.alias.anchor;
+    struct diag_place place = place_at(reader, reader->raw->start_mark);
+    const char *name = (const char *)reader->raw->data.alias.anchor;
     diag_error(reader->diags, place,
                "aliases (`*%s`) are not accepted; write the value out, or put text that begins "
                "with `*` in quotes",
@@ -381,11 +357,11 @@ static bool scalar_is_nothing(const yaml_event_t *raw)
 /* A node where the root should be: only a mapping will do, or nothing. */
 static bool root_is_fine(struct yaml_reader *reader)
 {
-    yaml_event_type_t type = reader->raw.type;
+    yaml_event_type_t type = reader->raw->type;
     if (reader->depth > 0 || type == YAML_MAPPING_START_EVENT) {
         return true;
     }
-    diag_error(reader->diags, place_at(reader, reader->raw.start_mark),
+    diag_error(reader->diags, place_at(reader, reader->raw->start_mark),
                "expected `key: value` lines, found %s",
                type == YAML_SEQUENCE_START_EVENT ? "a list" : "text without a `key:`");
     return false;
@@ -406,7 +382,7 @@ static struct yaml_event out_of_memory(struct yaml_reader *reader)
 /* True when `out` is to be returned; false when it was a key that was refused with its value. */
 static bool take_scalar(struct yaml_reader *reader, struct yaml_event *out)
 {
-    bool alias = reader->raw.type == YAML_ALIAS_EVENT;
+    bool alias = reader->raw->type == YAML_ALIAS_EVENT;
     bool key = node_is_key(reader);
     *out = alias ? make_alias(reader) : make_scalar(reader);
     if (!key) {
@@ -426,7 +402,7 @@ static bool take_scalar(struct yaml_reader *reader, struct yaml_event *out)
 /* The same for the begin of a mapping or a list. */
 static bool take_collection(struct yaml_reader *reader, struct yaml_event *out)
 {
-    const yaml_event_t *raw = &reader->raw;
+    const yaml_event_t *raw = reader->raw;
     bool map = raw->type == YAML_MAPPING_START_EVENT;
     bool key = node_is_key(reader);
     *out = (struct yaml_event){.kind = map ? YAML_MAP : YAML_LIST,
@@ -451,15 +427,21 @@ static bool take_collection(struct yaml_reader *reader, struct yaml_event *out)
     return false;
 }
 
+static bool read_event(struct yaml_reader *reader)
+{
+    bool ok = yaml_scan_next(reader->scan);
+    reader->raw = yaml_scan_event(reader->scan);
+    return ok;
+}
+
 /* After the first document only the end of the file may follow. */
 static struct yaml_event finish(struct yaml_reader *reader)
 {
-    yaml_event_delete(&reader->raw);
-    if (!yaml_parser_parse(&reader->parser, &reader->raw)) {
+    if (!read_event(reader)) {
         return syntax_error(reader);
     }
-    struct diag_place place = place_at(reader, reader->raw.start_mark);
-    if (reader->raw.type == YAML_STREAM_END_EVENT) {
+    struct diag_place place = place_at(reader, reader->raw->start_mark);
+    if (reader->raw->type == YAML_STREAM_END_EVENT) {
         return end_with(reader, YAML_END, place);
     }
     diag_error(reader->diags, place, "a second document begins here; only one is read");
@@ -469,7 +451,7 @@ static struct yaml_event finish(struct yaml_reader *reader)
 /* True when `out` holds what libyaml's event means to the caller; false: read on. */
 static bool take_event(struct yaml_reader *reader, struct yaml_event *out)
 {
-    const yaml_event_t *raw = &reader->raw;
+    const yaml_event_t *raw = reader->raw;
     struct diag_place place = place_at(reader, raw->start_mark);
     switch (raw->type) {
     case YAML_NO_EVENT:
@@ -502,10 +484,10 @@ static bool take_event(struct yaml_reader *reader, struct yaml_event *out)
 /* The first event of a file: the root's mapping, made up where the file is empty. */
 static bool take_root(struct yaml_reader *reader, struct yaml_event *out)
 {
-    yaml_event_type_t type = reader->raw.type;
-    struct diag_place place = place_at(reader, reader->raw.start_mark);
+    yaml_event_type_t type = reader->raw->type;
+    struct diag_place place = place_at(reader, reader->raw->start_mark);
     bool nothing = type == YAML_STREAM_END_EVENT ||
-                   (type == YAML_SCALAR_EVENT && scalar_is_nothing(&reader->raw));
+                   (type == YAML_SCALAR_EVENT && scalar_is_nothing(reader->raw));
     if (nothing) {
         reader->root = ROOT_MADE_UP;
         *out = (struct yaml_event){
@@ -541,17 +523,15 @@ struct yaml_event yaml_next(struct yaml_reader *reader)
         return open_error(reader);
     }
     if (reader->root == ROOT_MADE_UP) {
-        struct diag_place place = place_at(reader, reader->raw.end_mark);
+        struct diag_place place = place_at(reader, reader->raw->end_mark);
         reader->root = ROOT_READ;
-        if (reader->raw.type == YAML_STREAM_END_EVENT) {
+        if (reader->raw->type == YAML_STREAM_END_EVENT) {
             end_with(reader, YAML_END, place); /* for the next call: libyaml has no more */
         }
         return (struct yaml_event){.kind = YAML_MAP_END, .value = SPAN(""), .place = place};
     }
     while (true) {
-        yaml_event_delete(&reader->raw);
-        reader->entry_bytes = 0;
-        if (!yaml_parser_parse(&reader->parser, &reader->raw)) {
+        if (!read_event(reader)) {
             return syntax_error(reader);
         }
         if (reader->root == ROOT_EXPECTED ? take_root(reader, &event)

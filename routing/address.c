@@ -30,16 +30,14 @@ static size_t utf8_sequence(struct span s)
 /* Control characters nowhere; bytes above 127 only as UTF-8 and only where they are allowed. */
 static enum address_error check_bytes(struct span s, bool utf8)
 {
-    bool high = false;
+    bool high = false, control = false;
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
-        if (c < 0x20 || c == 0x7f) {
-            return ADDRESS_SYNTAX;
-        }
-        high = high || c >= 0x80;
+        control |= c < 0x20 || c == 0x7f;
+        high |= c >= 0x80;
     }
-    if (!high) {
-        return ADDRESS_OK;
+    if (control || !high) {
+        return control ? ADDRESS_SYNTAX : ADDRESS_OK;
     }
     if (!utf8) {
         return ADDRESS_UTF8;
@@ -54,10 +52,15 @@ static enum address_error check_bytes(struct span s, bool utf8)
     return ADDRESS_OK;
 }
 
+/* Of RFC 5322 3.2.3, with the bytes of UTF-8 (RFC 6532). */
 static bool is_atext(unsigned char c)
 {
-    return c >= 0x80 || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           (c >= '0' && c <= '9') || (c != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
+    static const bool atext[256] = {
+        ['a' ... 'z'] = true,  ['A' ... 'Z'] = true,  ['0' ... '9'] = true, ['!'] = true,
+        ['#' ... '\''] = true, ['*'] = true,          ['+'] = true,         ['-'] = true,
+        ['/'] = true,          ['='] = true,          ['?'] = true,         ['^' ... '`'] = true,
+        ['{' ... '~'] = true,  [0x80 ... 0xff] = true};
+    return atext[c];
 }
 
 /* Position of the last @ outside quotes, or s.len; s.len + 1 when a quoted string does not end. */
@@ -65,6 +68,9 @@ static size_t find_last_at(struct span s)
 {
     size_t at = s.len;
     bool quoted = false;
+    if (span_find(s, '"') == s.len) {
+        return span_rfind(s, '@');
+    }
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
         if (quoted && c == '\\') {
@@ -182,10 +188,14 @@ static bool strip_source_route(struct span *text)
     return false;
 }
 
-static bool has_routing(struct span local)
+bool address_has_routing(const struct address *address)
 {
-    return span_find(local, '%') < local.len || span_find(local, '!') < local.len ||
-           span_find(local, '@') < local.len;
+    struct span local = address->local;
+    bool found = false;
+    for (size_t i = 0; i < local.len; i++) {
+        found |= local.ptr[i] == '%' || local.ptr[i] == '!' || local.ptr[i] == '@';
+    }
+    return found;
 }
 
 enum address_error address_parse(struct span text, bool routing_ok, bool utf8, struct address *out)
@@ -217,7 +227,7 @@ enum address_error address_parse(struct span text, bool routing_ok, bool utf8, s
         return ADDRESS_SYNTAX;
     }
     if (!routing_ok) {
-        return has_routing(out->local) ? ADDRESS_ROUTING : ADDRESS_OK;
+        return address_has_routing(out) ? ADDRESS_ROUTING : ADDRESS_OK;
     }
     bool bare_at = !out->quoted && span_find(out->local, '@') < out->local.len;
     return bare_at ? ADDRESS_SYNTAX : ADDRESS_OK;

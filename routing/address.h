@@ -34,6 +34,9 @@ struct address {
  */
 enum address_error address_parse(struct span text, bool routing_ok, bool utf8, struct address *out);
 
+/* Whether the local part has %, ! or @ in it: what address_parse refuses without `routing_ok`. */
+bool address_has_routing(const struct address *address);
+
 /* Writes the folded (ASCII lower case) form; out holds at least s.len bytes. */
 struct span address_fold(struct span s, char *out);
 

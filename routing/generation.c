@@ -11,8 +11,8 @@
 #include "routing/seal.h"
 
 #define MAP_LEAST   ((uint64_t)64 << 20)
-#define MAP_FACTOR  4     /* pages not full, branch pages, pages freed by earlier batches */
-#define BATCH       32768 /* puts a transaction: bounds the dirty pages held in memory */
+#define MAP_FACTOR  4 /* pages not full, branch pages, pages freed by earlier batches */
+#define BATCH       8192 /* puts a transaction: bounds the dirty pages, and how long they are written */
 #define PROBE       4096
 #define PROBE_MOST  (1 << 20) /* no write that LMDB makes at once is longer */
 #define NAME_PREFIX "routes-"
@@ -211,18 +211,19 @@ static int sync_folder(const char *path)
 }
 
 /* All pages are with the file; LMDB is done with it. */
-static int seal(struct generation_writer *writer)
+static int seal(struct generation_writer *writer, struct quiet *quiet)
 {
     int fd = open(writer->unfinished, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         return errno;
     }
-    int rc = seal_put(fd, GENERATION_FORMAT);
+    int rc = seal_put(fd, GENERATION_FORMAT, quiet);
     close(fd);
     return rc;
 }
 
-bool generation_commit(struct generation_writer *writer, struct diag_list *diags)
+bool generation_commit(struct generation_writer *writer, struct quiet *quiet,
+                       struct diag_list *diags)
 {
     int rc = writer->error;
     if (rc == 0) {
@@ -232,7 +233,7 @@ bool generation_commit(struct generation_writer *writer, struct diag_list *diags
     if (rc == 0) {
         mdb_env_close(writer->env);
         writer->env = NULL;
-        rc = seal(writer);
+        rc = seal(writer, quiet);
     }
     if (rc == 0 && rename(writer->unfinished, writer->path) != 0) {
         rc = errno;

@@ -66,8 +66,10 @@ struct generation_writer *generation_create(const char *path, uint64_t bytes,
 bool generation_put(struct generation_writer *writer, enum generation_db db, struct span key,
                     struct span value);
 
-/* Makes it durable under its name and frees the writer; or drops it and the file. False: told. */
-bool generation_commit(struct generation_writer *writer, struct diag_list *diags);
+/* Makes it durable under its name and frees the writer; or drops it and the file. False: told.
+ * `quiet`: of the work that this belongs to, or NULL. */
+bool generation_commit(struct generation_writer *writer, struct quiet *quiet,
+                       struct diag_list *diags);
 void generation_abort(struct generation_writer *writer); /* NULL is accepted */
 
 #endif

@@ -11,7 +11,18 @@
 #define KEY_MAX (ADDRESS_MAX + 1) /* ".domain" */
 #define WHY_MAX 512
 
-static bool check_address_key(struct import_reader *reader, const struct import_route *route)
+#define FINE_SLOTS 256
+
+/* As look-ups spell it. */
+static struct span fold_address(const struct address *address, char *out)
+{
+    size_t len = address_fold_local(address, out).len;
+    out[len++] = '@';
+    return span_make(out, len + address_fold(address->domain, out + len).len);
+}
+
+static bool check_address_key(struct import_reader *reader, struct import_route *route,
+                              char *folded)
 {
     struct address address;
     struct span key = route->key;
@@ -39,17 +50,18 @@ static bool check_address_key(struct import_reader *reader, const struct import_
                      "domain alone: `%.*s`",
                      SPAN_ARGS(key), SPAN_ARGS(span_skip(key, 2)));
     }
-    if (address_parse(key, false, true, &address) == ADDRESS_ROUTING) {
+    if (address_has_routing(&address)) {
         diag_warning(reader->diags, route->place,
                      "`%.*s` is never used: addresses with `%%`, `!` or `@` in the local part are "
                      "refused",
                      SPAN_ARGS(key));
     }
+    route->key = fold_address(&address, folded);
     return true;
 }
 
 /* "domain", ".domain" or "[literal]": read as the domain of an address. */
-static bool check_domain_key(struct import_reader *reader, const struct import_route *route)
+static bool check_domain_key(struct import_reader *reader, struct import_route *route, char *folded)
 {
     struct address address;
     char buffer[KEY_MAX + 3];
@@ -59,6 +71,7 @@ static bool check_domain_key(struct import_reader *reader, const struct import_r
     text_put(&text, span_skip(route->key, dot ? 1 : 0));
     if (!text.full && address_parse(text_span(&text), true, true, &address) == ADDRESS_OK &&
         !(dot && address.literal)) {
+        route->key = address_fold(route->key, folded);
         return true;
     }
     if (route->key.ptr[0] == '/') {
@@ -72,7 +85,8 @@ static bool check_domain_key(struct import_reader *reader, const struct import_r
     return false;
 }
 
-static bool check_key(struct import_reader *reader, const struct import_route *route)
+/* False when it is none, which is told; else route's key is as look-ups spell it, in `folded`. */
+static bool check_key(struct import_reader *reader, struct import_route *route, char *folded)
 {
     struct span key = route->key;
     if (key.len == 0) {
@@ -86,12 +100,12 @@ static bool check_key(struct import_reader *reader, const struct import_route *r
     if (span_equal(key, SPAN("*"))) {
         return true;
     }
-    return span_find(key, '@') < key.len ? check_address_key(reader, route)
-                                         : check_domain_key(reader, route);
+    return span_find(key, '@') < key.len ? check_address_key(reader, route, folded)
+                                         : check_domain_key(reader, route, folded);
 }
 
 /* "error:550 5.1.1 gone", as in access maps: taken as it stands, that is, as words. */
-static void warn_code(struct import_reader *reader, const struct import_route *route,
+static bool warn_code(struct import_reader *reader, const struct import_route *route,
                       const struct transport *transport)
 {
     unsigned long long code;
@@ -102,7 +116,9 @@ static void warn_code(struct import_reader *reader, const struct import_route *r
                      "`%llu` is sent as words behind %u %s: a status is written x.y.z, as in "
                      "`error:5.1.1 text`",
                      code, transport->code, transport->enhanced);
+        return true;
     }
+    return false;
 }
 
 static bool check_destination(struct import_reader *reader, const struct import_route *route)
@@ -110,46 +126,40 @@ static bool check_destination(struct import_reader *reader, const struct import_
     struct transport transport;
     char why[WHY_MAX];
     size_t where;
-    bool ok = true;
+    bool anywhere = false;
+    bool everyone = span_equal(route->key, SPAN("*"));
+    if (!everyone && recent_has(reader->fine, route->to)) {
+        return true;
+    }
     if (!transport_parse(route->to, route->dialect, &transport, why, sizeof(why), &where)) {
         struct diag_place place = route->to_place;
         place.column += place.column > 0 ? (unsigned)where : 0;
         diag_error(reader->diags, place, "%s", why);
         return false;
     }
-    for (size_t i = 0; ok && i < transport.hop_count; i++) {
-        ok = transport.hops[i].kind != NEXTHOP_DOMAIN || !span_equal(route->key, SPAN("*"));
+    for (size_t i = 0; i < transport.hop_count; i++) {
+        anywhere |= transport.hops[i].kind == NEXTHOP_DOMAIN;
     }
+    bool ok = !anywhere || !everyone;
     if (!ok) {
         diag_error(reader->diags, route->to_place,
                    "`smtp:` needs a next hop under `*`, or mail would go anywhere");
     }
-    warn_code(reader, route, &transport);
+    if (!warn_code(reader, route, &transport)) {
+        recent_add(reader->fine, route->to);
+    }
     transport_release(&transport);
     return ok;
-}
-
-/* As look-ups spell it; the key has been checked. */
-static struct span fold_key(struct span key, char *out)
-{
-    struct address address;
-    if (span_find(key, '@') == key.len || address_parse(key, true, true, &address) != ADDRESS_OK) {
-        return address_fold(key, out);
-    }
-    size_t len = address_fold_local(&address, out).len;
-    out[len++] = '@';
-    return span_make(out, len + address_fold(address.domain, out + len).len);
 }
 
 bool import_give(struct import_reader *reader, struct import_route route)
 {
     char folded[KEY_MAX];
-    bool key_ok = check_key(reader, &route);
+    bool key_ok = check_key(reader, &route, folded);
     bool to_ok = check_destination(reader, &route);
     if (!key_ok || !to_ok) {
         return true;
     }
-    route.key = fold_key(route.key, folded);
     reader->stopped = !reader->sink(reader->context, &route);
     return !reader->stopped;
 }
@@ -163,12 +173,17 @@ bool import_is_yaml(const char *path)
 
 void import_read(const char *path, import_sink *sink, void *context, struct diag_list *diags)
 {
-    struct import_reader reader = {.path = path, .sink = sink, .context = context, .diags = diags};
+    struct import_reader reader = {.path = path,
+                                   .sink = sink,
+                                   .context = context,
+                                   .diags = diags,
+                                   .fine = recent_new(FINE_SLOTS)};
     if (import_is_yaml(path)) {
         import_read_yaml(&reader);
     } else {
         import_read_map(&reader);
     }
+    recent_free(reader.fine);
 }
 
 /* `splitmx import`. */

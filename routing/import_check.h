@@ -7,6 +7,7 @@
 #define SPLITMX_ROUTING_IMPORT_CHECK_H
 
 #include "routing/import.h"
+#include "routing/recent.h"
 
 struct import_reader {
     const char *path;
@@ -14,6 +15,9 @@ struct import_reader {
     void *context;
     struct diag_list *diags;
     bool stopped; /* the sink wants no more */
+    /* Destinations of which nothing is to be said, whatever pattern but `*` they stand under: a
+     * table of millions has few, and each is taken apart once. */
+    struct recent *fine;
 };
 
 /* Checks a route whose key is as written, and gives it on with the key folded; an error is told

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "config/hash.h"
+
 #define EMPTY UINT32_MAX
 
 struct intern {
@@ -12,20 +14,11 @@ struct intern {
     uint32_t slot_count; /* a power of two, at least twice count */
 };
 
-static uint64_t hash_of(struct span bytes) /* FNV-1a */
-{
-    uint64_t hash = 0xcbf29ce484222325U;
-    for (size_t i = 0; i < bytes.len; i++) {
-        hash = (hash ^ (unsigned char)bytes.ptr[i]) * 0x100000001b3U;
-    }
-    return hash ^ hash >> 32;
-}
-
 /* The slot that holds `bytes`, or the empty one where it belongs. */
 static uint32_t *find_slot(const struct intern *intern, struct span bytes)
 {
     uint32_t mask = intern->slot_count - 1;
-    uint32_t at = (uint32_t)hash_of(bytes) & mask;
+    uint32_t at = (uint32_t)hash_own(bytes.ptr, bytes.len) & mask;
     while (intern->slots[at] != EMPTY && !span_equal(intern->items[intern->slots[at]], bytes)) {
         at = (at + 1) & mask;
     }

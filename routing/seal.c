@@ -88,7 +88,8 @@ static bool write_at(int fd, const void *from, size_t len, uint64_t at)
 }
 
 /* Of the first `size` bytes of the file and of the seal that follows them. */
-static bool digest_all(int fd, uint64_t size, const struct seal *seal, unsigned char *digest)
+static bool digest_all(int fd, uint64_t size, const struct seal *seal, unsigned char *digest,
+                       struct quiet *quiet)
 {
     unsigned char block[BLOCK];
     EVP_MD_CTX *context = EVP_MD_CTX_new();
@@ -98,6 +99,7 @@ static bool digest_all(int fd, uint64_t size, const struct seal *seal, unsigned 
         size_t len = size - at < BLOCK ? (size_t)(size - at) : BLOCK;
         ok = read_at(fd, block, len, at) && EVP_DigestUpdate(context, block, len) == 1;
         at += len;
+        quiet_rest(quiet);
     }
     ok = ok && EVP_DigestUpdate(context, seal, DIGESTED) == 1 &&
          EVP_DigestFinal_ex(context, digest, NULL) == 1;
@@ -107,7 +109,7 @@ static bool digest_all(int fd, uint64_t size, const struct seal *seal, unsigned 
     return ok;
 }
 
-int seal_put(int fd, uint32_t format)
+int seal_put(int fd, uint32_t format, struct quiet *quiet)
 {
     struct seal seal = {.magic = MAGIC, .format = format};
     struct seal_mark mark;
@@ -120,7 +122,7 @@ int seal_put(int fd, uint32_t format)
     now.tv_nsec = 0;
     seal.size = mark.size + sizeof(seal);
     seal.modified = (uint64_t)now.tv_sec * NANOSECONDS;
-    if (!digest_all(fd, mark.size, &seal, seal.digest) ||
+    if (!digest_all(fd, mark.size, &seal, seal.digest, quiet) ||
         !write_at(fd, &seal, sizeof(seal), mark.size)) {
         return errno ? errno : EIO;
     }
@@ -171,7 +173,7 @@ static bool read_seal(int fd, uint32_t format, struct seal_mark *mark, struct se
 static bool digest_holds(int fd, const struct seal *seal)
 {
     unsigned char digest[DIGEST];
-    return digest_all(fd, seal->size - sizeof(*seal), seal, digest) &&
+    return digest_all(fd, seal->size - sizeof(*seal), seal, digest, NULL) &&
            memcmp(digest, seal->digest, DIGEST) == 0;
 }
 

@@ -27,6 +27,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "routing/quiet.h"
+
 #define SEAL_READ_ALWAYS ((uint64_t)16 << 20) /* 10 ms, or 40 without instructions for SHA-256 */
 
 /* The file behind a descriptor as it was at some time. */
@@ -34,8 +36,9 @@ struct seal_mark {
     uint64_t device, inode, size, modified;
 };
 
-/* Seals a file that is complete, and makes it durable. 0, or an errno. */
-int seal_put(int fd, uint32_t format);
+/* Seals a file that is complete, and makes it durable. 0, or an errno. `quiet`: of the work that
+ * this belongs to, or NULL. */
+int seal_put(int fd, uint32_t format, struct quiet *quiet);
 
 /* A descriptor, for reading, of the file or of its copy in memory, and its mark. -1 when there is
  * no file, or it is not as it was sealed with this format, or it cannot be read. */

@@ -1,5 +1,6 @@
 #include "routing/sorter.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -7,15 +8,22 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "routing/key_sort.h"
+
 #define ARENA_FIRST  ((size_t)64 << 10)
 #define BUFFER_BYTES ((size_t)64 << 10) /* read from or written to a run at a time */
 #define PATH_BYTES   4096
+#define AHEAD        16
+
+#define ITEM_BYTES (sizeof(struct key_item) * 3 / 2) /* a record's share of what sorting takes */
 
 /* In the arena and in runs alike: this, then the key, then the value. */
 struct head {
-    uint32_t key_len;
-    uint32_t value_len;
+    uint16_t key_len;
+    uint16_t value_len;
 };
+
+static_assert(SORTER_RECORD_MAX <= UINT16_MAX, "a length fits");
 
 /* A run being read. */
 struct run {
@@ -32,10 +40,13 @@ struct sorter {
     size_t run_bytes;
     char *arena;
     size_t arena_used, arena_room;
-    const char **records; /* into the arena; made when a run is sorted */
     size_t record_count;
-    size_t record_next; /* reading without runs */
-    bool sorted;
+    size_t last;            /* offset of the one added last */
+    bool out_of_order;      /* the arena */
+    struct key_item *items; /* the arena's records in order, if they did not come so */
+    size_t record_next;     /* to be read: its number */
+    const char *next;       /* and, if they came in order, where it is in the arena */
+    bool reading;
     int fd; /* of the spill file, -1 before the first spill */
     off_t file_end;
     struct run *runs;
@@ -73,7 +84,7 @@ void sorter_free(struct sorter *sorter)
     }
     free(sorter->runs);
     free(sorter->heap);
-    free(sorter->records);
+    free(sorter->items);
     free(sorter->arena);
     free(sorter->folder);
     free(sorter);
@@ -100,32 +111,57 @@ static int compare_keys(struct span a, struct span b)
     return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-/* Equal keys by their place in the arena, which is the order of their coming. */
-static int compare_records(const void *a, const void *b)
+static size_t size_of(struct sorter_record record)
 {
-    const char *x = *(const char *const *)a;
-    const char *y = *(const char *const *)b;
-    int order = compare_keys(record_at(x).key, record_at(y).key);
-    return order != 0 ? order : (x > y) - (x < y);
+    return sizeof(struct head) + record.key.len + record.value.len;
 }
 
-static bool sort_arena(struct sorter *sorter)
+static struct span key_at(const char *bytes)
 {
-    free(sorter->records);
-    sorter->records = malloc((sorter->record_count + 1) * sizeof(*sorter->records));
-    if (!sorter->records) {
-        return false;
-    }
+    return record_at(bytes).key;
+}
+
+/* From here on the arena's records are read in order. */
+static bool arena_begin(struct sorter *sorter)
+{
+    size_t count = sorter->record_count;
     const char *at = sorter->arena;
-    for (size_t i = 0; i < sorter->record_count; i++) {
-        struct sorter_record record = record_at(at);
-        sorter->records[i] = at;
-        at += sizeof(struct head) + record.key.len + record.value.len;
+    sorter->record_next = 0;
+    sorter->next = sorter->arena;
+    free(sorter->items);
+    sorter->items = NULL;
+    if (!sorter->out_of_order) {
+        return true;
     }
-    if (sorter->record_count > 1) {
-        qsort(sorter->records, sorter->record_count, sizeof(*sorter->records), compare_records);
+    struct key_item *spare = malloc((count / 2 + 1) * sizeof(*spare));
+    sorter->items = malloc(count * sizeof(*sorter->items));
+    if (spare && sorter->items) {
+        for (size_t i = 0; i < count; i++) {
+            sorter->items[i].record = at;
+            at += size_of(record_at(at));
+        }
+        key_sort(sorter->items, count, spare, key_at);
     }
-    return true;
+    free(spare);
+    return spare && sorter->items;
+}
+
+/* The bytes of the next record; NULL behind the last. */
+static const char *arena_next(struct sorter *sorter)
+{
+    if (sorter->record_next == sorter->record_count) {
+        return NULL;
+    }
+    size_t number = sorter->record_next++;
+    if (sorter
+            ->items) { /* from all over the arena: asked for some time before they are looked at */
+        size_t ahead = number + AHEAD < sorter->record_count ? number + AHEAD : number;
+        __builtin_prefetch(sorter->items[ahead].record);
+        return sorter->items[number].record;
+    }
+    const char *at = sorter->next;
+    sorter->next += size_of(record_at(at));
+    return at;
 }
 
 static int open_spill(const char *folder)
@@ -171,14 +207,13 @@ static bool write_records(struct sorter *sorter)
     if (!buffer) {
         return false;
     }
-    for (size_t i = 0; ok && i < sorter->record_count; i++) {
-        struct sorter_record record = record_at(sorter->records[i]);
-        size_t size = sizeof(struct head) + record.key.len + record.value.len;
+    for (const char *at = arena_next(sorter); ok && at; at = arena_next(sorter)) {
+        size_t size = size_of(record_at(at));
         if (used + size > BUFFER_BYTES) {
             ok = write_all(sorter, buffer, used);
             used = 0;
         }
-        memcpy(buffer + used, sorter->records[i], size);
+        memcpy(buffer + used, at, size);
         used += size;
     }
     ok = ok && write_all(sorter, buffer, used);
@@ -197,7 +232,7 @@ static bool spill(struct sorter *sorter)
     if (sorter->fd < 0) {
         sorter->fd = open_spill(sorter->folder);
     }
-    if (sorter->fd < 0 || !sort_arena(sorter)) {
+    if (sorter->fd < 0 || !arena_begin(sorter)) {
         return false;
     }
     off_t begin = sorter->file_end;
@@ -205,10 +240,11 @@ static bool spill(struct sorter *sorter)
         return false;
     }
     runs[sorter->run_count++] = (struct run){.at = begin, .end = sorter->file_end};
-    free(sorter->records);
-    sorter->records = NULL;
+    free(sorter->items);
+    sorter->items = NULL;
     sorter->arena_used = 0;
     sorter->record_count = 0;
+    sorter->out_of_order = false;
     return true;
 }
 
@@ -238,10 +274,16 @@ enum sorter_status sorter_add(struct sorter *sorter, struct span key, struct spa
         errno = EMSGSIZE;
         return SORTER_FAILED;
     }
-    /* The pointers that sorting needs belong to the bound as well. */
-    size_t needed = sorter->arena_used + size + (sorter->record_count + 1) * sizeof(char *);
-    if (needed > sorter->run_bytes && sorter->record_count > 0 && !spill(sorter)) {
-        return SORTER_FAILED;
+    bool behind =
+        sorter->record_count > 0 && compare_keys(key_at(sorter->arena + sorter->last), key) > 0;
+    /* What sorting needs belongs to the bound as well. */
+    size_t items = sorter->out_of_order || behind ? sorter->record_count + 1 : 0;
+    size_t needed = sorter->arena_used + size + items * ITEM_BYTES;
+    if (needed > sorter->run_bytes && sorter->record_count > 0) {
+        if (!spill(sorter)) {
+            return SORTER_FAILED;
+        }
+        behind = false;
     }
     if (!arena_grow(sorter, size)) {
         return SORTER_FAILED;
@@ -254,6 +296,8 @@ enum sorter_status sorter_add(struct sorter *sorter, struct span key, struct spa
     if (value.len > 0) {
         memcpy(at + sizeof(head) + key.len, value.ptr, value.len);
     }
+    sorter->last = sorter->arena_used;
+    sorter->out_of_order |= behind;
     sorter->arena_used += size;
     sorter->record_count++;
     return SORTER_OK;
@@ -295,7 +339,7 @@ static enum sorter_status run_next(struct sorter *sorter, struct run *run)
         return SORTER_END;
     }
     run->record = record_at(run->buffer + run->next);
-    run->next += sizeof(struct head) + run->record.key.len + run->record.value.len;
+    run->next += size_of(run->record);
     return SORTER_OK;
 }
 
@@ -353,11 +397,11 @@ static bool begin_merge(struct sorter *sorter)
 /* The top of the heap was handed out by the last call and is moved on now. */
 static enum sorter_status next_merged(struct sorter *sorter, struct sorter_record *record)
 {
-    if (!sorter->sorted) {
+    if (!sorter->reading) {
         if (!begin_merge(sorter)) {
             return SORTER_FAILED;
         }
-        sorter->sorted = true;
+        sorter->reading = true;
     } else if (sorter->heap_count > 0) {
         enum sorter_status status = run_next(sorter, sorter->heap[0]);
         if (status == SORTER_FAILED) {
@@ -380,13 +424,14 @@ enum sorter_status sorter_next(struct sorter *sorter, struct sorter_record *reco
     if (sorter->run_count > 0) {
         return next_merged(sorter, record);
     }
-    if (!sorter->sorted && !sort_arena(sorter)) {
+    if (!sorter->reading && !arena_begin(sorter)) {
         return SORTER_FAILED;
     }
-    sorter->sorted = true;
-    if (sorter->record_next == sorter->record_count) {
+    sorter->reading = true;
+    const char *at = arena_next(sorter);
+    if (!at) {
         return SORTER_END;
     }
-    *record = record_at(sorter->records[sorter->record_next++]);
+    *record = record_at(at);
     return SORTER_OK;
 }

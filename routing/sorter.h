@@ -4,7 +4,7 @@
  * Records are added, then read back sorted by key (bytes, the shorter first where one begins the
  * other: LMDB's order); records with equal keys come in the order in which they were added. What
  * goes beyond `run_bytes` is sorted and spilled, run by run, to one unnamed temporary file in
- * `folder`, and merged when read.
+ * `folder`, and merged when read. Records that come in order already are only looked at.
  *
  * Not thread-safe; blocks on files.
  */
@@ -13,8 +13,8 @@
 
 #include "config/span.h"
 
-#define SORTER_RUN_BYTES  ((size_t)64 << 20)
-#define SORTER_RECORD_MAX 8192 /* key and value together */
+#define SORTER_RUN_BYTES  ((size_t)128 << 20) /* a million addresses, however they come */
+#define SORTER_RECORD_MAX 8192                /* key and value together */
 
 struct sorter;
 

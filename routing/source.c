@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #define NANOSECONDS UINT64_C(1000000000)
-#define SETTLED     (2 * NANOSECONDS) /* coarser than the time stamps of any file system */
+#define COARSE      (NANOSECONDS / 1000) /* times that are multiples of it may be kept so */
+#define SETTLED     (NANOSECONDS / 10)   /* longer than any machine's clock stands still */
+#define SETTLED_MAX (2 * NANOSECONDS)    /* coarser than the times of any file system */
 #define BLOCK       65536
 
 static uint64_t nanoseconds(struct timespec t)
@@ -27,7 +29,8 @@ static void stamp_from(const struct stat *st, struct source_stamp *out)
         .modified = nanoseconds(st->st_mtim),
         .changed = nanoseconds(st->st_ctim),
     };
-    out->settled = out->changed + SETTLED < nanoseconds(now);
+    uint64_t wait = out->changed % COARSE == 0 ? SETTLED_MAX : SETTLED;
+    out->settled = out->changed + wait < nanoseconds(now);
 }
 
 static bool same_stat(const struct source_stamp *a, const struct source_stamp *b)
@@ -36,7 +39,12 @@ static bool same_stat(const struct source_stamp *a, const struct source_stamp *b
            a->modified == b->modified && a->changed == b->changed;
 }
 
-static bool digest_file(int fd, EVP_MD_CTX *context, unsigned char *digest)
+bool source_same(const struct source_stamp *a, const struct source_stamp *b)
+{
+    return same_stat(a, b) && memcmp(a->digest, b->digest, SOURCE_DIGEST) == 0;
+}
+
+static bool digest_file(int fd, EVP_MD_CTX *context, unsigned char *digest, struct quiet *quiet)
 {
     unsigned char block[BLOCK];
     if (EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1) {
@@ -53,10 +61,11 @@ static bool digest_file(int fd, EVP_MD_CTX *context, unsigned char *digest)
         if (n == 0) {
             return EVP_DigestFinal_ex(context, digest, NULL) == 1;
         }
+        quiet_rest(quiet);
     }
 }
 
-bool source_read(const char *path, struct source_stamp *out)
+bool source_read(const char *path, struct source_stamp *out, struct quiet *quiet)
 {
     struct stat st;
     bool ok = false;
@@ -66,7 +75,7 @@ bool source_read(const char *path, struct source_stamp *out)
     if (fd >= 0 && context && fstat(fd, &st) == 0) {
         stamp_from(&st, out);
         errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-        ok = S_ISREG(st.st_mode) && digest_file(fd, context, out->digest);
+        ok = S_ISREG(st.st_mode) && digest_file(fd, context, out->digest, quiet);
     }
     int saved = errno;
     EVP_MD_CTX_free(context);
@@ -88,13 +97,15 @@ bool source_untouched(const char *path, const struct source_stamp *stamp)
     return same_stat(&now, stamp);
 }
 
-bool source_unchanged(const char *path, const struct source_stamp *stamp)
+bool source_unchanged(const char *path, const struct source_stamp *stamp, struct quiet *quiet)
 {
     struct source_stamp now;
+    struct stat st;
     if (stamp->settled && source_untouched(path, stamp)) {
         return true;
     }
-    return source_read(path, &now) && memcmp(now.digest, stamp->digest, SOURCE_DIGEST) == 0;
+    return stat(path, &st) == 0 && (uint64_t)st.st_size == stamp->size &&
+           source_read(path, &now, quiet) && memcmp(now.digest, stamp->digest, SOURCE_DIGEST) == 0;
 }
 
 static bool digest_texts(EVP_MD_CTX *context, const struct config_texts *texts)

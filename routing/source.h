@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "config/config.h"
+#include "routing/quiet.h"
 
 #define SOURCE_DIGEST 32 /* SHA-256 */
 
@@ -22,14 +23,17 @@ struct source_stamp {
 };
 
 /* False (errno set) when the file cannot be read; EINVAL when it is a pipe or the like, which
- * cannot be read twice. */
-bool source_read(const char *path, struct source_stamp *out);
+ * cannot be read twice. `quiet`: of the work that this belongs to, or NULL. */
+bool source_read(const char *path, struct source_stamp *out, struct quiet *quiet);
+
+/* Whether both were made of the same file with the same content, and it was not touched between. */
+bool source_same(const struct source_stamp *a, const struct source_stamp *b);
 
 /* Whether nothing has touched the file since (digests are not looked at, nothing is read). */
 bool source_untouched(const char *path, const struct source_stamp *stamp);
 
 /* Whether the file says what it said: by its stamp, or else by its digest. */
-bool source_unchanged(const char *path, const struct source_stamp *stamp);
+bool source_unchanged(const char *path, const struct source_stamp *stamp, struct quiet *quiet);
 
 /* The digest of everything in the configuration that a generation's content depends on. */
 bool source_digest_config(const struct config *config, uint32_t format,

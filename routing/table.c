@@ -1,19 +1,16 @@
-#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "config/text.h"
-#include "routing/sorter.h"
-#include "routing/table_build.h"
 #include "routing/table_state.h"
 
 /* Opening. */
 
-static void table_free(struct table *table)
+void table_free(struct table *table)
 {
     for (size_t i = 0; i < SNAPSHOTS; i++) {
-        MDB_txn *txn = atomic_load(&table->snapshots[i]);
+        MDB_txn *txn = atomic_load(&table->snapshots[i].txn);
         if (txn) {
             mdb_txn_abort(txn);
         }
@@ -42,8 +39,8 @@ static bool get(const struct table *table, MDB_txn *txn, enum generation_db db, 
     return true;
 }
 
-static bool get_number(const struct table *table, MDB_txn *txn, enum generation_db db,
-                       uint32_t number, struct span *value)
+bool table_get_number(const struct table *table, MDB_txn *txn, enum generation_db db,
+                      uint32_t number, struct span *value)
 {
     return get(table, txn, db, span_make((const char *)&number, sizeof(number)), value);
 }
@@ -67,7 +64,7 @@ static bool read_meta(struct table *table, MDB_txn *txn)
         return false;
     }
     for (uint32_t i = 0; i < table->header.file_count; i++) {
-        if (!get_number(table, txn, GENERATION_FILES, i, &path)) {
+        if (!table_get_number(table, txn, GENERATION_FILES, i, &path)) {
             return false;
         }
         table->files[i] = span_dup(path);
@@ -76,7 +73,7 @@ static bool read_meta(struct table *table, MDB_txn *txn)
         }
     }
     for (uint32_t i = 0; i < table->header.destination_count; i++) {
-        if (!get_number(table, txn, GENERATION_DESTINATIONS, i, &packed) ||
+        if (!table_get_number(table, txn, GENERATION_DESTINATIONS, i, &packed) ||
             packed.len <= sizeof(struct destination_places)) {
             return false;
         }
@@ -102,8 +99,7 @@ static bool open_env(struct table *table)
     return ok;
 }
 
-/* The file as it is, its destinations not yet compiled. NULL when it is not whole. */
-static struct table *table_open(const char *path)
+struct table *table_open(const char *path)
 {
     MDB_txn *txn = NULL;
     struct table *table = calloc(1, sizeof(*table));
@@ -128,227 +124,6 @@ static struct table *table_open(const char *path)
 fail:
     table_free(table);
     return NULL;
-}
-
-/* False when there was an error, which is told. */
-static bool compile(struct table *table, const struct config *config,
-                    const struct relay_set *relays, struct diag_list *diags)
-{
-    size_t fixed = sizeof(struct destination_places);
-    struct destination_context context = {config, relays, (const char *const *)table->files,
-                                          table->header.file_count, diags};
-    struct destination_places places;
-    struct span value;
-    bool ok = true;
-    MDB_txn *txn = table_snapshot_take(table);
-    table->destinations = destinations_new(table->header.destination_count);
-    if (!txn || !table->destinations) {
-        diag_machine(diags, "out of memory");
-        ok = false;
-    }
-    for (uint32_t i = 0; ok && i < table->header.destination_count; i++) {
-        ok = get_number(table, txn, GENERATION_DESTINATIONS, i, &value) && value.len > fixed;
-        if (!ok) { /* it was there a moment ago */
-            diag_machine(diags, "%s: cannot be read", table->path);
-            break;
-        }
-        memcpy(&places, value.ptr, fixed);
-        destinations_compile(table->destinations, i, span_skip(value, fixed), &places, &context);
-    }
-    if (txn) {
-        table_snapshot_give(table, txn);
-    }
-    return ok;
-}
-
-static bool sources_unchanged(const struct table *table, const struct config *config)
-{
-    unsigned char digest[SOURCE_DIGEST];
-    if (!source_digest_config(config, GENERATION_FORMAT, digest) ||
-        memcmp(digest, table->header.config, SOURCE_DIGEST) != 0) {
-        return false;
-    }
-    for (uint32_t i = 0; i < table->header.file_count; i++) {
-        struct source_stamp stamp;
-        memcpy(&stamp, table->stamps + i * sizeof(stamp), sizeof(stamp));
-        if (!source_unchanged(table->files[i], &stamp)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void warn_postmaster(const struct table *table, const struct config *config,
-                            const struct relay_set *relays, struct diag_list *diags)
-{
-    struct table_hit hit;
-    if (table_find_postmaster(table, config->hostname.text, &hit) == TABLE_MISS &&
-        !relay_find(relays, SPAN("local"))) {
-        diag_warning(diags, (struct diag_place){.file = config->path},
-                     "no destination for postmaster: neither a route for postmaster@%s nor a relay "
-                     "named `local`",
-                     config->hostname.text);
-    }
-}
-
-/* A map adds no domains, `*` spells none, and `{}` is taken at its word: then every recipient is
- * refused, which nobody wants. */
-static void warn_nobody(const struct table *table, const struct config *config,
-                        struct diag_list *diags)
-{
-    MDB_stat stats = {.ms_entries = 1};
-    MDB_txn *txn = table_snapshot_take(table);
-    if (txn) {
-        (void)mdb_stat(txn, table->dbis[GENERATION_DOMAINS], &stats);
-        table_snapshot_give(table, txn);
-    }
-    if (stats.ms_entries == 0) {
-        diag_warning(diags, (struct diag_place){.file = config->path},
-                     "mail is accepted for no domain: list them as `domains:`%s",
-                     config->domains_given ? ""
-                                           : " (a transport map adds none, nor does `*`; keys of "
-                                             "YAML routes add theirs)");
-    } else if (table->header.routes == 0) {
-        diag_warning(diags, (struct diag_place){.file = config->path},
-                     "there is no route: every recipient is refused");
-    }
-}
-
-/* Compiles what was opened and says what is to be said of it; NULL on errors. */
-static struct table *finish(struct table *table, const struct config *config,
-                            const struct relay_set *relays, struct diag_list *diags)
-{
-    size_t before = diag_errors(diags);
-    if (!compile(table, config, relays, diags) || diag_errors(diags) > before) {
-        table_free(table);
-        return NULL;
-    }
-    warn_nobody(table, config, diags);
-    warn_postmaster(table, config, relays, diags);
-    return table;
-}
-
-static bool set_folder(struct table *table, const char *folder)
-{
-    table->folder = span_dup(span_of(folder));
-    return table->folder != NULL;
-}
-
-/* Opens the newest generation if it is of these sources. */
-static struct table *open_newest(const struct config *config, const char *folder, uint64_t newest,
-                                 enum table_state *state)
-{
-    char path[GENERATION_PATH];
-    *state = TABLE_NONE;
-    if (newest == 0 || !generation_path(path, folder, newest)) {
-        return NULL;
-    }
-    struct table *table = table_open(path);
-    *state = !table                             ? TABLE_DAMAGED
-             : sources_unchanged(table, config) ? TABLE_CURRENT
-                                                : TABLE_STALE;
-    if (*state == TABLE_CURRENT && set_folder(table, folder)) {
-        return table;
-    }
-    if (table) {
-        table_free(table);
-    }
-    return NULL;
-}
-
-struct table *table_open_current(const struct config *config, const struct relay_set *relays,
-                                 const char *directory, enum table_state *state,
-                                 struct diag_list *diags)
-{
-    struct table *table = open_newest(config, directory, generation_newest(directory), state);
-    return table ? finish(table, config, relays, diags) : NULL;
-}
-
-/* Builds generation `number` in the folder and opens it, not yet compiled. */
-static struct table *build_and_open(const struct config *config, const struct relay_set *relays,
-                                    const char *folder, uint64_t number, struct diag_list *diags)
-{
-    char path[GENERATION_PATH];
-    if (!generation_path(path, folder, number)) {
-        diag_error(diags, (struct diag_place){.file = folder}, "the path is too long");
-        return NULL;
-    }
-    struct table_build build = {.config = config,
-                                .relays = relays,
-                                .folder = folder,
-                                .path = path,
-                                .generation = number,
-                                .run_bytes = SORTER_RUN_BYTES};
-    if (!table_build(&build, diags)) {
-        return NULL;
-    }
-    struct table *table = table_open(path);
-    if (!table) {
-        diag_machine(diags, "%s: cannot be opened once written", path);
-    }
-    return table;
-}
-
-/* In a folder of its own, which is gone again when this returns; the open file lives on. */
-static struct table *load_private(const struct config *config, const struct relay_set *relays,
-                                  struct diag_list *diags)
-{
-    char folder[GENERATION_PATH], path[GENERATION_PATH];
-    struct text text = TEXT(folder);
-    const char *base = getenv("TMPDIR");
-    text_puts(&text, base && base[0] == '/' ? base : "/tmp");
-    text_puts(&text, "/splitmx-XXXXXX");
-    if (text.full || !mkdtemp(folder)) {
-        diag_machine(diags, "%s: a temporary folder cannot be made: %s", folder, strerror(errno));
-        return NULL;
-    }
-    struct table *table = build_and_open(config, relays, folder, 1, diags);
-    if (generation_path(path, folder, 1)) {
-        unlink(path);
-    }
-    rmdir(folder);
-    return table ? finish(table, config, relays, diags) : NULL;
-}
-
-static void warn_damaged(const char *folder, uint64_t number, struct diag_list *diags)
-{
-    char path[GENERATION_PATH];
-    if (generation_path(path, folder, number)) {
-        diag_warning(diags, (struct diag_place){.file = path},
-                     "the file is damaged, or of another version of splitmx; the table is built "
-                     "again from the route files");
-    }
-}
-
-struct table *table_load(const struct config *config, const struct relay_set *relays,
-                         const char *directory, uint64_t held, struct diag_list *diags)
-{
-    enum table_state state = TABLE_NONE;
-    if (!directory) {
-        return load_private(config, relays, diags);
-    }
-    uint64_t newest = generation_newest(directory);
-    /* What is in force has lost its file: an older one is not gone back to, nor is its number. */
-    struct table *table = newest < held ? NULL : open_newest(config, directory, newest, &state);
-    newest = newest < held ? held : newest;
-    if (state == TABLE_DAMAGED) {
-        warn_damaged(directory, newest, diags);
-    }
-    if (!table) {
-        table = build_and_open(config, relays, directory, newest + 1, diags);
-        if (table && !set_folder(table, directory)) {
-            diag_machine(diags, "out of memory");
-            table_free(table);
-            return NULL;
-        }
-    }
-    if (table) {
-        table = finish(table, config, relays, diags);
-    }
-    if (table) {
-        generation_clean(directory, table->header.generation, held);
-    }
-    return table;
 }
 
 /* References. */
@@ -397,15 +172,15 @@ bool table_intact(const struct table *table)
 /* Slots near the processor's number first, so that threads seldom meet. */
 MDB_txn *table_snapshot_take(const struct table *table)
 {
-    _Atomic(MDB_txn *) *slots = ((struct table *)(uintptr_t)table)->snapshots;
+    struct snapshot *slots = ((struct table *)(uintptr_t)table)->snapshots;
     int cpu = sched_getcpu();
     MDB_txn *txn = NULL;
     for (size_t i = 0; i < SNAPSHOTS; i++) {
         size_t at = (i + (cpu > 0 ? (size_t)cpu : 0)) % SNAPSHOTS;
-        if (!atomic_load_explicit(&slots[at], memory_order_relaxed)) {
+        if (!atomic_load_explicit(&slots[at].txn, memory_order_relaxed)) {
             continue;
         }
-        txn = atomic_exchange_explicit(&slots[at], NULL, memory_order_acquire);
+        txn = atomic_exchange_explicit(&slots[at].txn, NULL, memory_order_acquire);
         if (txn) {
             return txn;
         }
@@ -415,13 +190,13 @@ MDB_txn *table_snapshot_take(const struct table *table)
 
 void table_snapshot_give(const struct table *table, MDB_txn *txn)
 {
-    _Atomic(MDB_txn *) *slots = ((struct table *)(uintptr_t)table)->snapshots;
+    struct snapshot *slots = ((struct table *)(uintptr_t)table)->snapshots;
     int cpu = sched_getcpu();
     for (size_t i = 0; i < SNAPSHOTS; i++) {
         size_t at = (i + (cpu > 0 ? (size_t)cpu : 0)) % SNAPSHOTS;
         MDB_txn *empty = NULL;
-        if (atomic_compare_exchange_strong_explicit(&slots[at], &empty, txn, memory_order_release,
-                                                    memory_order_relaxed)) {
+        if (atomic_compare_exchange_strong_explicit(&slots[at].txn, &empty, txn,
+                                                    memory_order_release, memory_order_relaxed)) {
             return;
         }
     }

@@ -56,6 +56,7 @@ enum table_state {
  * case. A damaged generation is built again, with a warning. `directory`: where generations live;
  * NULL builds privately in a temporary folder that goes with the table (check, route). `held`: the
  * generation that this process has in force, 0 for none; any other but the one loaded is removed.
+ * Beside one in force the new one is built at the lowest priority (routing/quiet).
  * NULL with errors in diags when anything is wrong.
  */
 struct table *table_load(const struct config *config, const struct relay_set *relays,

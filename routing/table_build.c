@@ -7,13 +7,15 @@
 #include "routing/destination.h"
 #include "routing/generation.h"
 #include "routing/intern.h"
+#include "routing/recent.h"
 #include "routing/sorter.h"
 
-#define ATTEMPTS        20 /* at files that change while they are read */
-#define DOMAIN_FRACTION 4  /* the sorter of domains has this part of the other's memory */
-#define UNUSED_DOMAINS  32 /* listed: each pattern is held against all of them */
-#define UNUSED_TOLD     20 /* warnings of patterns that never match */
-#define ROUTE_BYTES     48 /* of a pattern's value and what LMDB keeps beside it */
+#define ATTEMPTS        20    /* at files that change while they are read */
+#define DOMAIN_FRACTION 4     /* the sorter of domains has this part of the other's memory */
+#define DOMAINS_SEEN    16384 /* a megabyte */
+#define UNUSED_DOMAINS  32    /* listed: each pattern is held against all of them */
+#define UNUSED_TOLD     20    /* warnings of patterns that never match */
+#define ROUTE_BYTES     48    /* of a pattern's value and what LMDB keeps beside it */
 
 /* A route's value in the sorter. */
 struct sorted_route {
@@ -34,8 +36,7 @@ struct builder {
     uint32_t file; /* being read */
     struct sorter *routes;
     struct sorter *domains;
-    char last_domain[ADDRESS_MAX + 2]; /* most keys have their neighbour's domain */
-    struct span last;
+    struct recent *seen; /* domains that are in the sorter */
     struct intern *destinations;
     struct destination_places *places; /* beside destinations */
     size_t place_room;
@@ -64,6 +65,7 @@ static void builder_release(struct builder *builder)
     free(builder->stamps);
     sorter_free(builder->routes);
     sorter_free(builder->domains);
+    recent_free(builder->seen);
     intern_free(builder->destinations);
     free(builder->places);
     free(builder->packed);
@@ -73,16 +75,14 @@ static bool builder_init(struct builder *builder, const struct table_build *buil
                          struct diag_list *diags)
 {
     size_t count = build->config->routes.count;
-    *builder = (struct builder){.build = build,
-                                .config = build->config,
-                                .diags = diags,
-                                .file_count = (uint32_t)count,
-                                .last = {builder->last_domain, 0}};
+    *builder = (struct builder){
+        .build = build, .config = build->config, .diags = diags, .file_count = (uint32_t)count};
     builder->files = calloc(count + 1, sizeof(const char *));
     builder->yaml = calloc(count + 1, sizeof(bool));
     builder->stamps = calloc(count + 1, sizeof(struct source_stamp));
     builder->routes = sorter_new(build->folder, build->run_bytes);
     builder->domains = sorter_new(build->folder, build->run_bytes / DOMAIN_FRACTION);
+    builder->seen = recent_new(DOMAINS_SEEN);
     builder->destinations = intern_new();
     builder->packed = malloc(sizeof(struct destination_places) + DESTINATION_PACKED);
     if (!builder->files || !builder->yaml || !builder->stamps || !builder->routes ||
@@ -108,11 +108,10 @@ static bool derive_domain(struct builder *builder, struct span key)
 {
     size_t at = span_rfind(key, '@');
     struct span domain = at < key.len ? span_skip(key, at + 1) : key;
-    if (span_equal(key, SPAN("*")) || span_equal(domain, builder->last)) {
+    if (span_equal(key, SPAN("*")) || recent_has(builder->seen, domain)) {
         return true;
     }
-    memcpy(builder->last_domain, domain.ptr, domain.len);
-    builder->last = span_make(builder->last_domain, domain.len);
+    recent_add(builder->seen, domain);
     return add_domain(builder, domain);
 }
 
@@ -178,12 +177,11 @@ static bool is_postmaster(const struct builder *builder, struct span key)
 
 static bool has_high_bytes(struct span s)
 {
+    unsigned char all = 0;
     for (size_t i = 0; i < s.len; i++) {
-        if ((unsigned char)s.ptr[i] >= 0x80) {
-            return true;
-        }
+        all |= (unsigned char)s.ptr[i];
     }
-    return false;
+    return all >= 0x80;
 }
 
 /* What no address that is accepted can match. Told of the first few: warnings may not crowd errors
@@ -223,6 +221,7 @@ static bool take_route(void *context, const struct import_route *route)
     struct builder *builder = context;
     struct sorted_route value = {
         .file = builder->file, .line = route->place.line, .column = route->place.column};
+    quiet_rest(builder->build->quiet);
     warn_unused(builder, route);
     bool derive = builder->yaml[builder->file] && !builder->config->domains_given;
     if (!intern_destination(builder, route, &value.destination)) {
@@ -242,7 +241,7 @@ static void read_files(struct builder *builder)
 {
     for (uint32_t i = 0; i < builder->file_count && !builder->broken; i++) {
         builder->file = i;
-        if (source_read(builder->files[i], &builder->stamps[i])) {
+        if (source_read(builder->files[i], &builder->stamps[i], builder->build->quiet)) {
             import_read(builder->files[i], take_route, builder, builder->diags);
             continue;
         }
@@ -259,15 +258,23 @@ static void read_files(struct builder *builder)
 }
 
 /* A file written in place so soon after it was stamped that its times are the same still has
- * another digest. */
-static bool files_untouched(const struct builder *builder)
+ * another digest. Its second stamp is late enough, mostly, for later changes to show in its times:
+ * then the file need not be read again at every start. */
+static bool files_untouched(struct builder *builder)
 {
     for (uint32_t i = 0; i < builder->file_count; i++) {
-        const struct source_stamp *stamp = &builder->stamps[i];
-        if (!source_untouched(builder->files[i], stamp) ||
-            (!stamp->settled && !source_unchanged(builder->files[i], stamp))) {
+        struct source_stamp *stamp = &builder->stamps[i], again;
+        if (!source_untouched(builder->files[i], stamp)) {
             return false;
         }
+        if (stamp->settled) {
+            continue;
+        }
+        if (!source_read(builder->files[i], &again, builder->build->quiet) ||
+            !source_same(&again, stamp)) {
+            return false;
+        }
+        *stamp = again;
     }
     return true;
 }
@@ -314,6 +321,7 @@ static bool write_routes(struct builder *builder, struct generation_writer *writ
     struct sorter_record record;
     enum sorter_status status = sorter_next(builder->routes, &record);
     for (; status == SORTER_OK; status = sorter_next(builder->routes, &record)) {
+        quiet_rest(builder->build->quiet);
         memcpy(&now, record.value.ptr, sizeof(now));
         if (span_equal(record.key, last_key)) {
             report_duplicate(builder, record.key, &first, &now);
@@ -406,7 +414,7 @@ static bool write_generation(struct builder *builder)
         generation_abort(writer);
         return false;
     }
-    return generation_commit(writer, builder->diags);
+    return generation_commit(writer, builder->build->quiet, builder->diags);
 }
 
 enum attempt { ATTEMPT_OK, ATTEMPT_FAILED, ATTEMPT_AGAIN };

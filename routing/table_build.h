@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "config/config.h"
+#include "routing/quiet.h"
 #include "routing/relay.h"
 
 struct table_build {
@@ -18,6 +19,7 @@ struct table_build {
     const char *path;    /* of the generation */
     uint64_t generation; /* its number */
     size_t run_bytes;    /* of the sorter of routes: SORTER_RUN_BYTES */
+    struct quiet *quiet; /* NULL: as fast as it goes */
 };
 
 /* False when there was an error, which is in diags; then nothing is left behind. Files that change

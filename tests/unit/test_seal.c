@@ -53,7 +53,7 @@ static void test_every_byte_of_a_short_file_counts(void **state)
         struct stat st;
         int fd = file_of(sizes[i]);
         assert_false(opens(fd, FORMAT, &mark));
-        assert_int_equal(seal_put(fd, FORMAT), 0);
+        assert_int_equal(seal_put(fd, FORMAT, NULL), 0);
         assert_true(opens(fd, FORMAT, &mark));
         assert_false(opens(fd, FORMAT + 1, &mark));
         assert_int_equal(fstat(fd, &st), 0);
@@ -79,7 +79,7 @@ static void test_a_long_file_is_read_when_somebody_has_written_to_it(void **stat
     struct stat st;
     int fd = file_of(SEAL_READ_ALWAYS + 1);
     (void)state;
-    assert_int_equal(seal_put(fd, FORMAT), 0);
+    assert_int_equal(seal_put(fd, FORMAT, NULL), 0);
     assert_int_equal(fstat(fd, &st), 0);
     assert_true(opens(fd, FORMAT, &mark));
     assert_true(seal_holds(fd, &mark)); /* it is the file itself that serves */
@@ -100,7 +100,7 @@ static void test_a_short_file_serves_from_memory_that_nobody_changes(void **stat
     char path[SEAL_PATH], byte;
     int file = file_of(5000);
     (void)state;
-    assert_int_equal(seal_put(file, FORMAT), 0);
+    assert_int_equal(seal_put(file, FORMAT, NULL), 0);
     seal_path(file, path);
     int copy = seal_open(path, FORMAT, &mark);
     assert_true(copy >= 0);
@@ -120,9 +120,9 @@ static void test_only_files_are_sealed(void **state)
     (void)state;
     assert_true(fd >= 0);
     assert_false(opens(fd, FORMAT, &mark));
-    assert_int_not_equal(seal_put(fd, FORMAT), 0);
+    assert_int_not_equal(seal_put(fd, FORMAT, NULL), 0);
     assert_int_equal(close(fd), 0);
-    assert_int_not_equal(seal_put(fd, FORMAT), 0);
+    assert_int_not_equal(seal_put(fd, FORMAT, NULL), 0);
 }
 
 int main(void)

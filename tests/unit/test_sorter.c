@@ -102,6 +102,37 @@ static void test_records_of_the_greatest_size_survive_runs(void **state)
     sorter_free(sorter);
 }
 
+/* Records in order, but for every `gap`-th, which comes again: runs that need sorting and runs that
+ * do not, in one file. */
+static void test_records_in_order_but_for_some(void **state)
+{
+    (void)state;
+    for (unsigned gap = 50; gap < 5000; gap *= 3) {
+        struct sorter *sorter = sorter_new("/tmp", 4096);
+        struct sorter_record record;
+        char key[16], last[16] = "";
+        unsigned added = 0, count = 0;
+        for (unsigned i = 0; i < RECORDS; i++, added++) {
+            snprintf(key, sizeof(key), "k%06u", i);
+            assert_int_equal(sorter_add(sorter, span_of(key), SPAN("v")), SORTER_OK);
+            snprintf(key, sizeof(key), "k%06u", i / 2);
+            if (i % gap == gap - 1) {
+                assert_int_equal(sorter_add(sorter, span_of(key), SPAN("w")), SORTER_OK);
+                added++;
+            }
+        }
+        for (; sorter_next(sorter, &record) == SORTER_OK; count++) {
+            memcpy(key, record.key.ptr, record.key.len);
+            key[record.key.len] = '\0';
+            int order = strcmp(last, key);
+            assert_true(order < 0 || (order == 0 && record.value.ptr[0] == 'w'));
+            memcpy(last, key, sizeof(last));
+        }
+        assert_int_equal(count, added);
+        sorter_free(sorter);
+    }
+}
+
 static void test_a_folder_that_is_not_there_fails_the_spill(void **state)
 {
     struct sorter *sorter = sorter_new("/nonexistent/folder", 1);
@@ -119,6 +150,7 @@ int main(void)
         cmocka_unit_test(test_a_sorter_without_records_ends_at_once),
         cmocka_unit_test(test_a_shorter_key_comes_first),
         cmocka_unit_test(test_records_of_the_greatest_size_survive_runs),
+        cmocka_unit_test(test_records_in_order_but_for_some),
         cmocka_unit_test(test_a_folder_that_is_not_there_fails_the_spill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

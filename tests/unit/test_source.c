@@ -9,13 +9,13 @@ static void test_a_young_stamp_is_not_trusted(void **state)
     struct source_stamp stamp;
     (void)state;
     fixture_routes(f, "r.yaml", "a.example: local\n");
-    assert_true(source_read(f->paths[0], &stamp));
+    assert_true(source_read(f->paths[0], &stamp, NULL));
     assert_int_equal(stamp.settled, 0);
-    assert_true(source_unchanged(f->paths[0], &stamp));
+    assert_true(source_unchanged(f->paths[0], &stamp, NULL));
     stamp.digest[0] ^= 1; /* as if the file had other words under the same time stamps */
-    assert_false(source_unchanged(f->paths[0], &stamp));
+    assert_false(source_unchanged(f->paths[0], &stamp, NULL));
     stamp.settled = 1;
-    assert_true(source_unchanged(f->paths[0], &stamp)); /* nothing was read */
+    assert_true(source_unchanged(f->paths[0], &stamp, NULL)); /* nothing was read */
     fixture_free(f);
 }
 
@@ -25,14 +25,14 @@ static void test_the_same_words_in_another_file_are_unchanged(void **state)
     struct source_stamp stamp;
     (void)state;
     fixture_routes(f, "r.yaml", "a.example: local\n");
-    assert_true(source_read(f->paths[0], &stamp));
+    assert_true(source_read(f->paths[0], &stamp, NULL));
     assert_int_equal(unlink(f->paths[0]), 0);
-    assert_false(source_unchanged(f->paths[0], &stamp));
+    assert_false(source_unchanged(f->paths[0], &stamp, NULL));
     fixture_write(f, "r.yaml", "a.example: local\n");
     assert_false(source_untouched(f->paths[0], &stamp) && stamp.settled);
-    assert_true(source_unchanged(f->paths[0], &stamp));
+    assert_true(source_unchanged(f->paths[0], &stamp, NULL));
     fixture_write(f, "r.yaml", "b.example: local\n");
-    assert_false(source_unchanged(f->paths[0], &stamp));
+    assert_false(source_unchanged(f->paths[0], &stamp, NULL));
     fixture_free(f);
 }
 

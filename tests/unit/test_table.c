@@ -740,7 +740,7 @@ static void test_many_routes_go_through_many_runs(void **state)
     }
     assert_int_equal(fclose(file), 0);
     assert_true(generation_path(path, f->folder, 5));
-    struct table_build build = {&f->config, f->set, f->folder, path, 5, 16384};
+    struct table_build build = {&f->config, f->set, f->folder, path, 5, 16384, NULL};
     assert_true(table_build(&build, f->diags));
     struct table *table = fixture_must_load(f);
     assert_int_equal(table_generation(table), 5);
