@@ -148,7 +148,7 @@ def test_a_log_that_nobody_reads_stops_no_mail(start_split, reachable_folder):
                 assert client.send_mail(message(), LOCAL, KING) == 250
         assert split.daemon.reload().status == 0
         assert_serves(split.daemon)
-        assert len(os.read(unread, 1 << 20)) > 50_000, "the pipe was not full"
+        assert len(os.read(unread, 1 << 20)) > 30_000, "the pipe was not full"  # of 64 KiB, in pages that are not all full
         split.daemon.stop(timeout=20)
     finally:
         os.close(unread)

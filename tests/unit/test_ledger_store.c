@@ -258,7 +258,7 @@ static void what_nobody_waits_for_comes_in_groups_and_who_waits_is_served_at_onc
         assert_true(record_in_passing(ledger_store_ledger(store), sender));
         poll(NULL, 0, 1);
     }
-    assert_true(transactions() - before <= (now_ms() - begin) / 20 + 1);
+    assert_true(transactions() - before <= (now_ms() - begin) / 10 + 1);
     for (int i = 0; i < 50; i++) { /* one of them, at least, is not kept up by the disk */
         const uint64_t from = now_ms();
         snprintf(sender, sizeof sender, "w%d@x.org", i);
@@ -266,7 +266,7 @@ static void what_nobody_waits_for_comes_in_groups_and_who_waits_is_served_at_onc
         const uint64_t took = now_ms() - from;
         shortest = took < shortest ? took : shortest;
     }
-    assert_true(shortest < 20);
+    assert_true(shortest < 10);
     assert_true(ledger_store_free(store));
 }
 
