@@ -28,7 +28,7 @@ static void test_what_was_added_is_there(void **state)
 static void test_the_newest_are_there_and_nothing_else(void **state)
 {
     struct recent *recent = recent_new(8);
-    char text[16];
+    char text[24];
     (void)state;
     for (int i = 0; i < 1000; i++) {
         snprintf(text, sizeof(text), "domain%d", i);
