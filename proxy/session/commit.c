@@ -105,9 +105,12 @@ static void add_words(struct transaction *tx, struct leg *leg, const struct repl
     struct text text = TEXT(words);
     struct span its = reply_first_line(reply);
     if (tx->committed != 0) {
-        text_printf(&text, "%s; ", tx->message->joint.text);
+        text_puts(&text, tx->message->joint.text);
+        text_puts(&text, "; ");
     }
-    text_printf(&text, "%s: %.*s", leg_relay(leg)->name, SPAN_ARGS(its));
+    text_puts(&text, leg_relay(leg)->name);
+    text_puts(&text, ": ");
+    text_put(&text, its);
     reply_set(&tx->message->joint, 250, "2.0.0", words);
 }
 

@@ -254,16 +254,21 @@ bool leg_has_room(const struct leg *leg)
     return leg->upstream == NULL || upstream_has_room(leg->upstream);
 }
 
+/* Of a short message no more than that can be on its way: the kernel need not be asked. */
+static bool leg_has_little_in_flight(const struct leg *leg, size_t beside)
+{
+    return leg->written <= IN_FLIGHT_MAX ||
+           beside + upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX;
+}
+
 static bool leg_is_drained(const struct leg *leg)
 {
-    return upstream_unsent(leg->upstream) == 0 &&
-           upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX;
+    return upstream_unsent(leg->upstream) == 0 && leg_has_little_in_flight(leg, 0);
 }
 
 bool leg_has_little_left(const struct leg *leg)
 {
-    return leg->upstream == NULL ||
-           upstream_queued(leg->upstream) + upstream_in_flight(leg->upstream) <= IN_FLIGHT_MAX;
+    return leg->upstream == NULL || leg_has_little_in_flight(leg, upstream_queued(leg->upstream));
 }
 
 /* What the kernel holds of an end or of words unasked for is as good as seen: the loop may come to

@@ -264,7 +264,6 @@ static bool read_message(struct session *s, struct span input)
 {
     bool ended = false;
     if (!transaction_has_room(s->transaction)) {
-        timer_stop(&s->world->timers, &s->timer); /* not the client's fault: the leg is timed */
         return false;
     }
     session_wait(s, s->world->policy->config->timeouts.data);
@@ -347,13 +346,20 @@ static bool is_through(const struct session *s)
     return false;
 }
 
-/* What the legs have no room for stays with the client, not with us. */
+/* What the legs have no room for stays with the client, not with us. That is not its fault, so its
+ * time stands still: the leg is timed. */
 static void session_want(struct session *s)
 {
     bool unwanted = s->state == SERVER_BODY && !transaction_has_room(s->transaction);
-    if (unwanted != s->unwanted) {
-        s->unwanted = unwanted;
-        s->conn->ops->want(s->conn, !unwanted);
+    if (unwanted == s->unwanted) {
+        return;
+    }
+    s->unwanted = unwanted;
+    s->conn->ops->want(s->conn, !unwanted);
+    if (unwanted) {
+        timer_stop(&s->world->timers, &s->timer);
+    } else if (s->state == SERVER_BODY) {
+        session_wait(s, s->world->policy->config->timeouts.data);
     }
 }
 
