@@ -244,8 +244,11 @@ void unsettled_watch(struct transaction *tx)
 
 bool unsettled_is_known(const struct transaction *tx)
 {
+    if (!tx->set.bound || tx->turns == 0) {
+        return false;
+    }
     const unsigned char *identity = identity_of(tx);
-    if (!tx->set.bound || identity == NULL || tx->turns == 0) {
+    if (identity == NULL) {
         return false;
     }
     for (const struct recipient *r = tx->first; r != NULL; r = r->next) {

@@ -323,3 +323,16 @@ def test_any_allocation_of_a_reload_may_fail(start_town, ca, until, step):
     town = start_town(tls=True, timeouts={"pool_idle": "0s"}, listener_certificate=certificates[0])
     change = Change(town, certificates)
     assert sweep(town, every(step), lambda n: change.try_with(n, until), Change.judge) > 30
+
+
+@pytest.mark.skipif(daemon_module.is_sanitized(), reason="with a sanitizer config/spares keeps nothing")
+@pytest.mark.parametrize("recipients", [(LOCAL,), (LOCAL, KING)], ids=["one relay", "two relays"])
+def test_mail_on_a_warm_connection_allocates_nothing(start_town, recipients):
+    town = start_town()
+    with town.client() as client:
+        for _ in range(10):
+            assert client.send_mail(message(), *recipients) == 250
+        with town.scarcity.of(0):
+            for _ in range(50):
+                assert client.send_mail(message(), *recipients) == 250
+        assert town.scarcity.count < 25, "less than one for two messages: a timer's list may grow, the ledger may write"
