@@ -179,7 +179,7 @@ class Direct:
 
 
 class Splitmx(Server):
-    """As shipped: summary log on (to a file), ledger on, a loop for each core. One client is all there is here, so its
+    """As shipped: summary log on (to a file), ledger on, a loop for every two cores. One client is all there is here, so its
     limits are raised. `upstreams`: of `local`, and of `king` if there are two; `tables`: files of routes beside."""
 
     name = label = "splitmx"
