@@ -58,7 +58,7 @@ static void every_size_has_room_for_itself(void **state)
     (void)state;
     for (size_t size = 1; size < 70000; size += size < 4200 ? 1 : 777) {
         char *block = spare_take(&spares, size);
-        assert_int_equal((uintptr_t)block % sizeof(max_align_t), 0);
+        assert_int_equal((uintptr_t)block % _Alignof(max_align_t), 0);
         memset(block, 0x5a, size);
         spare_free(block);
     }
