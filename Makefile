@@ -138,12 +138,12 @@ sim: $(BUILD)/sim
 	$(BUILD)/sim --queues --seed $(SEED) -n $(N)
 	$(BUILD)/sim --queues --seed $(SEED) -n 3000 --twice
 
-# ---- the load generator and the sink of `make bench`: tests/bench, over tls and config ----
+# ---- tools of `make bench`: load generator and sink over tls and config, tables over routing ----
 
 $(BUILD)/bench/load: $(call bench_objects,$(bench_load) $(bench_shared)) $(call archives,tls)
 $(BUILD)/bench/sink: $(call bench_objects,$(bench_sink) $(bench_shared)) $(call archives,tls)
 $(BUILD)/bench/routes: $(call bench_objects,$(bench_routes)) $(call archives,routing)
-$(BUILD)/bench/load $(BUILD)/bench/sink:
+$(BUILD)/bench/load $(BUILD)/bench/sink $(BUILD)/bench/routes:
 	@mkdir -p $(@D)
 	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
 
@@ -156,7 +156,7 @@ soak: all
 # ---- end to end, against real servers; J files at once, for most of the time they wait ----
 
 J ?= 5
-e2e: all $(BUILD)/failmalloc.so $(BUILD)/bench/load $(BUILD)/bench/sink
+e2e: all $(BUILD)/failmalloc.so $(BUILD)/bench/load $(BUILD)/bench/sink $(BUILD)/bench/routes
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider -n $(J) --dist loadfile tests/e2e
 

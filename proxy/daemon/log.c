@@ -121,6 +121,16 @@ static bool wait_writable(struct log *log)
     return true;
 }
 
+/* What is written at once: others may write to the same pipe, so it ends where a line does. */
+static size_t chunk_length(const struct log *log, struct span bytes)
+{
+    if (bytes.len <= CHUNK || log->is_file) {
+        return bytes.len;
+    }
+    const char *end = memrchr(bytes.ptr, '\n', CHUNK);
+    return end != NULL ? (size_t)(end - bytes.ptr) + 1 : CHUNK;
+}
+
 /* A blocking write could keep the process from ending, and O_NONBLOCK would reach everyone who
  * shares the descriptor: so no more is written than is certain to be taken. */
 static void write_out(struct log *log, struct span bytes)
@@ -129,8 +139,7 @@ static void write_out(struct log *log, struct span bytes)
         if (!wait_writable(log)) {
             return;
         }
-        const ssize_t n =
-            write(log->fd, bytes.ptr, bytes.len < CHUNK || log->is_file ? bytes.len : CHUNK);
+        const ssize_t n = write(log->fd, bytes.ptr, chunk_length(log, bytes));
         if (n > 0) {
             bytes = span_skip(bytes, (size_t)n);
         } else if (n < 0 && errno != EINTR && errno != EAGAIN) {

@@ -17,6 +17,7 @@ import os
 import pathlib
 import platform
 import pwd
+import signal
 import subprocess
 import sys
 import tempfile
@@ -157,7 +158,18 @@ def renew(out, docs):
         (docs / "bench" / f"{name}.svg").write_text(text)
 
 
+def check(parser, options):
+    """What cannot be measured is said before anything is started."""
+    if options.rounds < 1 or options.seconds <= 0 or options.paced <= 0 or options.size < 1:
+        parser.error("rounds, seconds, paced and size are more than nothing")
+    if unknown := set(filter(None, options.peers.split(","))) - {kind.name for kind in (HAProxy, Nginx, Postfix)}:
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are haproxy, nginx, postfix")
+    if options.base and not options.base.exists():
+        parser.error(f"{options.base}: no such build to compare with")
+
+
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     for name in ("program", "base", "tools"):
         parser.add_argument(f"--{name}", type=pathlib.Path)
@@ -171,6 +183,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--docs", type=pathlib.Path)
     options = parser.parse_args()
+    check(parser, options)
     for name in ("program", "base", "tools"):
         if (file := getattr(options, name)) is not None:
             setattr(options, name, file.resolve())
