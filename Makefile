@@ -27,7 +27,7 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 
 # ---- sources, a list for each layer; a layer may use itself and those before it ----
 
-config        := config diag folder hash hostname keys net_address scalar schema span spares \
+config        := civil config diag folder hash hostname keys net_address scalar schema span spares \
                  text yaml yaml_line yaml_problem yaml_scan
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
                  gmail health hosts import import_map import_yaml intern key_sort nexthop own \

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "config/cache_line.h"
 #include "routing/destination.h"
 #include "routing/generation.h"
 #include "routing/seal.h"
@@ -18,7 +19,7 @@
 /* So far apart that threads which use different ones share no line of a cache. */
 struct snapshot {
     _Atomic(MDB_txn *) txn;
-    char apart[64 - sizeof(MDB_txn *)];
+    char apart[CACHE_LINE - sizeof(MDB_txn *)];
 };
 
 struct table {

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/civil.h"
 #include "proxy/daemon/log_ring.h"
 
 #define PREFIX_MAX 80
@@ -22,16 +23,9 @@
 #define STALL_LIMIT                                                                                \
     2000 /* a descriptor that takes nothing for so long loses the rest at log_stop */
 
-/* The second that a time was last written for, so that it is worked out once a second. */
-struct log_second {
-    time_t second;
-    char text[24]; /* "2026-11-22T17:00:00" */
-};
-
 struct log_lane {
     struct log_lane *next;
     struct log *log;
-    struct log_second second;
     _Atomic uint64_t dropped; /* lines, since the thread last looked */
     struct log_ring ring;
 };
@@ -59,30 +53,22 @@ static const char *const level_names[] = {
     [LOG_DEBUG] = "debug",
 };
 
-static void second_know(struct log_second *known, time_t now)
-{
-    struct tm utc;
-    if (known->second == now && known->text[0] != '\0') {
-        return;
-    }
-    known->second = now;
-    known->text[0] = '\0';
-    if (gmtime_r(&now, &utc)) {
-        strftime(known->text, sizeof(known->text), "%Y-%m-%dT%H:%M:%S", &utc);
-    }
-}
-
 /* What stands in front of a record, whose first byte tells its format: so that a line is never half
  * of one and half of the other while a reload changes it. */
-static void put_prefix(struct text *out, struct log_second *known, enum config_log_level level,
-                       bool json)
+static void put_prefix(struct text *out, enum config_log_level level, bool json)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    second_know(known, now.tv_sec);
+    const struct civil civil = civil_from_time(now.tv_sec);
     text_puts(out, json ? "{\"time\":\"" : "");
-    text_puts(out, known->text);
+    text_digits(out, civil.year, 4);
+    text_putc(out, '-');
+    text_digits(out, civil.month + 1, 2);
+    text_putc(out, '-');
+    text_digits(out, civil.day, 2);
+    text_putc(out, 'T');
+    civil_put_clock(&civil, out);
     text_putc(out, '.');
     text_digits(out, (uint64_t)now.tv_nsec / 1000000, 3);
     text_puts(out, json ? "Z\",\"level\":\"" : "Z ");
@@ -151,7 +137,6 @@ static void write_out(struct log *log, struct span bytes)
 static void write_dropped(struct log *log, uint64_t dropped)
 {
     struct record record;
-    struct log_second second = {0};
     char line[PREFIX_MAX + 128];
     struct text text = TEXT(line);
     const bool json = atomic_load_explicit(&log->format, memory_order_relaxed) == LOG_JSON;
@@ -159,7 +144,7 @@ static void write_dropped(struct log *log, uint64_t dropped)
     record_begin(&record, json ? LOG_JSON : LOG_TEXT);
     record_str(&record, "event", "log-lines-dropped");
     record_number(&record, "lines", dropped);
-    put_prefix(&text, &second, LOG_WARNING, json);
+    put_prefix(&text, LOG_WARNING, json);
     text_put(&text, record_end(&record));
     text_puts(&text, json ? "}\n" : "\n");
     write_out(log, text_span(&text));
@@ -287,8 +272,6 @@ struct log *log_start(int fd, enum config_log_level level, enum config_log_forma
     pthread_mutex_init(&log->common_use, NULL);
     init_wake(&log->wake);
     log->common = log_lane_open(log);
-    /* The C library reads the time zone's file at the first conversion: not on an event loop. */
-    tzset();
     /* The daemon's signals are its loop's, and a reader that went away is EPIPE here. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -356,7 +339,7 @@ void log_write(struct log_lane *lane, enum config_log_level level, struct span r
     if ((int)level > atomic_load_explicit(&log->level, memory_order_relaxed)) {
         return;
     }
-    put_prefix(&prefix, &lane->second, level, json);
+    put_prefix(&prefix, level, json);
     const struct span line[] = {text_span(&prefix), record, json ? SPAN("}\n") : SPAN("\n")};
     if (!log_ring_put(&lane->ring, line, 3)) {
         atomic_fetch_add_explicit(&lane->dropped, 1, memory_order_relaxed);

@@ -9,16 +9,17 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 
+#include "config/cache_line.h"
 #include "config/span.h"
 
 #define LOG_RING_SIZE ((size_t)256 * 1024)
 
 struct log_ring {
     /* Positions count bytes since the beginning; the place in `bytes` is the remainder. */
-    alignas(64) atomic_size_t put;   /* written by who puts */
-    size_t taken_seen;               /* its own: what it last saw of `taken` */
-    alignas(64) atomic_size_t taken; /* written by who takes */
-    alignas(64) char bytes[LOG_RING_SIZE];
+    alignas(CACHE_LINE) atomic_size_t put;   /* written by who puts */
+    size_t taken_seen;                       /* its own: what it last saw of `taken` */
+    alignas(CACHE_LINE) atomic_size_t taken; /* written by who takes */
+    alignas(CACHE_LINE) char bytes[LOG_RING_SIZE];
 };
 
 /* Puts all the pieces, one behind the other, or nothing: false when there is no room. */

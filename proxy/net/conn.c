@@ -78,10 +78,16 @@ int conn_fd(const struct net_conn *c)
     return uv_fileno(&c->handle, &fd) == 0 ? fd : -1;
 }
 
-bool conn_has_arrived(const struct net_conn *c)
+/* What the kernel holds: 1, 0 at the end, or less with errno. */
+static ssize_t look_ahead(const struct net_conn *c)
 {
     char byte;
-    ssize_t n = recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+}
+
+bool conn_has_arrived(const struct net_conn *c)
+{
+    ssize_t n = look_ahead(c);
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
@@ -122,8 +128,7 @@ static void on_shutdown(uv_shutdown_t *req, int status)
 /* Bytes that nobody will read: closed over them, the kernel sends an RST. */
 static bool conn_has_unread(const struct net_conn *c)
 {
-    char byte;
-    return c->view.len != 0 || recv(conn_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    return c->view.len != 0 || look_ahead(c) > 0;
 }
 
 void conn_finish(struct net_conn *c)

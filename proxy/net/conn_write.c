@@ -65,6 +65,14 @@ static ssize_t conn_send(const struct net_conn *c, struct span bytes, bool more)
     return n >= 0 ? n : uv_translate_sys_error(errno);
 }
 
+/* All of it is taken: an idle connection holds no block. */
+static void out_release(struct net_conn *c)
+{
+    spare_free(c->out);
+    c->out = NULL;
+    c->out_len = c->out_cap = 0;
+}
+
 void conn_flush(struct net_conn *c)
 {
     conn_tls_seal(c);
@@ -82,10 +90,7 @@ void conn_flush(struct net_conn *c)
         conn_write_rest(c, taken);
         return;
     }
-    c->out_len = 0;
-    spare_free(c->out);
-    c->out = NULL;
-    c->out_cap = 0;
+    out_release(c);
 }
 
 /* Room for so many more bytes; false when memory is short. */
@@ -143,6 +148,7 @@ static struct span conn_write_through(struct net_conn *c, struct span bytes)
             memmove(c->out, c->out + taken, c->out_len);
             return bytes;
         }
+        out_release(c);
     }
     ssize_t n = conn_send(c, bytes, false);
     return n > 0 ? span_skip(bytes, (size_t)n) : bytes;

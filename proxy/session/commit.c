@@ -27,9 +27,12 @@ void commit_joint_refusal(const struct transaction *tx, const struct leg *leg,
         *out = *its;
         return;
     }
-    struct span words = reply_first_line(its);
-    reply_setf(out, 451, "4.3.0", "%s: %u %s%s%.*s", leg_relay(leg)->name, its->code, its->enhanced,
-               its->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(words));
+    char words[REPLY_TEXT + 32]; /* what is cut off at its end would not fit into a reply */
+    struct text text = TEXT(words);
+    text_puts(&text, leg_relay(leg)->name);
+    text_puts(&text, ": ");
+    reply_tell(its, &text);
+    reply_set(out, 451, "4.3.0", words);
 }
 
 static void settle_with(struct transaction *tx, const struct reply *reply)

@@ -113,8 +113,7 @@ static void leg_wait_for_place(struct leg *leg)
     struct world *world = world_of(leg);
     const struct net_address *address = leg_address(leg);
     uint64_t wait = leg->may_wait ? SLOT_WAIT : SPARE_WAIT;
-    if (!leg->may_wait && shared_tally_count(world->shared, TALLY_SPARE, address,
-                                             (size_t)net_address_length(address)) == 0) {
+    if (!leg->may_wait && shared_counted_spare(world->shared, address) == 0) {
         leg_no_place(leg);
         return;
     }

@@ -2,8 +2,7 @@
 
 #include <stdlib.h>
 
-/* A cache line: on its own nobody else writes. */
-#define LINE 64
+#include "config/cache_line.h"
 
 /* A world's own count of the references to a policy that others share. */
 static void on_own_unused(struct policy *own)
@@ -15,8 +14,8 @@ static void on_own_unused(struct policy *own)
 
 struct policy *policy_own(struct policy *shared)
 {
-    const size_t size = (sizeof(struct policy) + LINE - 1) / LINE * LINE;
-    struct policy *own = aligned_alloc(LINE, size);
+    const size_t size = (sizeof(struct policy) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    struct policy *own = aligned_alloc(CACHE_LINE, size);
     if (own == NULL) {
         return policy_ref(shared);
     }

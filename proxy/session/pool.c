@@ -374,8 +374,7 @@ void pool_wait(struct pool *pool, struct pool_waiter *waiter, const struct net_a
     waiter->wanted = shared_count(shared->wanted, endpoint, UINT32_MAX);
     atomic_fetch_add(&shared->waiting, 1);
     atomic_fetch_add(&pool->world->entry->waiting, 1);
-    if (shared_tally_count(shared, TALLY_SPARE, endpoint, (size_t)net_address_length(endpoint)) !=
-        0) {
+    if (shared_counted_spare(shared, endpoint) != 0) {
         shared_wake_idle(shared, pool->world->entry);
     }
     /* At once: one that lies idle here is given up, and a place may have been given back meanwhile.

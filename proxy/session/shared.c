@@ -177,3 +177,8 @@ unsigned shared_counted(const struct quota *quota, const struct net_address *end
 {
     return quota_count(quota, endpoint, (size_t)net_address_length(endpoint));
 }
+
+unsigned shared_counted_spare(const struct shared *shared, const struct net_address *endpoint)
+{
+    return shared_tally_count(shared, TALLY_SPARE, endpoint, (size_t)net_address_length(endpoint));
+}

@@ -15,6 +15,7 @@
 
 #include <stdatomic.h>
 
+#include "config/cache_line.h"
 #include "proxy/session/ledger.h"
 #include "proxy/session/quota.h"
 #include "proxy/session/rate.h"
@@ -29,8 +30,6 @@
 #define SHARED_PACED     64
 #define SHARED_UNKNOWN   4096
 #define SHARED_WORLDS    256
-/* A cache line: between what different worlds write to. */
-#define SHARED_LINE 64
 
 struct world;
 
@@ -49,7 +48,7 @@ struct shared_world {
     atomic_uint sessions;
     atomic_uint idle;    /* connections in its pool */
     atomic_uint waiting; /* legs that wait for one */
-    char apart[SHARED_LINE];
+    char apart[CACHE_LINE];
 };
 
 struct shared {
@@ -62,9 +61,9 @@ struct shared {
     unsigned connections;
     uint64_t seed;
     atomic_uint worlds_used; /* no entry from here on was ever taken */
-    char apart[SHARED_LINE];
+    char apart[CACHE_LINE];
     atomic_uint waiting; /* legs that wait for a connection, in all worlds */
-    char apart_too[SHARED_LINE];
+    char apart_too[CACHE_LINE];
     struct shared_world worlds[SHARED_WORLDS];
 };
 
@@ -96,5 +95,7 @@ unsigned shared_tally_count(const struct shared *shared, enum shared_tally tally
 /* Counts by endpoint. */
 quota_cell shared_count(struct quota *quota, const struct net_address *endpoint, unsigned limit);
 unsigned shared_counted(const struct quota *quota, const struct net_address *endpoint);
+/* TALLY_SPARE, in all worlds. */
+unsigned shared_counted_spare(const struct shared *shared, const struct net_address *endpoint);
 
 #endif

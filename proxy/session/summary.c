@@ -31,11 +31,7 @@ static void put_reply(struct record *record, const struct reply *reply)
 {
     char text[REPLY_TEXT + 32];
     struct text out = TEXT(text);
-    text_number(&out, reply->code);
-    text_putc(&out, ' ');
-    text_puts(&out, reply->enhanced);
-    text_puts(&out, reply->enhanced[0] != '\0' ? " " : "");
-    text_put(&out, reply_first_line(reply));
+    reply_tell(reply, &out);
     record_span(record, "reply", text_span(&out));
 }
 

@@ -33,13 +33,6 @@ bool upstream_owes_in(enum client_state state)
     return true;
 }
 
-static void put_words(struct upstream *up, struct text *out)
-{
-    const struct reply *reply = &up->reply;
-    text_printf(out, "%u %s%s%.*s", reply->code, reply->enhanced,
-                reply->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(reply_first_line(reply)));
-}
-
 /* What went wrong where the table says that something did; before the connection is closed. */
 void upstream_put_why(struct upstream *up, enum client_state was, enum client_event event,
                       struct text *out)
@@ -57,7 +50,7 @@ void upstream_put_why(struct upstream *up, enum client_state was, enum client_ev
     case CLIENT_ON_BAD:
         if (up->spoke && up->reply.code != 0) {
             text_puts(out, "said unasked: ");
-            put_words(up, out);
+            reply_tell(&up->reply, out);
         } else if (up->spoke) {
             text_puts(out, "sent unasked what is not SMTP");
         } else {
@@ -76,7 +69,7 @@ void upstream_put_why(struct upstream *up, enum client_state was, enum client_ev
     case CLIENT_ON_5XX:
     case CLIENT_EVENTS:
         text_printf(out, "%s was ", client_waiting_for(was));
-        put_words(up, out);
+        reply_tell(&up->reply, out);
         break;
     }
 }

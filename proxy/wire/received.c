@@ -1,5 +1,7 @@
 #include "proxy/wire/received.h"
 
+#include "config/civil.h"
+
 #define FOLD_AT 78 /* RFC 5322 2.1.1 */
 
 /* The field being written: column of the line, to know where to fold. */
@@ -54,60 +56,25 @@ static struct span path_scrub(struct span path, bool utf8, char *out, size_t cap
     return span_make(out, source.len);
 }
 
-struct civil {
-    int64_t year;
-    unsigned month, day; /* from 0 and from 1 */
-};
-
-/*
- * The day of the proleptic Gregorian calendar, days counted from 1970-01-01. gmtime_r would take
- * the C library's lock and may read the zone file, which an event loop must not wait for. Years
- * begin in March here, so that the leap day is the last of its year, and 400 years are one cycle of
- * 146,097 days.
- */
-static struct civil civil_from_days(uint64_t days)
-{
-    const uint64_t shifted = days + 719468; /* from 0000-03-01 */
-    const uint64_t cycle = shifted / 146097;
-    const uint64_t day_of_cycle = shifted % 146097;
-    const uint64_t year_of_cycle =
-        (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36524 - day_of_cycle / 146096) / 365;
-    const uint64_t day_of_year =
-        day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-    const uint64_t march_month = (5 * day_of_year + 2) / 153;
-    const unsigned month = (unsigned)(march_month < 10 ? march_month + 2 : march_month - 10);
-
-    return (struct civil){.year = (int64_t)(cycle * 400 + year_of_cycle + (month < 2)),
-                          .month = month,
-                          .day = (unsigned)(day_of_year - (153 * march_month + 2) / 5 + 1)};
-}
-
 /* RFC 5322 3.3, in UTC and in English whatever the locale. */
 static void put_date(struct folder *folder, time_t when)
 {
     static const char days[7][4] = {"Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"};
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    const uint64_t seconds = when < 0 ? 0 : (uint64_t)when;
-    const uint64_t day = seconds / 86400;
-    const unsigned rest = (unsigned)(seconds % 86400);
-    const struct civil civil = civil_from_days(day);
+    const struct civil civil = civil_from_time(when);
     char buffer[64];
     struct text text = TEXT(buffer);
 
-    text_puts(&text, days[day % 7]);
+    text_puts(&text, days[civil.days % 7]);
     text_puts(&text, ", ");
     text_number(&text, civil.day);
     text_putc(&text, ' ');
     text_puts(&text, months[civil.month]);
     text_putc(&text, ' ');
-    text_digits(&text, (uint64_t)civil.year, 4);
+    text_digits(&text, civil.year, 4);
     text_putc(&text, ' ');
-    text_digits(&text, rest / 3600, 2);
-    text_putc(&text, ':');
-    text_digits(&text, rest / 60 % 60, 2);
-    text_putc(&text, ':');
-    text_digits(&text, rest % 60, 2);
+    civil_put_clock(&civil, &text);
     text_puts(&text, " +0000");
     put_word(folder, text_span(&text));
 }

@@ -148,6 +148,15 @@ struct span reply_first_line(const struct reply *reply)
     return span_first(text, span_find(text, '\n'));
 }
 
+void reply_tell(const struct reply *reply, struct text *out)
+{
+    text_number(out, reply->code);
+    text_putc(out, ' ');
+    text_puts(out, reply->enhanced);
+    text_puts(out, reply->enhanced[0] != '\0' ? " " : "");
+    text_put(out, reply_first_line(reply));
+}
+
 /* One line, without its end. */
 static enum reply_status line_parse(struct reply_parser *parser, struct span line,
                                     struct reply *out)

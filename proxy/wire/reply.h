@@ -48,6 +48,8 @@ void reply_write(const struct reply *reply, bool plain, struct text *out);
 
 /* The first line of its text: for logs and for the words of a joint reply. */
 struct span reply_first_line(const struct reply *reply);
+/* "550 5.1.1 No such mailbox": code, enhanced code where there is one, first line. */
+void reply_tell(const struct reply *reply, struct text *out);
 
 enum reply_status { REPLY_MORE, REPLY_DONE, REPLY_BAD };
 

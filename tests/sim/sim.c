@@ -277,8 +277,7 @@ static void sim_check_released(struct sim *sim)
         for (unsigned j = 0; j < SIM_ENDPOINTS; j++) {
             const struct net_address *address = &sim->servers[i][j].address;
             if (shared_counted(sim->shared.endpoints, address) != 0 ||
-                shared_tally_count(&sim->shared, TALLY_SPARE, address,
-                                   (size_t)net_address_length(address)) != 0 ||
+                shared_counted_spare(&sim->shared, address) != 0 ||
                 shared_counted(sim->shared.wanted, address) != 0) {
                 sim_fail(sim, "a place at upstream %u was not given back", i);
             }

@@ -65,16 +65,24 @@ static void there_is_room_for_so_many_worlds(void **state)
     shared_release(&shared);
 }
 
+static void enter_two(struct shared *shared, struct shared_world *entries[2])
+{
+    static struct world worlds[2] = {{.ops = &ops}, {.ops = &ops}};
+    assert_true(shared_init(shared, 10, 1, NULL));
+    for (int i = 0; i < 2; i++) {
+        entries[i] = shared_enter(shared, &worlds[i]);
+        assert_non_null(entries[i]);
+    }
+}
+
 static void what_worlds_count_for_themselves_is_one_count(void **state)
 {
     static struct shared shared;
-    struct world worlds[2] = {{.ops = &ops}, {.ops = &ops}};
-    struct shared_world *a, *b;
+    struct shared_world *entries[2];
 
     (void)state;
-    assert_true(shared_init(&shared, 10, 1, NULL));
-    a = shared_enter(&shared, &worlds[0]);
-    b = shared_enter(&shared, &worlds[1]);
+    enter_two(&shared, entries);
+    struct shared_world *a = entries[0], *b = entries[1];
     quota_cell first = shared_tally_take(&shared, a, TALLY_CLIENTS, "client", 6, 2);
     quota_cell second = shared_tally_take(&shared, b, TALLY_CLIENTS, "client", 6, 2);
     assert_true(first != QUOTA_NONE && second != QUOTA_NONE);
@@ -95,13 +103,11 @@ static void what_worlds_count_for_themselves_is_one_count(void **state)
 static void sessions_of_all_worlds_are_bounded_together(void **state)
 {
     static struct shared shared;
-    struct world worlds[2] = {{.ops = &ops}, {.ops = &ops}};
-    struct shared_world *a, *b;
+    struct shared_world *entries[2];
 
     (void)state;
-    assert_true(shared_init(&shared, 10, 1, NULL));
-    a = shared_enter(&shared, &worlds[0]);
-    b = shared_enter(&shared, &worlds[1]);
+    enter_two(&shared, entries);
+    struct shared_world *a = entries[0], *b = entries[1];
     assert_true(shared_add_session(&shared, a, 3));
     assert_true(shared_add_session(&shared, b, 3));
     assert_true(shared_add_session(&shared, b, 3));
