@@ -38,11 +38,11 @@ def test_a_run_that_is_killed_leaves_nothing_behind():
     run = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; sys.path[:0] = sys.argv[1:]\n"
                             "from lab.network import Network\n"
                             "network = Network({'one': ['192.0.2.1/24']}).__enter__()\n"
-                            "process = subprocess.Popen(network.hosts['one'].command('sleep', 'infinity'), stdout=subprocess.DEVNULL)\n"
-                            "print(network.prefix, process.pid, flush=True); process.wait()", *sys.path],
+                            "print(network.prefix, flush=True)\n"
+                            "network.hosts['one'].run('sh', '-c', 'echo $$; exec sleep infinity', capture_output=False)", *sys.path],
                            stdout=subprocess.PIPE, text=True)
     with run:
-        prefix, inside = run.stdout.readline().split()
+        prefix, inside = run.stdout.readline().strip(), run.stdout.readline()  # what is inside says so itself
         assert len(namespaces(prefix)) == 2
         ended = os.pidfd_open(int(inside))
         run.kill()

@@ -32,18 +32,27 @@ def remove(name):
         SETTINGS.rmdir()  # unless somebody has something in it
 
 
+def processes(spaces):
+    """Who is in one of these namespaces, open files, whose names may be gone."""
+    numbers = {os.fstat(space).st_ino for space in spaces}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if (folder / "ns/net").stat().st_ino in numbers:
+                yield int(folder.name)
+
+
 def main(prefix):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the run
     if sys.stdin.read() == "done":
         return
     names = namespaces(prefix)
+    spaces = [os.open(NAMESPACES / name, os.O_RDONLY) for name in names if (NAMESPACES / name).exists()]
     for name in names:
-        for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-    for name in names:
-        remove(name)
+        remove(name)  # first, so that no `ip netns exec` that has just been started comes in behind our back
+    for pid in processes(spaces):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
