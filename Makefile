@@ -20,7 +20,7 @@ WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla 
 
 FLAGS   = -std=c17 -D_GNU_SOURCE -I. $(OPT) $(WARN) $(WERROR) $(HARDEN) $(SAN) $(CFLAGS)
 LINK    = $(CC) $(SAN) -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDFLAGS)
-LIBS   := -luv -lssl -lcrypto -llmdb -lyaml -lcares -ljansson -lpthread
+LIBS   := -luv -lssl -lcrypto -llmdb -lyaml -lcares -ljansson -lseccomp -lpthread
 
 # V=1 shows the commands.
 say     = $(if $(V),,@echo '  $(1)  $@';)
@@ -41,9 +41,10 @@ proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open
                  prober quota rate recipients session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
-proxy/daemon  := burial control control_ask daemon descriptors early_signals ledger_print \
-                 ledger_service load log log_ring notify pid_file prepare privileges quote readable reload \
-                 repair sockets state_lock status survey worker
+proxy/daemon  := burial config_files confine control control_ask daemon descriptors early_signals \
+                 folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
+                 privileges quote readable reload repair sockets state_lock status survey \
+                 syscalls worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
                  doctor_relay doctor_table explain healthcheck import ledger_command options \
                  reload route run status
@@ -56,7 +57,7 @@ bench_load    := histogram load load_idle load_options load_report load_run load
 bench_routes  := routes routes_plan
 bench_sink    := data_end sink sink_server
 bench         := $(bench_load) $(bench_routes) $(bench_sink) $(bench_shared)
-unit_tests    := address bench_line body client command config control data_end diag dns \
+unit_tests    := address bench_line body client command config confine control data_end diag dns \
                  dns_cache dns_message explain header health histogram hosts identity import \
                  key_sort ledger ledger_format ledger_keep ledger_memory ledger_model \
                  ledger_reader ledger_store load_text log memory net_address nexthop pacing \

@@ -32,6 +32,10 @@ class Town:
         assert answer == 250, answer
         return sent
 
+    def within_reach(self, file):
+        """A copy beside the configuration, where a daemon that is confined can read it."""
+        return str(self.daemon.folder.write("authority.pem", file.read_bytes()))
+
 
 @pytest.fixture(scope="session")
 def king_certificate(ca):
@@ -571,7 +575,7 @@ def test_a_session_does_not_go_on_under_another_trust(town, stranger):
     there.send()
     there.send()
     relays = there.daemon.settings["relays"]
-    relays["king"]["ca-file"] = str(stranger.file)
+    relays["king"]["ca-file"] = there.within_reach(stranger.file)
     there.daemon.write_config(relays=relays)
     assert there.daemon.reload().status == 0
     assert there.ask() == "451 4.7.5"
@@ -583,7 +587,7 @@ def test_a_session_made_without_verification_is_no_proof(town, ca, stranger):
     there = town("encrypt", certificate=stranger.issue("king.test"), timeouts={"pool_idle": "0s"})
     there.send()
     relays = there.daemon.settings["relays"]
-    relays["king"].update({"tls": "verify", "ca-file": str(ca.file)})
+    relays["king"].update({"tls": "verify", "ca-file": there.within_reach(ca.file)})
     there.daemon.write_config(relays=relays)
     assert there.daemon.reload().status == 0
     assert there.ask() == "451 4.7.5"
@@ -593,7 +597,7 @@ def test_a_kept_connection_does_not_outlive_its_trust(town, stranger):
     there = town("verify")
     there.send()
     relays = there.daemon.settings["relays"]
-    relays["king"]["ca-file"] = str(stranger.file)
+    relays["king"]["ca-file"] = there.within_reach(stranger.file)
     there.daemon.write_config(relays=relays)
     assert there.daemon.reload().status == 0
     assert there.ask() == "451 4.7.5"
