@@ -29,7 +29,13 @@ KNOWN = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\
 WITH_NUL = sorted({end[:at] + b"\0" + end[at:] for end in KNOWN for at in range(len(end) + 1)} - {b"\r\n.\r\n\0"})
 # Of the smuggled commands some are read behind an end that is true at last: a session that goes on would obey them.
 
+_numbers = itertools.count()
+
 UNCLEAN = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
+
+# What these servers log of a message that ended, or of commands that it should not have seen.
+MORE_AT_POSTFIX = r"qmgr\[\d+\]|smuggler|status=|NOQUEUE|improper"
+MORE_AT_EXIM = r" <= | => |smuggler|incomplete transaction|rejected"
 
 
 class Town:
@@ -75,7 +81,7 @@ class Smuggler:
 
     def __init__(self, town, end, at, secure):
         self.end, self.at = end, at  # at None: octet by octet
-        self.head, self.sender = message(b"before"), f"cut-{at}@client.test"
+        self.head, self.sender = message(b"before"), f"{next(_numbers)}@client.test"  # its own, lest a failed test touch the next
         self.client = town.client(secure)
         self.client.send(f"MAIL FROM:<{self.sender}>\r\n".encode() + EVERY_SERVER + b"DATA\r\n")
 
@@ -131,9 +137,9 @@ def assert_nothing_at(town, postfix_log, exim_log, count):
     """The real ones: so many connections lost in mid-message, no other transaction, nothing in queues or mailboxes."""
     postfix_log.await_count(r"smtpd\[\d+\]: lost connection after DATA", count)
     assert postfix_log.count(r"smtpd\[\d+\]: \w+: client=") == count
-    assert postfix_log.count(r"qmgr\[\d+\]|smuggler|status=|NOQUEUE|improper") == 0, "\n".join(postfix_log.lines())
+    assert postfix_log.count(MORE_AT_POSTFIX) == 0, "\n".join(postfix_log.lines())
     exim_log.await_count(r"SMTP connection from \S* ?.*lost", count)
-    assert exim_log.count(r" <= | => |smuggler|incomplete transaction|rejected") == 0, "\n".join(exim_log.lines())
+    assert exim_log.count(MORE_AT_EXIM) == 0, "\n".join(exim_log.lines())
     for folder in ("incoming", "active", "deferred", "hold", "corrupt", "maildrop"):
         poll(lambda: not [p for p in (town.postfix.queue / folder).rglob("*") if p.is_file()], f"Postfix's {folder} to be empty")
     poll(lambda: not [p for p in (town.exim.folder / "spool" / "input").rglob("*") if p.is_file()], "Exim's spool to be empty")
@@ -161,7 +167,7 @@ def test_nobody_behind_sees_more_than_a_message_that_breaks_off(town, end, secur
 @pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n"], ids=["LF.LF", "LF.CRLF", "CRLF.LF"])
 def test_postfix_by_itself_falls_for_it(town, end):
     """Else the tests above would show nothing."""
-    before = len(town.postfix.mailbox("bait"))
+    before, log = len(town.postfix.mailbox("bait")), Log(town.postfix.folder / "log")
     with Client(("127.0.0.1", town.postfix.port)) as client:
         client.begin("bait@example.com")
         client.send(message(b"before") + end + SMUGGLED.replace(USER.encode(), b"bait@example.com") + b".\r\n")
@@ -169,11 +175,13 @@ def test_postfix_by_itself_falls_for_it(town, end):
         client.quit()
     mails = town.postfix.await_mail("bait", before + 2)[before:]
     assert sum(b"SMUGGLED" in mail and b"smuggler@" in mail for mail in mails) == 1
+    assert log.count(MORE_AT_POSTFIX) > 1
 
 
 def test_a_dot_that_was_stuffed_and_lines_of_dots_arrive_at_all_three(town):
     """What is no look-alike is not turned away."""
     town.recorder.forget()
+    log = Log(town.exim.folder / "log-main")
     sent = message(b".\r\n..\r\n. \r\n .\r\nMAIL FROM:<x@client.test>\r\n...\r\n")
     before = len(town.postfix.mailbox("user")), len(town.exim.mailbox("kingmail"))
     assert town.daemon.send(sent, USER, KING, THIRD) == 250
@@ -182,3 +190,4 @@ def test_a_dot_that_was_stuffed_and_lines_of_dots_arrive_at_all_three(town):
         mails = peer.await_mail(user, count + 1)
         peers.in_front_of(mails[-1], sent)
         os.unlink(max((peer.mail / user / "new").iterdir(), key=lambda path: path.stat().st_mtime_ns))
+    assert log.count(MORE_AT_EXIM) > 1
