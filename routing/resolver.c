@@ -305,10 +305,11 @@ static void after_addresses(struct resolver_query *query)
 }
 
 /* A name that may go into Received and XCLIENT: a host name of letters, digits, dots and hyphens
- * only. */
+ * only, which reads like no address. */
 static bool ptr_name_valid(const char *name)
 {
-    return host_name_valid(span_of(name)) && strchr(name, '_') == NULL;
+    return host_name_valid(span_of(name)) && !host_name_is_numeric(span_of(name)) &&
+           strchr(name, '_') == NULL;
 }
 
 static void after_ptr(struct resolver_query *query)
