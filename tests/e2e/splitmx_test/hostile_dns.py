@@ -98,6 +98,11 @@ class HostileDns:
         with self._lock:
             return [query for query in self.queries if query[0] == known]
 
+    def asked_below(self, suffix):
+        """Every question once."""
+        with self._lock:
+            return {query[:2] for query in self.queries if query[0].endswith(suffix)}
+
     def stop(self):
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self._udp.getsockname())  # ends _serve_udp
