@@ -11,9 +11,9 @@ enum {
     CACHE_ENTRIES = 4096,
     CACHE_BYTES = 4 << 20,
     BUCKETS = 256,
-    JOBS_MAX =
-        4096, /* a flood of clients must not make memory grow with unanswered PTR questions ... */
-    JOBS_PTR = 2048, /* ... nor keep next hops from being asked for */
+    JOBS_MAX = 4096, /* a flood of clients must not make memory grow with questions for their names
+                        that nobody answers ... */
+    JOBS_CLIENT_NAMES = 2048, /* ... nor keep next hops from being asked for */
     SILENCES = 3,    /* in a row; a single one may be a question that takes its time */
     TURNED_MS = 30000,
 };
@@ -351,9 +351,9 @@ static struct job *job_find(const struct dns *dns, const struct ring *bucket, co
 }
 
 static struct job *job_new(struct dns *dns, struct ring *bucket, const char *name,
-                           enum dns_type type)
+                           enum dns_type type, enum dns_purpose purpose)
 {
-    if (dns->job_count >= (type == DNS_PTR ? JOBS_PTR : JOBS_MAX)) {
+    if (dns->job_count >= (purpose == DNS_FOR_CLIENT_NAME ? JOBS_CLIENT_NAMES : JOBS_MAX)) {
         return NULL;
     }
     size_t name_bytes = strlen(name) + 1;
@@ -375,8 +375,8 @@ static struct job *job_new(struct dns *dns, struct ring *bucket, const char *nam
     return job;
 }
 
-void dns_ask(struct dns *dns, const char *name, enum dns_type type, struct dns_wait *wait,
-             dns_done *done, void *owner)
+void dns_ask(struct dns *dns, const char *name, enum dns_type type, enum dns_purpose purpose,
+             struct dns_wait *wait, dns_done *done, void *owner)
 {
     dns_wait_init(wait);
     wait->done = done;
@@ -392,7 +392,7 @@ void dns_ask(struct dns *dns, const char *name, enum dns_type type, struct dns_w
         ring_append(&job->waits, &wait->link);
         return;
     }
-    job = job_new(dns, bucket, name, type);
+    job = job_new(dns, bucket, name, type, purpose);
     if (job == NULL) {
         static const struct dns_answer busy = {
             .status = DNS_FAIL, .ours = true, .why = "out of memory, or too many DNS lookups"};

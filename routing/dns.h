@@ -39,10 +39,14 @@ void dns_close(struct dns *dns);
 /* New servers, empty cache; questions under way go on. False: c-ares refused, all is as it was. */
 bool dns_configure(struct dns *dns, const char *const *servers, size_t count);
 
+/* What a question is for. Those for the names of clients are put, and chosen, by whoever connects: they
+ * may use a part only of the questions that can be under way. */
+enum dns_purpose { DNS_FOR_NEXT_HOP, DNS_FOR_CLIENT_NAME };
+
 /* name: folded, valid, no last dot. `done` comes once, perhaps from inside, unless dns_forget comes
  * first. */
-void dns_ask(struct dns *dns, const char *name, enum dns_type type, struct dns_wait *wait,
-             dns_done *done, void *owner);
+void dns_ask(struct dns *dns, const char *name, enum dns_type type, enum dns_purpose purpose,
+             struct dns_wait *wait, dns_done *done, void *owner);
 /* What the name led to was of no use: whatever its TTL, it is asked for anew after DNS_DOUBT_MS. */
 #define DNS_DOUBT_MS 5000
 void dns_doubt(struct dns *dns, const char *name);

@@ -22,7 +22,7 @@ void lookup_begin(struct lookup *lookup, struct check *check, const char *name, 
     lookup->check = check;
     dns_wait_init(&lookup->wait);
     check_hold(check);
-    dns_ask(check->doctor->dns, name, type, &lookup->wait, on_answer, lookup);
+    dns_ask(check->doctor->dns, name, type, DNS_FOR_NEXT_HOP, &lookup->wait, on_answer, lookup);
 }
 
 /* Only once the answer is there: the command waits for all. */

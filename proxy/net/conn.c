@@ -22,6 +22,9 @@
 #define LINGER_BYTES (256 * 1024)
 /* And this long it may take to read what is queued for it. */
 #define FLUSH_TIME 10000
+/* A connection that session code has closed is in no limit's count. So many of a loop are waited for
+ * at once; more would be what somebody does who wants our descriptors and our memory. */
+#define LEAVING_MAX 64
 
 static const struct conn_ops conn_ops;
 
@@ -53,6 +56,7 @@ static void conn_end(struct net_conn *c, bool reset)
     }
     c->is_closing = true;
     conn_tls_forget(c);
+    c->net->leaving -= c->is_leaving ? 1 : 0;
     timer_stop(&c->net->world.timers, &c->linger);
     if (c->is_active) { /* freed only after the active list has been walked: take it out now */
         struct net_conn **link = &c->net->active;
@@ -131,12 +135,24 @@ static bool conn_has_unread(const struct net_conn *c)
     return c->view.len != 0 || look_ahead(c) > 0;
 }
 
+/* False: it ends at once, whatever becomes of its last words. */
+static bool conn_may_leave(struct net_conn *c)
+{
+    struct net *net = c->net;
+    if (!c->is_leaving && net->leaving < LEAVING_MAX &&
+        (unsigned)conn_fd(c) + NET_DESCRIPTORS_SPARE < net->options.descriptors) {
+        c->is_leaving = true;
+        net->leaving++;
+    }
+    return c->is_leaving;
+}
+
 void conn_finish(struct net_conn *c)
 {
     if (c->is_closing || c->is_lingering) {
         return;
     }
-    if (c->eof || !conn_has_unread(c)) {
+    if (c->eof || !conn_has_unread(c) || !conn_may_leave(c)) {
         conn_end(c, false);
         return;
     }
@@ -356,6 +372,10 @@ static void conn_settle(struct net_conn *c)
         c->tell_insecure = false;
         c->is_insecure = true;
         c->conn.on_event(c->conn.owner, CONN_INSECURE);
+        return;
+    }
+    if (c->is_flushing && c->is_writing && !conn_may_leave(c)) {
+        conn_end(c, true);
         return;
     }
     if (c->is_active || c->is_writing) {

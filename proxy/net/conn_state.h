@@ -42,6 +42,7 @@ struct net_conn {
     bool tell_insecure; /* CONN_INSECURE is due */
     bool is_flushing;   /* closed by session code; ends when all is written */
     bool is_lingering;  /* all is written; the peer may read it */
+    bool is_leaving;    /* counted in net->leaving */
     bool is_closing;    /* uv_close was called */
 };
 

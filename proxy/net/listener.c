@@ -6,8 +6,6 @@
 #include "proxy/session/session.h"
 
 #define BACKLOG 1024
-/* Kept free for what must go on when clients use up all descriptors (design: section 9). */
-#define DESCRIPTORS_SPARE 64
 
 struct listener {
     struct net *net;
@@ -108,7 +106,7 @@ static void on_client(uv_stream_t *server, int status)
         conn->ops->close(conn, CONN_RESET);
         return;
     }
-    if ((unsigned)fd + DESCRIPTORS_SPARE >= listener->net->options.descriptors) {
+    if ((unsigned)fd + NET_DESCRIPTORS_SPARE >= listener->net->options.descriptors) {
         turn_away(conn);
         return;
     }

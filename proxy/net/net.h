@@ -16,6 +16,8 @@
 
 struct net_conn;
 
+/* Kept free for what must go on when clients use up all descriptors (design: section 9). */
+#define NET_DESCRIPTORS_SPARE 64
 /* Of protected connections a read may complete a record that was held, and so be more. */
 #define NET_READ_BUFFER (CONN_HELD + TLS_STREAM_ROOM)
 /* What a record can hold (RFC 8446 5.1). */
@@ -49,6 +51,7 @@ struct net {
     size_t gathered;                   /* bytes, when it is somebody's */
     struct tls_sessions *tls_sessions; /* with upstreams, to be resumed */
     struct net_conn *active;           /* have output to flush or an event to be told */
+    unsigned leaving;                  /* connections that are waited for, see conn.c */
     struct resolver *resolver;
     struct net_options options;
     uint64_t random;

@@ -247,6 +247,12 @@ void session_on_transaction(void *owner, const struct transaction_event *event)
 
 /* ---- input ---- */
 
+/* Broken lines count as errors, like what is no command; so any line is one too many then. */
+static bool session_has_erred(const struct session *s)
+{
+    return s->errors >= s->world->policy->config->limits.errors;
+}
+
 /* Takes one command; false when there is no whole line yet. */
 static bool read_command(struct session *s, struct span input)
 {
@@ -254,6 +260,10 @@ static bool read_command(struct session *s, struct span input)
     size_t consumed = 0;
     enum line_status status = line_take(&s->lines, input, &line, &consumed);
     session_told_command(s);
+    if (status != LINE_MORE && session_has_erred(s)) {
+        session_dismiss(s, 421, "4.7.0", "Too many errors", "session-dropped");
+        return true;
+    }
     switch (status) {
     case LINE_MORE:
         break;

@@ -196,10 +196,6 @@ void session_command(struct session *s, struct span line, bool pipelined)
 {
     struct command command = command_parse(line);
     struct server_step step = server_step(s->state, command.verb);
-    if (s->errors >= s->world->policy->config->limits.errors) {
-        session_dismiss(s, 421, "4.7.0", "Too many errors", "session-dropped");
-        return;
-    }
     session_set_state(s, s->state); /* the next command has its own time */
     switch (step.action) {
     case SERVER_DO_HOLD:

@@ -1,7 +1,9 @@
 """Conditions that tests wait for. Nothing here sleeps and hopes: a waiter wakes when something was recorded."""
 
+import contextlib
 import os
 import random
+import resource
 import socket
 import threading
 import time
@@ -54,6 +56,18 @@ def poll(predicate, what, timeout=PATIENCE, interval=0.01):
         if time.monotonic() > deadline:
             raise Timeout(f"waited {timeout:g} s for {what}")
         time.sleep(interval)
+
+
+@contextlib.contextmanager
+def many_files(count):
+    """Room for so many sockets of the test's own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard > count + 500, f"no process may open {count} files here (ulimit -Hn)"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + 500), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 _given_out = set()
