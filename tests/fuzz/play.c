@@ -25,6 +25,13 @@ void play_fail(const char *format, ...)
     abort();
 }
 
+void play_trace(const struct play *play, const char *who, struct span bytes)
+{
+    if (play->trace) {
+        fprintf(stderr, "%s: %.*s", who, SPAN_ARGS(bytes.len != 0 ? bytes : SPAN("closed\n")));
+    }
+}
+
 /* ---- what the simulator's worlds have and plays do not: they are not thinned out ---- */
 
 bool filter_has(struct sim *sim, enum atom_kind kind, uint64_t number)
@@ -253,6 +260,7 @@ struct play *play_new(struct span options)
 {
     struct play *play = sim_alloc(1, sizeof *play);
     struct sim *sim = &play->sim;
+    play->trace = getenv("PLAY_TRACE") != NULL;
     sim->totals = &play->totals;
     sim->accept = upstream_end_accept;
     for (size_t i = 0; i < options.len; i++) {

@@ -154,6 +154,7 @@ struct play {
     unsigned lookups;
     unsigned steps;
     bool has_name; /* clients have names */
+    bool trace;
 };
 
 /* `options`: letters, of which play.c tells the meaning. */
@@ -168,6 +169,9 @@ static inline struct play *play_of(struct sim *sim)
 {
     return (struct play *)(void *)sim;
 }
+
+/* With PLAY_TRACE in the environment: who is told this, on standard error. */
+void play_trace(const struct play *play, const char *who, struct span bytes);
 
 void play_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

@@ -256,6 +256,7 @@ static void on_told(void *self, struct span bytes)
     struct caller *caller = self;
     struct reply_parser parser = {0};
     struct reply reply;
+    play_trace(caller->play, "client", bytes);
     if (bytes.len == 0) { /* behind a drop, or a message with broken line ends */
         caller->closed = true;
         caller->dismissed |= caller->last == 554 || caller->last == 550;

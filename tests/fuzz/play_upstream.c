@@ -301,6 +301,7 @@ static void take_commands(struct upstream_end *end, struct span bytes)
 static void on_told(void *self, struct span bytes)
 {
     struct upstream_end *end = self;
+    play_trace(end->play, "upstream", bytes);
     if (bytes.len == 0) {
         end->closed = true;
         return;
