@@ -74,10 +74,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const size_t errors = diag_errors(diags);
     EVP_PKEY *key = pem_private_key(&file, place, diags);
     require((key == NULL) == (diag_errors(diags) != errors));
+    require(ERR_peek_error() == 0); /* nothing that another connection would take for its own */
     EVP_PKEY_free(key);
     inspect(path);
     pem_certificates_free(certificates);
-    require(ERR_peek_error() == 0);
     pem_release(&file);
     scratch_require_places(diags, place.file, span_of("x"));
     diag_list_free(diags);
