@@ -65,8 +65,11 @@ unit_tests    := address bench_line body client command config confine control d
                  reply resolver route seal server shared sorter source span spares store table \
                  table_walk text tickets timers tls_context tls_inspect tls_stream xclient yaml \
                  yaml_scan
-fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
-                 fuzz_reply fuzz_yaml_scan
+fuzz_targets  := fuzz_address fuzz_body fuzz_command fuzz_config fuzz_dns fuzz_identity \
+                 fuzz_ledger_format fuzz_map fuzz_nexthop fuzz_pem fuzz_proxy_header fuzz_received \
+                 fuzz_reply fuzz_routes fuzz_session fuzz_xclient fuzz_yaml_scan
+fuzz_files    := scratch
+fuzz_play     := play play_caller play_upstream
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 
@@ -186,9 +189,18 @@ T ?= 60
 FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= \
         SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined'
 
-$(foreach t,$(fuzz_targets),$(BUILD)/$(t)): $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o \
-    $(call archives,proxy/session)
-	$(call say,link)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+fuzz_objects = $(foreach n,$(1),$(BUILD)/tests/fuzz/$(n).o)
+
+# What reads files, and what is over the simulator's network.
+fuzz_more = $(if $(filter fuzz_config fuzz_map fuzz_pem fuzz_routes,$(1)),$(call fuzz_objects,$(fuzz_files))) \
+            $(if $(filter fuzz_session,$(1)),$(call fuzz_objects,$(fuzz_play)) \
+                $(filter-out %/main.o %/shrink.o,$(call objects,tests/sim)))
+
+define fuzz_program
+$(BUILD)/$(1): $(call fuzz_objects,$(1)) $(call fuzz_more,$(1)) $(call archives,proxy/session)
+	$$(call say,link)$$(LINK) -fsanitize=fuzzer -o $$@ $$^ $$(LIBS)
+endef
+$(foreach t,$(fuzz_targets),$(eval $(call fuzz_program,$(t))))
 
 fuzz-programs: $(foreach t,$(fuzz_targets),$(BUILD)/$(t))
 fuzz:
@@ -279,7 +291,7 @@ test:
 	@tests/e2e/install.sh
 	@set -e; for t in $(TESTS); do \
 	    echo "== make $$t"; \
-	    $(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),10,$(T)) $$t; \
+	    $(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),5,$(T)) $$t; \
 	done
 	@echo "test: all passed ($(TESTS))"
 
@@ -320,7 +332,7 @@ help:
 	@echo 'make clean      remove $(BUILD)'
 
 OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/cli/main.o \
-           $(call bench_objects,$(bench)) $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(fuzz_targets:%=$(BUILD)/tests/fuzz/%.o)
+           $(call bench_objects,$(bench)) $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(call fuzz_objects,$(fuzz_targets) $(fuzz_files) $(fuzz_play))
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
