@@ -157,8 +157,7 @@ static void on_dns(struct dns_wait *wait, const struct dns_answer *answer)
 static void question_put(struct resolver_query *query, struct question *question, const char *name,
                          enum dns_type type)
 {
-    enum dns_purpose purpose =
-        query->ptr_callback != NULL ? DNS_FOR_CLIENT_NAME : DNS_FOR_NEXT_HOP;
+    enum dns_purpose purpose = query->ptr_callback != NULL ? DNS_FOR_CLIENT_NAME : DNS_FOR_NEXT_HOP;
     query->pending++;
     dns_ask(query->resolver->dns, name, type, purpose, &question->wait, on_dns, query);
 }
