@@ -226,8 +226,13 @@ model:
 
 # ---- what a message costs: instructions and system calls, within bounds kept in the repository ----
 
-cost: all
+cost: all $(BUILD)/splitmx-unfiltered
 	tests/cost/run $(BUILD)
+
+# The program for valgrind: all of it but its filter of system calls.
+$(BUILD)/splitmx-unfiltered: $(BUILD)/proxy/cli/main.o $(BUILD)/tests/fail/unfiltered.o \
+    $(call archives,proxy/cli)
+	$(call say,link)$(LINK) -o $@ $^ $(LIBS)
 
 # ---- against others: HAProxy, nginx and Postfix in turn with splitmx, on this machine ----
 
@@ -332,7 +337,9 @@ help:
 	@echo 'make clean      remove $(BUILD)'
 
 OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/cli/main.o \
-           $(call bench_objects,$(bench)) $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(call fuzz_objects,$(fuzz_targets) $(fuzz_files) $(fuzz_play))
+           $(call bench_objects,$(bench)) $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) \
+           $(call fuzz_objects,$(fuzz_targets) $(fuzz_files) $(fuzz_play)) \
+           $(BUILD)/tests/fail/unfiltered.o
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
