@@ -20,9 +20,8 @@
 
 /* A feature enters a version by leaving this table. */
 const struct schema_later keys_later[] = {
-    {"file", "smtputf8", "false"},
-    {"file", "admin", NULL},
-    {NULL, NULL, NULL},
+    {"file", "admin"},
+    {NULL, NULL},
 };
 
 /* Checks of texts. */
@@ -80,10 +79,21 @@ static bool is_literal(struct span text)
     return is_address(inside) && (span_find(inside, ':') < inside.len) == six;
 }
 
+/* A host name, or one with labels beyond ASCII (RFC 5890), which YAML has as good UTF-8. */
+static bool is_domain_name(struct span text)
+{
+    char ascii[256]; /* what is longer than a name may be stays too long */
+    const struct span name = span_first(text, sizeof ascii);
+    for (size_t i = 0; i < name.len; i++) {
+        ascii[i] = (unsigned char)name.ptr[i] < 0x80 ? name.ptr[i] : 'u';
+    }
+    return is_host_name(span_make(ascii, name.len));
+}
+
 static bool is_domain(struct span text)
 {
     bool dot = text.len > 0 && text.ptr[0] == '.';
-    return is_literal(text) || is_host_name(span_skip(text, dot ? 1 : 0));
+    return is_literal(text) || is_domain_name(span_skip(text, dot ? 1 : 0));
 }
 
 static bool is_version(struct span text)
