@@ -19,10 +19,7 @@
 #define DAY    (MINUTE * 60 * 24)
 
 /* A feature enters a version by leaving this table. */
-const struct schema_later keys_later[] = {
-    {"file", "admin"},
-    {NULL, NULL},
-};
+const struct schema_later keys_later[] = {{"file", "admin"}, {NULL, NULL}};
 
 /* Checks of texts. */
 
@@ -83,11 +80,11 @@ static bool is_literal(struct span text)
 static bool is_domain_name(struct span text)
 {
     char ascii[256]; /* what is longer than a name may be stays too long */
-    const struct span name = span_first(text, sizeof ascii);
-    for (size_t i = 0; i < name.len; i++) {
-        ascii[i] = (unsigned char)name.ptr[i] < 0x80 ? name.ptr[i] : 'u';
+    size_t len = 0;
+    for (; len < text.len && len < sizeof ascii; len++) {
+        ascii[len] = (unsigned char)text.ptr[len] < 0x80 ? text.ptr[len] : 'u';
     }
-    return is_host_name(span_make(ascii, name.len));
+    return is_host_name(span_make(ascii, len));
 }
 
 static bool is_domain(struct span text)
