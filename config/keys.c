@@ -19,11 +19,7 @@
 #define DAY    (MINUTE * 60 * 24)
 
 /* A feature enters a version by leaving this table. */
-const struct schema_later keys_later[] = {
-    {"file", "smtputf8", "false"},
-    {"file", "admin", NULL},
-    {NULL, NULL, NULL},
-};
+const struct schema_later keys_later[] = {{"file", "admin"}, {NULL, NULL}};
 
 /* Checks of texts. */
 
@@ -80,10 +76,21 @@ static bool is_literal(struct span text)
     return is_address(inside) && (span_find(inside, ':') < inside.len) == six;
 }
 
+/* A host name, or one with labels beyond ASCII (RFC 5890), which YAML has as good UTF-8. */
+static bool is_domain_name(struct span text)
+{
+    char ascii[256]; /* what is longer than a name may be stays too long */
+    size_t len = 0;
+    for (; len < text.len && len < sizeof ascii; len++) {
+        ascii[len] = (unsigned char)text.ptr[len] < 0x80 ? text.ptr[len] : 'u';
+    }
+    return is_host_name(span_make(ascii, len));
+}
+
 static bool is_domain(struct span text)
 {
     bool dot = text.len > 0 && text.ptr[0] == '.';
-    return is_literal(text) || is_host_name(span_skip(text, dot ? 1 : 0));
+    return is_literal(text) || is_domain_name(span_skip(text, dot ? 1 : 0));
 }
 
 static bool is_version(struct span text)

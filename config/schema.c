@@ -443,46 +443,21 @@ static void tell_missing(struct loader *loader, const struct schema *schema,
     }
 }
 
-void loader_refuse_later(struct loader *loader, const char *schema, const char *key,
-                         const char *value, struct diag_place key_place,
-                         struct diag_place value_place)
-{
-    for (const struct schema_later *later = loader->later; later->key; later++) {
-        if (strcmp(later->schema, schema) != 0 || strcmp(later->key, key) != 0) {
-            continue;
-        }
-        if (!later->fine) {
-            diag_error(loader->diags, key_place,
-                       "`%s` is not in this version of splitmx; remove it", key);
-        } else if (!value || strcmp(value, later->fine) != 0) {
-            diag_error(loader->diags, value_place,
-                       "`%s: %s` is not in this version of splitmx; remove it or write `%s: %s`",
-                       key, value ? value : "", key, later->fine);
-        }
-        return;
-    }
-}
-
-/* Whether there is no value of the key that this version takes. */
-static bool is_all_later(const struct loader *loader, const char *schema, const char *key)
+static bool is_later(const struct loader *loader, const char *schema, const char *key)
 {
     const struct schema_later *later = loader->later;
     while (later->key && (strcmp(later->schema, schema) != 0 || strcmp(later->key, key) != 0)) {
         later++;
     }
-    return later->key && !later->fine;
+    return later->key != NULL;
 }
 
 static void read_field(struct loader *loader, const struct schema *schema,
                        const struct field *field, struct diag_place key_place, void *base)
 {
-    char word[QUOTED_MAX + 1];
-    struct text copy = TEXT(word);
-    size_t errors = diag_errors(loader->diags);
+    bool later = is_later(loader, schema->name, field->key);
     struct yaml_event value = loader_next(loader);
-    bool scalar = value.kind == YAML_SCALAR_VALUE;
-    text_put(&copy, value.value);
-    if (is_all_later(loader, schema->name, field->key)) {
+    if (later) {
         /* Nothing that is wrong in it need be mended, for it has to go. */
         yaml_skip(loader->reader, value);
     } else {
@@ -495,9 +470,9 @@ static void read_field(struct loader *loader, const struct schema *schema,
         *((struct config_mark *)((char *)base + field->place)) =
             (struct config_mark){value.place.line, value.place.column};
     }
-    if (diag_errors(loader->diags) == errors && !loader->broken) {
-        loader_refuse_later(loader, schema->name, field->key, scalar ? word : NULL, key_place,
-                            value.place);
+    if (later && !loader->broken) {
+        diag_error(loader->diags, key_place, "`%s` is not in this version of splitmx; remove it",
+                   field->key);
     }
 }
 

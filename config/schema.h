@@ -10,12 +10,10 @@
 #include "config/config.h"
 #include "config/yaml.h"
 
-/* Keys, or single values of a key, that a later version of splitmx brings: checked, then refused.
- */
+/* Keys that a later version of splitmx brings: refused. */
 struct schema_later {
     const char *schema; /* its name */
     const char *key;
-    const char *fine; /* the one value that is accepted; NULL: none */
 };
 
 struct loader {
@@ -85,11 +83,6 @@ bool schema_has(const struct schema *schema, unsigned long long seen, const char
  * over the value. */
 void loader_expected(struct loader *loader, const struct field *field, struct yaml_event value,
                      const char *expected);
-
-/* Tells of a key or value of a later version. value: the scalar's text, or NULL. */
-void loader_refuse_later(struct loader *loader, const char *schema, const char *key,
-                         const char *value, struct diag_place key_place,
-                         struct diag_place value_place);
 
 /* The next event; notes a broken file. */
 struct yaml_event loader_next(struct loader *loader);

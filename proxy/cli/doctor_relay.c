@@ -229,6 +229,12 @@ static void say_answers(struct relay_check *relay, const struct endpoint *endpoi
                   "name for a loop, and logs do not tell them apart; give this one another name",
                   where, call->name);
     }
+    if (doctor_config(check->doctor)->smtputf8 && !call->offer.smtputf8) {
+        check_say(check, LEVEL_WARNING,
+                  "%s does not offer SMTPUTF8, which `smtputf8: true` offers to clients: what they "
+                  "send with it is refused there (550 5.6.7)",
+                  where);
+    }
 }
 
 /* ---- the self-test ---- */

@@ -98,11 +98,27 @@ static void leg_translate(const struct leg *leg, struct reply *reply, enum upstr
 
 /* ---- the envelope ---- */
 
+/* RFC 6531 3.5: internationalized mail goes to no server that does not offer to take it. Of a leg
+ * that had somebody accepted already no recipient may hear 5xx. */
+static void leg_lacks_smtputf8(struct leg *leg)
+{
+    struct reply reply;
+    if (leg->begun) {
+        leg_fail_with(leg, 451, "4.4.2", "the second connection does not offer SMTPUTF8");
+        return;
+    }
+    reply_setf(&reply, 550, "5.6.7", "%s does not take internationalized mail", leg->relay->name);
+    leg_translate(leg, &reply, UPSTREAM_MAIL);
+    leg_fail(leg, &reply);
+}
+
 /* A connection is ready: a replay first, where there is something to repeat. */
 void leg_go_on(struct leg *leg)
 {
     timer_set(&world_of(leg)->timers, &leg->timer, leg->deadline);
-    if (!leg->begun) {
+    if (!upstream_takes(leg->upstream, &leg->context->envelope)) {
+        leg_lacks_smtputf8(leg);
+    } else if (!leg->begun) {
         leg->state = LEG_IS_ASKING;
         upstream_mail(leg->upstream, &leg->context->envelope, leg->asked->path);
     } else if (leg->first != NULL) {

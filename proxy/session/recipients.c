@@ -220,6 +220,16 @@ void recipient_is_answered(struct transaction *tx, struct leg *leg, const struct
     }
 }
 
+static bool is_ascii(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if ((unsigned char)s.ptr[i] >= 0x80) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void transaction_recipient(struct transaction *tx, struct span path)
 {
     struct address address = {0};
@@ -236,6 +246,10 @@ void transaction_recipient(struct transaction *tx, struct span path)
     }
     if (tx->recipient_count >= tx->policy->config->limits.recipients) {
         recipient_refuse(tx, 452, "4.5.3", "Too many recipients");
+        return;
+    }
+    if (!tx->context.envelope.smtputf8 && !is_ascii(path)) {
+        recipient_refuse(tx, 553, "5.6.7", "Non-ASCII addresses need SMTPUTF8");
         return;
     }
     *decision = (struct decision){0};

@@ -13,6 +13,9 @@ static void add_offers(struct reply *reply, const struct config *config, bool st
     text_puts(&text, "\nPIPELINING\nSIZE ");
     text_number(&text, config->limits.message_size);
     text_puts(&text, "\n8BITMIME\nENHANCEDSTATUSCODES");
+    if (config->smtputf8) {
+        text_puts(&text, "\nSMTPUTF8");
+    }
     if (starttls) {
         text_puts(&text, "\nSTARTTLS");
     }
@@ -96,19 +99,19 @@ static void say_parse_error(struct session *s, enum parse_status status, const c
 
 /* Answers a path that cannot be used as a sender. *path becomes the sender: a source route is
  * stripped (RFC 5321 appendix C). */
-static bool sender_is_good(struct session *s, struct span *path)
+static bool sender_is_good(struct session *s, struct span *path, bool utf8)
 {
     struct address address;
     if (path->len == 0) {
         return true;
     }
-    switch (address_parse(*path, true, false, &address)) {
+    switch (address_parse(*path, true, utf8, &address)) {
     case ADDRESS_OK:
     case ADDRESS_ROUTING:
         *path = address.whole;
         return true;
     case ADDRESS_UTF8:
-        session_say(s, 553, "5.6.7", "Non-ASCII addresses need SMTPUTF8, which is not offered");
+        session_say(s, 553, "5.6.7", "Non-ASCII addresses need SMTPUTF8");
         return false;
     case ADDRESS_SYNTAX:
     case ADDRESS_TOO_LONG:
@@ -126,13 +129,15 @@ static void do_mail(struct session *s, struct span argument)
         session_say(s, 530, "5.7.0", "Must issue a STARTTLS command first");
     } else if (status != PARSE_OK) {
         say_parse_error(s, status, "Syntax: MAIL FROM:<address>");
-    } else if (mail.smtputf8) {
+    } else if (mail.smtputf8 && !s->world->policy->config->smtputf8) {
         session_say(s, 555, "5.5.4", "Unknown parameter");
     } else if (mail.size > s->world->policy->config->limits.message_size) {
         session_say(s, 552, "5.3.4", "Message too big");
-    } else if (sender_is_good(s, &mail.path)) {
-        struct envelope envelope = {
-            .sender = mail.path, .size = mail.size, .body_8bit = mail.body_8bit};
+    } else if (sender_is_good(s, &mail.path, mail.smtputf8)) {
+        struct envelope envelope = {.sender = mail.path,
+                                    .size = mail.size,
+                                    .body_8bit = mail.body_8bit,
+                                    .smtputf8 = mail.smtputf8};
         s->transaction = transaction_new(s->world, &s->view, &envelope, ++s->transactions,
                                          session_on_transaction, s);
         if (s->transaction == NULL) {

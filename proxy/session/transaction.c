@@ -137,6 +137,15 @@ static void data_fails(struct transaction *tx, const struct reply *reply)
     transaction_conclude(tx, TRANSACTION_DATA, reply);
 }
 
+/* RFC 3848; RFC 6531 4.3. */
+static const char *protocol_of(const struct transaction *tx)
+{
+    if (!tx->context.envelope.smtputf8) {
+        return tx->client->protocol;
+    }
+    return tx->client->tls[0] != '\0' ? "UTF8SMTPS" : "UTF8SMTP";
+}
+
 /* Our Received field, in front of the message, for the legs on a detour or for the others. */
 static void put_received(struct transaction *tx, bool detour)
 {
@@ -154,7 +163,7 @@ static void put_received(struct transaction *tx, bool detour)
                     .ptr_name = client->name,
                     .ip = client->ip,
                     .hostname = tx->policy->config->hostname.text,
-                    .protocol = client->protocol,
+                    .protocol = protocol_of(tx),
                     .id = tx->id,
                     .tls = client->tls[0] != '\0' ? client->tls : NULL,
                     .recipient = tx->recipient_count == 1 ? tx->first->path : (struct span){0},

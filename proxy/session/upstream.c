@@ -420,6 +420,11 @@ bool upstream_may_speak(struct upstream *up)
     return false;
 }
 
+bool upstream_takes(const struct upstream *up, const struct envelope *envelope)
+{
+    return up->offer.smtputf8 || !envelope->smtputf8;
+}
+
 void upstream_mail(struct upstream *up, const struct envelope *envelope, struct span recipient)
 {
     char parameters[64];

@@ -76,6 +76,9 @@ struct upstream *upstream_open(struct world *world, const struct upstream_key *k
 void upstream_adopt(struct upstream *upstream, struct policy *policy, upstream_handler *on_event,
                     void *owner);
 
+/* Whether it offers what MAIL has to say: without SMTPUTF8 there is no way to say it. */
+bool upstream_takes(const struct upstream *upstream, const struct envelope *envelope);
+
 /*
  * Commands. An upstream that has spoken or ended before it was asked is lost, which is told from
  * inside the call. MAIL and the first RCPT go in one write where PIPELINING is offered. Allowed

@@ -160,7 +160,6 @@ def certify(folder):
 @pytest.mark.parametrize(
     "wrong, right",
     [
-        ("relays:", "smtputf8: true\nrelays:"),
         ("relays:", "admin: {listen: '127.0.0.1:8025'}\nrelays:"),
     ],
 )

@@ -320,6 +320,9 @@ def test_a_ticket_is_no_word(town, stage, before):
     said = threading.Event()
     if stage == "body":
         there.king.on("body", *([ticket()] * (1 if before else 5)), signal_after(said), at=20)
+    elif stage == "rset" and before:
+        there.king.on("rset", ticket())
+        there.king.on("after-rset", signal_after(said))
     else:
         there.king.on(stage if before else f"after-{stage}", *([] if before else [pause(0.05)]), ticket(), signal_after(said),
                       when=lambda step: step.connection.tls)
@@ -330,6 +333,7 @@ def test_a_ticket_is_no_word(town, stage, before):
             assert client.rcpt(KING) == 250
             assert client.cmd("RSET") == 250
             assert said.wait(10)
+            assert client.cmd("NOOP") == 250  # the upstream's answer has come, and is read by then
         client.mail()
         assert client.rcpt(KING) == 250
         if stage == "rcpt":

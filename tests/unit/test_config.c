@@ -407,6 +407,25 @@ static void what_is_wrong_is_told_with_its_place(void **state)
     }
 }
 
+static void domains_may_have_labels_beyond_ascii(void **state)
+{
+    struct diag_list *diags = diag_list_new();
+    struct config *config = load("f",
+                                 "hostname: a.b\ndomains: [B\xc3\xbc"
+                                 "CHER.test, \".b\xc3\xbc"
+                                 "cher.test\"]\n",
+                                 diags);
+
+    (void)state;
+    assert_non_null(config);
+    assert_string_equal(config->domains.items[0].text, "b\xc3\xbc"
+                                                       "cher.test");
+    assert_string_equal(config->domains.items[1].text, ".b\xc3\xbc"
+                                                       "cher.test");
+    config_unref(config);
+    diag_list_free(diags);
+}
+
 /* Every use of what a later version brings, after `hostname: a.b`. */
 static const struct {
     const char *content, *told;
@@ -414,8 +433,6 @@ static const struct {
     {"tls: {certificate: c, minimum-version: \"1.1\"}",
      "f:2:40: `minimum-version` must be \"1.2\" or \"1.3\", not `1.1`\n"
      "f:2:6: `tls` needs `private-key`: a file with the private key in PEM form"},
-    {"smtputf8: true", "f:2:11: `smtputf8: true` is not in this version of splitmx; remove it or "
-                       "write `smtputf8: false`"},
     {"admin: {}", "f:2:1: `admin` is not in this version of splitmx; remove it"},
     {"admin:", "f:2:1: `admin` is not in this version of splitmx; remove it"},
     {"admin: {listen: \"127.0.0.1:8025\"}",
@@ -681,6 +698,7 @@ int main(void)
         cmocka_unit_test(relative_paths_are_relative_to_the_file),
         cmocka_unit_test(sections_without_keys_are_empty),
         cmocka_unit_test(what_is_wrong_is_told_with_its_place),
+        cmocka_unit_test(domains_may_have_labels_beyond_ascii),
         cmocka_unit_test(what_later_versions_bring_is_refused_whatever_is_in_it),
         cmocka_unit_test(a_short_end_of_data_is_a_warning),
         cmocka_unit_test(a_short_retry_window_is_a_warning),
