@@ -153,7 +153,9 @@ struct play {
     bool down[PLAY_RELAYS];
     unsigned lookups;
     unsigned steps;
-    bool has_name; /* clients have names */
+    bool has_name;   /* clients have names */
+    bool late_names; /* which take longer than anybody waits for */
+    bool no_names;   /* an upstream that is down has no name either */
     bool trace;
 };
 
