@@ -11,8 +11,8 @@
 
 /* Nothing that one input can ask for takes so many events. */
 #define STEPS_MAX 2000000
-/* By then all waits are over. */
-#define PLAY_END (SIM_START + UINT64_C(8) * 3600 * 1000)
+/* So long after the input is at its end all waits are over, milliseconds. */
+#define PLAY_LEFT (UINT64_C(8) * 3600 * 1000)
 
 void play_fail(const char *format, ...)
 {
@@ -352,9 +352,10 @@ bool play_take_line(struct play *play, unsigned relay, char stage, struct buffer
 static void wait_for_all(struct play *play)
 {
     struct world *world = &play->sim.world;
+    const uint64_t end = world->now + PLAY_LEFT;
     while (world->sessions != NULL ||
            stats_get(world->stats, STAT_UPSTREAMS_OPEN) != pool_idle(world->pool)) {
-        if (next_at(&play->sim) > PLAY_END) {
+        if (next_at(&play->sim) > end) {
             play_fail("somebody waits for ever");
         }
         step(play);
