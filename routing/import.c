@@ -214,6 +214,32 @@ static bool is_plain(struct span s)
     return s.len > 0 && s.ptr[s.len - 1] != ':';
 }
 
+/* What YAML takes for the end of a line, or does not take at all (YAML 1.1 5.1, 5.4), and its name
+ * in double quotes. */
+static const struct {
+    const char *character, *name;
+} escapes[] = {{"\"", "\\\""},
+               {"\\", "\\\\"},
+               {"\xe2\x80\xa8", "\\L"},
+               {"\xe2\x80\xa9", "\\P"},
+               {"\xef\xbb\xbf", "\\uFEFF"},
+               {"\xef\xbf\xbe", "\\uFFFE"},
+               {"\xef\xbf\xbf", "\\uFFFF"}};
+
+/* Writes the first character, or a byte of it. Returns its length. */
+static size_t write_character(FILE *out, struct span s)
+{
+    for (size_t i = 0; i < sizeof(escapes) / sizeof(*escapes); i++) {
+        struct span character = span_of(escapes[i].character);
+        if (span_starts_fold(s, character)) {
+            fputs(escapes[i].name, out);
+            return character.len;
+        }
+    }
+    fputc(s.ptr[0], out);
+    return 1;
+}
+
 /* As a YAML scalar: as it is where nothing in it can mean anything to YAML, else in double quotes.
  */
 static void write_scalar(FILE *out, struct span s)
@@ -223,11 +249,8 @@ static void write_scalar(FILE *out, struct span s)
         return;
     }
     fputc('"', out);
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"' || s.ptr[i] == '\\') {
-            fputc('\\', out);
-        }
-        fputc(s.ptr[i], out);
+    while (s.len > 0) {
+        s = span_skip(s, write_character(out, s));
     }
     fputc('"', out);
 }

@@ -56,7 +56,8 @@ def test_a_transaction_keeps_the_table_it_began_with(start_split):
     lambda d: d.write_config(text=""),
     lambda d: (d.folder.path / "routes.yaml").unlink(),
     lambda d: d.write_config(relays={"other": {"next-hop": "smtp:[192.0.2.1]"}}),
-], ids=["unknown relay", "no YAML", "unknown key", "empty", "routes gone", "relays gone"])
+    lambda d: d.write_config(relays={"gmail": {"hosts": [{"host": "aspmx@google.com", "priority": 1}]}}),
+], ids=["unknown relay", "no YAML", "unknown key", "empty", "routes gone", "relays gone", "misspelt host"])
 def test_a_broken_reload_leaves_everything_as_it_was(start_split, break_it):
     split = start_split()
     daemon = split.daemon

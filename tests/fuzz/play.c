@@ -11,8 +11,8 @@
 
 /* Nothing that one input can ask for takes so many events. */
 #define STEPS_MAX 2000000
-/* By then all waits are over. */
-#define PLAY_END (SIM_START + UINT64_C(8) * 3600 * 1000)
+/* So long after the input is at its end all waits are over, milliseconds. */
+#define PLAY_LEFT (UINT64_C(8) * 3600 * 1000)
 
 void play_fail(const char *format, ...)
 {
@@ -76,32 +76,44 @@ static struct conn *world_connect(struct world *world, const struct net_address 
     play_fail("a connection to nobody's address");
 }
 
+/* Of relay 1, the only one that is reached by a name. */
+static void resolution_answer(struct resolution *resolution)
+{
+    const struct play *play = resolution->play;
+    const struct resolver_address address = {.address = play->sim.servers[1][0].address,
+                                             .host = "r1.example"};
+    struct resolver_answer answer = {
+        .status = RESOLVER_OK, .addresses = &address, .count = 1, .why = ""};
+    if (play->no_names && play->down[1]) {
+        answer = (struct resolver_answer){.status = RESOLVER_FAIL, .why = "no answer"};
+    }
+    resolution->on_answer(resolution->context, &answer);
+}
+
 static void resolution_run(struct sim *sim, void *object, int kind)
 {
     struct resolution *resolution = object;
     (void)kind;
     play_of(sim)->lookups--;
     if (resolution->context != NULL && resolution->hop != NULL) {
-        const struct resolver_address address = {.address = resolution->hop->address};
-        const struct resolver_answer answer = {
-            .status = RESOLVER_OK, .addresses = &address, .count = 1, .why = ""};
-        resolution->on_answer(resolution->context, &answer);
-        sim_settle(sim);
+        resolution_answer(resolution);
     } else if (resolution->context != NULL) {
         const char *name = resolution->play->has_name ? "client.example" : NULL;
         resolution->on_name(resolution->context, &(struct resolver_name){name, name, false});
+    }
+    if (resolution->context != NULL) {
         sim_settle(sim);
     }
     free(resolution);
 }
 
-static struct resolution *resolution_new(struct world *world, void *context)
+static struct resolution *resolution_new(struct world *world, uint64_t delay, void *context)
 {
     struct resolution *resolution = sim_alloc(1, sizeof *resolution);
     resolution->play = play_of_world(world);
     resolution->context = context;
     resolution->play->lookups++;
-    sim_at(&resolution->play->sim, 1, resolution_run, resolution, 0);
+    sim_at(&resolution->play->sim, delay, resolution_run, resolution, 0);
     return resolution;
 }
 
@@ -110,7 +122,7 @@ static struct resolution *world_resolve(struct world *world, const struct nextho
                                         void (*callback)(void *, const struct resolver_answer *),
                                         void *context)
 {
-    struct resolution *resolution = resolution_new(world, context);
+    struct resolution *resolution = resolution_new(world, 1, context);
     (void)domain;
     resolution->hop = hop;
     resolution->on_answer = callback;
@@ -120,7 +132,8 @@ static struct resolution *world_resolve(struct world *world, const struct nextho
 static struct resolution *world_resolve_ptr(struct world *world, const struct net_address *address,
                                             resolver_ptr_callback *callback, void *context)
 {
-    struct resolution *resolution = resolution_new(world, context);
+    struct resolution *resolution =
+        resolution_new(world, play_of_world(world)->late_names ? 6000 : 1, context);
     (void)address;
     resolution->on_name = callback;
     return resolution;
@@ -189,8 +202,10 @@ static bool has(struct span options, char option)
 /*
  * Relay 0 is near, 1 and 2 are far away. Letters: f, u: what 0 has no server or no mailbox for goes
  * to 1, to 2; x: it is told who the client is; p: by a PROXY header; t, v: 1 has TLS where it can,
- * must have it, verified; o: 2 takes one domain a message; s: splits are put off; n: clients have
- * names; j: the log is JSON; capitals stand for chances in the network, each another.
+ * must have it, verified; h: it is reached by a name; m: which it has not while it is down; o: 2
+ * takes one domain a message; g: and slows down when told so; s: splits are put off; n: clients
+ * have names; l: too late; d: the network takes its time; j: the log is JSON. Capitals stand for
+ * chances in the network, each another.
  */
 static void build_relays(struct play *play, struct span options)
 {
@@ -221,6 +236,12 @@ static void build_relays(struct play *play, struct span options)
                                : has(options, 't') ? RELAY_TLS_MAY
                                                    : RELAY_TLS_NONE;
     sim->relays[2].relay.one_domain = has(options, 'o');
+    sim->relays[2].relay.paced = has(options, 'g');
+    if (has(options, 'h')) {
+        struct nexthop *hop = &sim->relays[1].hops[0];
+        hop->kind = NEXTHOP_HOST;
+        snprintf(hop->host, sizeof hop->host, "r1.example");
+    }
 }
 
 static void build_settings(struct play *play, struct span options)
@@ -236,6 +257,9 @@ static void build_settings(struct play *play, struct span options)
     config->limits.received_hops = 3;
     play->sim.settings = config;
     play->has_name = has(options, 'n');
+    play->late_names = has(options, 'l');
+    play->no_names = has(options, 'm');
+    play->sim.delay = has(options, 'd') ? 30 : 0;
 }
 
 /* As shared_init, with tables for a few only: each input has its own. */
@@ -328,9 +352,10 @@ bool play_take_line(struct play *play, unsigned relay, char stage, struct buffer
 static void wait_for_all(struct play *play)
 {
     struct world *world = &play->sim.world;
+    const uint64_t end = world->now + PLAY_LEFT;
     while (world->sessions != NULL ||
            stats_get(world->stats, STAT_UPSTREAMS_OPEN) != pool_idle(world->pool)) {
-        if (next_at(&play->sim) > PLAY_END) {
+        if (next_at(&play->sim) > end) {
             play_fail("somebody waits for ever");
         }
         step(play);

@@ -153,7 +153,10 @@ struct play {
     bool down[PLAY_RELAYS];
     unsigned lookups;
     unsigned steps;
-    bool has_name; /* clients have names */
+    unsigned lines_said; /* of those that are there to fill */
+    bool has_name;       /* clients have names */
+    bool late_names;     /* which take longer than anybody waits for */
+    bool no_names;       /* an upstream that is down has no name either */
     bool trace;
 };
 

@@ -9,6 +9,9 @@
  * more of all that may be waiting with the client. */
 #define UNSENT_MAX (CONN_ROOM + CONN_HELD + 8192)
 
+/* So much of a message may be on its way to the others when the first is asked to commit. */
+#define ON_ITS_WAY_MAX (16 * 1024)
+
 /* ---- what it has said, as replies ---- */
 
 static void parse_said(struct upstream_end *end)
@@ -231,7 +234,9 @@ static void check_end(const struct upstream_end *end, struct span message)
         if (other->stage == OF_END && code_of(other, other->commands - 1) == 0) {
             play_fail("two upstreams are asked to commit at once");
         }
-        if (other->stage == OF_MESSAGE && !span_equal(message_of(other), message)) {
+        if (other->stage == OF_MESSAGE &&
+            (!span_equal(message_of(other), message) || link_unsent(other->wire) != 0 ||
+             other->wire->out.flight.len > ON_ITS_WAY_MAX)) {
             play_fail("an end of data before another upstream has the whole message");
         }
     }

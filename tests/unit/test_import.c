@@ -239,7 +239,10 @@ static const char map[] = "user@example.com local\nkingmail@example.com smtp:[ki
                           "example.com relay:[127.0.0.1]:26,[::1]\n.example.com smtp:\n"
                           "\"a \\\"b\\\\c\"@example.com error:5.7.1 \"no\": # \\ 'x'\n"
                           "USER@example.com other\n123 discard:\nnull.example retry:\n"
-                          "m\xc3\xbcller@example.com discard: - x\n* error:no\n";
+                          "m\xc3\xbcller@example.com discard: - x\n* error:no\n"
+                          "a\xe2\x80\xa8"
+                          "b@z.example local\nc\xef\xbb\xbf@z.example other\n"
+                          "\xef\xbf\xbf@\xe2\x80\xa9.example local\n";
 
 /* What a table says for an address, in words. */
 static void explain(const struct table *table, const char *text, char *out, size_t cap)
@@ -264,9 +267,13 @@ static void explain(const struct table *table, const char *text, char *out, size
 static void test_a_converted_map_decides_as_the_map(void **state)
 {
     static const char *const addresses[] = {
-        "user@example.com", "kingmail@example.com",         "x@example.com",
-        "x@y.example.com",  "\"a \\\"b\\\\c\"@example.com", "x@123",
-        "x@null.example",   "m\xc3\xbcller@example.com",    "x@elsewhere.example"};
+        "user@example.com", "kingmail@example.com", "x@example.com", "x@y.example.com",
+        "\"a \\\"b\\\\c\"@example.com", "x@123", "x@null.example", "m\xc3\xbcller@example.com",
+        "x@elsewhere.example",
+        /* which YAML takes for line ends, or for nothing that text has */
+        "a\xe2\x80\xa8"
+        "b@z.example",
+        "c\xef\xbb\xbf@z.example", "\xef\xbf\xbf@\xe2\x80\xa9.example"};
     struct fixture *f = fixture_new();
     char yaml_path[FIXTURE_PATH], before[512], after[512];
     (void)state;
