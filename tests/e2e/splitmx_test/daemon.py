@@ -20,12 +20,14 @@ from .waiting import PATIENCE, Board, free_port, poll
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("SPLITMX_BIN", REPOSITORY / "build" / "splitmx")).absolute()
-SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:|MemorySanitizer")
+SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:|MemorySanitizer|ThreadSanitizer")
 START_PATIENCE = 30.0
+WORKERS = int(os.environ.get("SPLITMX_TEST_WORKERS", 2))
 
 
 def is_sanitized():
-    return b"__asan_init" in BINARY.read_bytes()
+    program = BINARY.read_bytes()
+    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 def yaml(value, indent=0):
@@ -148,7 +150,7 @@ class Daemon:
             "routes": "routes.yaml",
             "state-directory": "state",
             "user": self.folder.user,
-            "workers": 2,
+            "workers": WORKERS,
             "listen": [{"address": f"{host}:{self.port}"}],
             "limits": {"connections-per-client": 2000},  # all clients of the tests are one address
             "dns": {"servers": [dns_server().address]},  # nobody waits for a name server of the machine
