@@ -6,13 +6,14 @@ import shutil
 import pytest
 
 from splitmx_test.client import stuff
-from splitmx_test.daemon import is_sanitized
+from splitmx_test.daemon import REPOSITORY, is_sanitized
 from splitmx_test.messages import assert_relayed, message
 from splitmx_test.peers import smtp_source
 from splitmx_test.tls import TlsClient
 from splitmx_test.upstream import reply
 
-VALGRIND = ["valgrind", "-q", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=99"]
+VALGRIND = ["valgrind", "-q", "--vgdb=no", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=99",
+            f"--suppressions={REPOSITORY}/tests/memcheck.supp"]
 LOCAL, OTHER, KING = "user@example.com", "other@example.com", "kingmail@example.com"
 
 pytestmark = [
