@@ -195,10 +195,12 @@ asan:
 # ---- races: unit tests that begin threads, end-to-end tests marked `threads` and a soak, with ThreadSanitizer ----
 
 TSAN := BUILD=$(BUILD)/tsan OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= SAN=-fsanitize=thread
-thread_tests := control health ledger_store log pacing quota rate store table tickets
+thread_tests := health ledger_store log pacing quota rate store table tickets
 # Where the kernel scatters more than its runtime has room for; some containers do not let it be told.
 steady = $(shell setarch -R true 2>/dev/null && echo setarch -R)
-tsan: export TSAN_OPTIONS = suppressions=$(abspath tests/tsan.supp) ignore_noninstrumented_modules=1
+# What libraries do is left out: libuv closes descriptors by a system call of its own, which the runtime does not see, so the
+# next thread that has the number would race with the last.
+tsan: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
 tsan: export SPLITMX_TEST_WORKERS = 3
 tsan:
 	$(steady) $(MAKE) --no-print-directory $(TSAN) unit_tests='$(thread_tests)' all unit
