@@ -24,14 +24,19 @@ struct diag_list *diag_list_new(void)
     return calloc(1, sizeof(struct diag_list));
 }
 
+static void diag_release(const struct diag *diag)
+{
+    free(diag->file);
+    free(diag->text);
+}
+
 void diag_list_free(struct diag_list *list)
 {
     if (!list) {
         return;
     }
     for (size_t i = 0; i < list->count; i++) {
-        free(list->items[i].file);
-        free(list->items[i].text);
+        diag_release(&list->items[i]);
     }
     free(list->items);
     free(list);
@@ -131,8 +136,7 @@ __attribute__((format(printf, 5, 0))) static void list_add(struct diag_list *lis
     diag.text = escaped_copy(span_of(message));
     diag.file = place.file ? span_dup(span_of(place.file)) : NULL;
     if (!diag.text || (place.file && !diag.file)) {
-        free(diag.text);
-        free(diag.file);
+        diag_release(&diag);
         list->more++;
         return;
     }

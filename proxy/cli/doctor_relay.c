@@ -135,21 +135,23 @@ static void endpoint_call(struct relay_check *relay, struct endpoint *endpoint)
 
 static void relay_call(struct relay_check *relay)
 {
+    size_t count = 0;
     relay->endpoints = calloc(ENDPOINTS_MAX, sizeof(struct endpoint *));
     for (size_t i = 0; relay->endpoints != NULL && i < relay->hop_count; i++) {
-        for (size_t k = 0; k < relay->hops[i].count && relay->count < ENDPOINTS_MAX; k++) {
+        for (size_t k = 0; k < relay->hops[i].count && count < ENDPOINTS_MAX; k++) {
             struct endpoint *endpoint = calloc(1, sizeof *endpoint);
             if (endpoint == NULL) {
                 break;
             }
             endpoint->at = relay->hops[i].addresses[k];
-            relay->endpoints[relay->count++] = endpoint;
+            relay->endpoints[count++] = endpoint;
         }
     }
+    relay->count = count;
     if (relay->endpoints == NULL) {
         check_fail(&relay->check);
     }
-    for (size_t i = 0; i < relay->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         endpoint_call(relay, relay->endpoints[i]);
     }
 }

@@ -201,12 +201,12 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     serve_on(d);
 }
 
-static void attach(struct daemon *d)
+static void attach(struct daemon *d, struct prepared *prepared)
 {
-    d->now.prepared->bury_context = &d->burial;
-    d->now.prepared->bury = burial_add;
-    d->now.prepared->damage_context = d;
-    d->now.prepared->on_damage = on_damage;
+    prepared->bury_context = &d->burial;
+    prepared->bury = burial_add;
+    prepared->damage_context = d;
+    prepared->on_damage = on_damage;
 }
 
 /* Every worker has switched: the old set goes. */
@@ -216,7 +216,6 @@ static void reload_switched(struct daemon *d)
     struct socket_set *old_sockets = d->now.sockets;
     char *text = reload_text(&d->reload);
     d->now.prepared = d->reload.prepared;
-    attach(d);
     d->is_broken = false;
     uv_timer_stop(&d->repair_timer);
     d->now.sockets = d->reload.bound;
@@ -256,6 +255,7 @@ static void on_prepared(uv_work_t *work, int status)
         reload_end(d, false, reload_text(&d->reload));
         return;
     }
+    attach(d, d->reload.prepared); /* before any worker has it: they call what it sets */
     d->state = DAEMON_SWITCHING;
     workers_switch(d, d->reload.prepared, d->reload.bound);
 }
@@ -519,7 +519,7 @@ static bool start(struct daemon *d)
     if (!pid_file_write(config->state_directory.text)) {
         log_event(d->log, LOG_WARNING, "pid-file-not-written", "why", strerror(errno), NULL);
     }
-    attach(d);
+    attach(d, d->now.prepared);
     d->started = time(NULL);
     d->outcome = (struct status_reload){.at = d->started, .ok = true};
     workers_switch(d, d->now.prepared, d->now.sockets);

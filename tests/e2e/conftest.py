@@ -20,6 +20,7 @@ from splitmx_test.waiting import free_port  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_program: runs build/splitmx (or SPLITMX_BIN)")
+    config.addinivalue_line("markers", "threads: workers and the other threads meet in it; `make tsan` runs these")
     config.addinivalue_line("markers", "measures: measures memory; left out under a sanitizer")
 
 

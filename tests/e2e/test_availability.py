@@ -467,6 +467,7 @@ def test_one_good_answer_starts_the_count_anew(start):
         assert [town.send_to_end(ONLY).code for _ in range(5)] == [451, 451, 250, 250, 250]
 
 
+@pytest.mark.threads
 def test_health_is_known_to_all_workers(start):
     town = start(workers=4)
     town.local.on("greeting", reply("421 4.3.2 no"), close())
@@ -602,6 +603,7 @@ def test_hosts_in_order_and_equal_ones_in_turn(start, start_upstream):
     assert sum(counts[:3]) == 40 and counts[3] == 0 and all(counts[:3]), counts
 
 
+@pytest.mark.threads
 def test_a_flood_of_sessions_meets_an_outage(start):
     """Everyone is answered, and no connection is left behind."""
     town = start(workers=2, relay={"max-connections": 5}, gmail={"max-connections": 20})

@@ -122,6 +122,7 @@ def test_minimum_version(start, ca, ecdsa):
     assert shown(daemon, ca.client_context()) == der(ecdsa)
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_clients_resume_their_sessions(start, ca, ecdsa, version):
     daemon = start(ecdsa)
@@ -354,6 +355,7 @@ def test_a_listener_with_tls_is_added(start, ca, ecdsa):
         assert client.send_mail(message(), USER) == 250
 
 
+@pytest.mark.threads
 def test_reloads_while_clients_shake_hands(start, ca, ecdsa, second):
     daemon = start(ecdsa)
     context = ca.client_context()

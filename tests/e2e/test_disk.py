@@ -137,6 +137,7 @@ def test_a_log_that_nobody_can_have_stops_no_mail(start_split, redirection):
     split.daemon.stop()
 
 
+@pytest.mark.threads
 def test_a_log_that_nobody_reads_stops_no_mail(start_split, reachable_folder):
     pipe = reachable_folder / "log"
     os.mkfifo(pipe, 0o666)

@@ -197,6 +197,7 @@ def is_refused(where):
         return True
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("more", [(), (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)], ids=["once", "and more signals"])
 def test_fifty_transactions_each_told_what_became_of_it(start_town, more):
     town = start_town()
@@ -373,6 +374,7 @@ class Load:
             thread.join(30)
 
 
+@pytest.mark.threads
 def test_a_restart_with_passed_sockets_refuses_nobody_under_load(start_town):
     town = start_town()
     town.end()  # nobody waits for anything

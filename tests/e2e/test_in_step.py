@@ -7,6 +7,8 @@ import pytest
 from splitmx_test.messages import message
 from splitmx_test.upstream import reply
 
+pytestmark = pytest.mark.threads
+
 LOCAL, KING, THIRD = "user@example.com", "kingmail@example.com", "anyone@example.com"
 ORDERS = [order for recipients in ((LOCAL, KING), (LOCAL, KING, THIRD)) for order in itertools.permutations(recipients)]
 

@@ -79,6 +79,7 @@ def test_status_counts_it_and_healthcheck_is_fine(story):
     assert story.daemon.command("healthcheck").out == "serving\n"
 
 
+@pytest.mark.threads
 def test_a_long_list_comes_in_parts_and_whole(story):
     story.local.on("eod", *[reply("451 4.3.0 not now")] * 400)
     with story.daemon.client() as client:
@@ -266,6 +267,7 @@ def test_a_command_does_not_read_what_another_process_has_locked(story):
             assert result.status == 1 and not result.out and "another process has it locked" in result.err, result
 
 
+@pytest.mark.threads
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_a_full_disk_costs_nobody_mail_and_the_ledger_is_back_when_there_is_room(start_split):
     split = start_split()

@@ -8,6 +8,8 @@ import pytest
 from splitmx_test.messages import message
 from splitmx_test.waiting import poll
 
+pytestmark = pytest.mark.threads
+
 USER, OTHER = "user@example.com", "other@example.com"
 
 

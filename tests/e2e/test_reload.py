@@ -32,6 +32,7 @@ def test_a_reload_changes_where_mail_goes(start_split):
     poll(lambda: daemon.send(message(), USER) == 250 and split.third.messages, "the table after SIGHUP")
 
 
+@pytest.mark.threads
 def test_a_transaction_keeps_the_table_it_began_with(start_split):
     split = start_split()
     sent = message()
@@ -131,6 +132,7 @@ def test_settings_take_effect_for_new_transactions(start_split):
         assert client.rcpt("user2@example.com") == "452 4.5.3"
 
 
+@pytest.mark.threads
 def test_listeners_are_kept_added_and_taken_away(start_split):
     split = start_split()
     daemon = split.daemon
@@ -199,6 +201,7 @@ def test_an_unchanged_table_is_not_built_again(start_split):
     assert before.items() <= tables().items()
 
 
+@pytest.mark.threads
 def test_three_thousand_messages_while_tables_alternate_ten_times_a_second(start_split):
     """None fails, and each goes where one of the two tables says."""
     split = start_split()

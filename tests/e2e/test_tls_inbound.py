@@ -200,6 +200,7 @@ def test_a_client_that_leaves_in_the_handshake_is_gone(secured, mode, how, at):
     assert_serves(secured)
 
 
+@pytest.mark.threads
 def test_a_thousand_in_mid_handshake_keep_nobody_out(start_secured):
     secured = start_secured(limits={"connections": 3000, "connections_per_client": 3000})
     assert_serves(secured)

@@ -1,10 +1,14 @@
-"""The checks find what they are for: each is run on a small tree with one thing wrong in it."""
+"""The checks find what they are for: each is run on a small tree, or program, with one thing wrong in it."""
 
+import concurrent.futures
+import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import hardening  # noqa: E402
 import layers  # noqa: E402
 import style  # noqa: E402
 
@@ -41,6 +45,37 @@ STYLE = {
     "white space": ({"docs/a.md": "a \n"}, "docs/a.md:1: white space"),
 }
 
+# A program with every guard, and what takes one away, by the guard: None leaves the flag out.
+GUARDED = """#include <string.h>
+int main(int count, char **words)
+{
+    char name[64];
+    memcpy(name, words[0], (size_t)count);
+    return name[count % 64];
+}
+"""
+GUARDS = ["-O2", "-g", "-D_FORTIFY_SOURCE=2", "-fPIE", "-fstack-protector-strong", "-fstack-clash-protection", "-pie", "-Wl,-z,relro",
+          "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,-z,separate-code"]
+BRANCHES = {"x86_64": "-fcf-protection=full", "aarch64": "-mbranch-protection=standard"}.get(os.uname().machine)
+WITHOUT = {
+    "-g": (None, "nothing says what it was compiled with"),
+    "-D_FORTIFY_SOURCE=2": (None, "-D_FORTIFY_SOURCE"),
+    "-fPIE": ("-fno-pie", "compiled without -fPIE: 1 of 1"),
+    "-fstack-protector-strong": ("-fno-stack-protector", "no function guards its frame"),
+    "-fstack-clash-protection": ("-fno-stack-clash-protection", "compiled without -fstack-clash-protection"),
+    "-pie": ("-no-pie", "-pie"),
+    "-Wl,-z,relro": ("-Wl,-z,norelro", "-z relro"),
+    "-Wl,-z,now": ("-Wl,-z,lazy", "-z now"),
+    "-Wl,-z,noexecstack": ("-Wl,-z,execstack", "-z noexecstack"),
+    "-Wl,-z,separate-code": ("-Wl,-z,noseparate-code", "-z separate-code"),
+    **({BRANCHES: (None, f"compiled without {BRANCHES}")} if BRANCHES else {}),
+}
+AGAINST = {  # what is put in
+    "a folder of libraries": ("", ["-Wl,-rpath,/tmp"], "RPATH"),
+    "a segment for everything": ('__asm__(".section odd,\\"awx\\"\\n.long 0\\n.text");\n', [], "writable and executable"),
+    "a weaker guard": ("", ["-fstack-protector"], "compiled without -fstack-protector-strong"),
+}
+
 
 def problems(tree, check):
     with tempfile.TemporaryDirectory() as folder:
@@ -61,8 +96,31 @@ def check_style(root):
     return list(style.check_tree(root))
 
 
+def check_program(case):
+    """(name, what was wanted, what was found)"""
+    name, source, flags, wanted = case
+    with tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder) / "program"
+        subprocess.run(["gcc", "-x", "c", "-", "-o", program, *flags], input=GUARDED + source, text=True, check=True,
+                       capture_output=True)
+        return name, wanted, list(hardening.check(program))
+
+
+def check_hardening():
+    guards = [*GUARDS, *([BRANCHES] if BRANCHES else [])]
+    cases = [("every guard", "", guards, None)]
+    for guard, (instead, wanted) in WITHOUT.items():
+        cases.append((f"without {guard}", "", [flag for flag in (instead if flag == guard else flag for flag in guards) if flag], wanted))
+    for name, (source, more, wanted) in AGAINST.items():
+        cases.append((name, source, [*guards, *more], wanted))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, wanted, found in pool.map(check_program, cases):
+            if found if wanted is None else not any(wanted in line for line in found):
+                yield f"hardening, {name}: wanted {wanted!r}, found {found}"
+
+
 def main():
-    bad = []
+    bad = list(check_hardening())
     for check, cases in ((check_layers, LAYERS), (check_style, STYLE)):
         if found := problems(CLEAN, check):
             bad.append(f"a clean tree: {found}")

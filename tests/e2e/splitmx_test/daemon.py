@@ -20,12 +20,14 @@ from .waiting import PATIENCE, Board, free_port, poll
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("SPLITMX_BIN", REPOSITORY / "build" / "splitmx")).absolute()
-SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:|MemorySanitizer")
+SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:|MemorySanitizer|ThreadSanitizer")
 START_PATIENCE = 30.0
+WORKERS = int(os.environ.get("SPLITMX_TEST_WORKERS", 2))
 
 
 def is_sanitized():
-    return b"__asan_init" in BINARY.read_bytes()
+    program = BINARY.read_bytes()
+    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 def yaml(value, indent=0):
@@ -148,7 +150,7 @@ class Daemon:
             "routes": "routes.yaml",
             "state-directory": "state",
             "user": self.folder.user,
-            "workers": 2,
+            "workers": WORKERS,
             "listen": [{"address": f"{host}:{self.port}"}],
             "limits": {"connections-per-client": 2000},  # all clients of the tests are one address
             "dns": {"servers": [dns_server().address]},  # nobody waits for a name server of the machine
@@ -195,7 +197,8 @@ class Daemon:
             notify.bind(str(notify_path))
             notify_path.chmod(0o777)
             environment = {**os.environ, **self.environment, "NOTIFY_SOCKET": str(notify_path)}
-            command, passed = [*self.wrapper, str(BINARY), "run", "-c", str(self.config)], ()
+            program = f"{BINARY}-unfiltered" if self.wrapper else BINARY
+            command, passed = [*self.wrapper, str(program), "run", "-c", str(self.config)], ()
             if listen_socket is not None:  # the shell becomes splitmx: its pid is LISTEN_PID
                 passed = (listen_socket.fileno(),)
                 command = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{passed[0]}', "bash", *command]
