@@ -20,7 +20,7 @@ WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla 
 
 FLAGS   = -std=c17 -D_GNU_SOURCE -I. $(OPT) $(WARN) $(WERROR) $(HARDEN) $(SAN) $(CFLAGS)
 LINK    = $(CC) $(SAN) -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDFLAGS)
-LIBS   := -luv -lssl -lcrypto -llmdb -lyaml -lcares -ljansson -lpthread
+LIBS   := -luv -lssl -lcrypto -llmdb -lyaml -lcares -ljansson -lseccomp -lpthread
 
 # V=1 shows the commands.
 say     = $(if $(V),,@echo '  $(1)  $@';)
@@ -41,9 +41,10 @@ proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open
                  prober quota rate recipients session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
-proxy/daemon  := burial control control_ask daemon descriptors early_signals ledger_print \
-                 ledger_service load log log_ring notify pid_file prepare privileges quote readable reload \
-                 repair sockets state_lock status survey worker
+proxy/daemon  := burial config_files confine control control_ask daemon descriptors early_signals \
+                 folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
+                 privileges quote readable reload repair sockets state_lock status survey \
+                 syscalls worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
                  doctor_relay doctor_table explain healthcheck import ledger_command options \
                  reload route run status
@@ -56,7 +57,7 @@ bench_load    := histogram load load_idle load_options load_report load_run load
 bench_routes  := routes routes_plan
 bench_sink    := data_end sink sink_server
 bench         := $(bench_load) $(bench_routes) $(bench_sink) $(bench_shared)
-unit_tests    := address bench_line body client command config control data_end diag dns \
+unit_tests    := address bench_line body client command config confine control data_end diag dns \
                  dns_cache dns_message explain header health histogram hosts identity import \
                  key_sort ledger ledger_format ledger_keep ledger_memory ledger_model \
                  ledger_reader ledger_store load_text log memory net_address nexthop pacing \
@@ -64,8 +65,11 @@ unit_tests    := address bench_line body client command config control data_end 
                  reply resolver route seal server shared sorter source span spares store table \
                  table_walk text tickets timers tls_context tls_inspect tls_stream xclient yaml \
                  yaml_scan
-fuzz_targets  := fuzz_body fuzz_command fuzz_identity fuzz_ledger_format fuzz_proxy_header \
-                 fuzz_reply fuzz_yaml_scan
+fuzz_targets  := fuzz_address fuzz_body fuzz_command fuzz_config fuzz_dns fuzz_identity \
+                 fuzz_ledger_format fuzz_map fuzz_nexthop fuzz_pem fuzz_proxy_header fuzz_received \
+                 fuzz_reply fuzz_routes fuzz_session fuzz_xclient fuzz_yaml_scan
+fuzz_files    := scratch
+fuzz_play     := play play_caller play_upstream
 
 LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
 
@@ -185,9 +189,18 @@ T ?= 60
 FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= \
         SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined'
 
-$(foreach t,$(fuzz_targets),$(BUILD)/$(t)): $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o \
-    $(call archives,proxy/session)
-	$(call say,link)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+fuzz_objects = $(foreach n,$(1),$(BUILD)/tests/fuzz/$(n).o)
+
+# What reads files, and what is over the simulator's network.
+fuzz_more = $(if $(filter fuzz_config fuzz_map fuzz_pem fuzz_routes,$(1)),$(call fuzz_objects,$(fuzz_files))) \
+            $(if $(filter fuzz_session,$(1)),$(call fuzz_objects,$(fuzz_play)) \
+                $(filter-out %/main.o %/shrink.o,$(call objects,tests/sim)))
+
+define fuzz_program
+$(BUILD)/$(1): $(call fuzz_objects,$(1)) $(call fuzz_more,$(1)) $(call archives,proxy/session)
+	$$(call say,link)$$(LINK) -fsanitize=fuzzer -o $$@ $$^ $$(LIBS)
+endef
+$(foreach t,$(fuzz_targets),$(eval $(call fuzz_program,$(t))))
 
 fuzz-programs: $(foreach t,$(fuzz_targets),$(BUILD)/$(t))
 fuzz:
@@ -278,7 +291,7 @@ test:
 	@tests/e2e/install.sh
 	@set -e; for t in $(TESTS); do \
 	    echo "== make $$t"; \
-	    $(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),10,$(T)) $$t; \
+	    $(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),5,$(T)) $$t; \
 	done
 	@echo "test: all passed ($(TESTS))"
 
@@ -319,7 +332,7 @@ help:
 	@echo 'make clean      remove $(BUILD)'
 
 OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/cli/main.o \
-           $(call bench_objects,$(bench)) $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(fuzz_targets:%=$(BUILD)/tests/fuzz/%.o)
+           $(call bench_objects,$(bench)) $(unit_tests:%=$(BUILD)/tests/unit/test_%.o) $(call fuzz_objects,$(fuzz_targets) $(fuzz_files) $(fuzz_play))
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:

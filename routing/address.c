@@ -115,7 +115,7 @@ static bool unquoted_valid(struct span s)
 
 static bool utf8_domain_valid(struct span domain)
 {
-    size_t label = 0;
+    size_t label = 0, most = LABEL_MAX;
     for (size_t i = 0; i < domain.len; i++) {
         unsigned char c = (unsigned char)domain.ptr[i];
         bool letter = c >= 0x80 || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -124,7 +124,12 @@ static bool utf8_domain_valid(struct span domain)
             return false;
         }
         label = c == '.' ? 0 : label + 1;
-        if (label > LABEL_MAX * 4) { /* a U-label is longer than its 63 octets of A-label */
+        if (c >= 0x80) { /* a U-label may be longer than its 63 octets of A-label */
+            most = LABEL_MAX * 4;
+        } else if (c == '.') {
+            most = LABEL_MAX;
+        }
+        if (label > most) {
             return false;
         }
     }

@@ -14,7 +14,7 @@ enum {
     JOBS_MAX = 4096, /* a flood of clients must not make memory grow with questions for their names
                         that nobody answers ... */
     JOBS_CLIENT_NAMES = 2048, /* ... nor keep next hops from being asked for */
-    SILENCES = 3,    /* in a row; a single one may be a question that takes its time */
+    SILENCES = 3,             /* in a row; a single one may be a question that takes its time */
     TURNED_MS = 30000,
 };
 

@@ -39,8 +39,8 @@ void dns_close(struct dns *dns);
 /* New servers, empty cache; questions under way go on. False: c-ares refused, all is as it was. */
 bool dns_configure(struct dns *dns, const char *const *servers, size_t count);
 
-/* What a question is for. Those for the names of clients are put, and chosen, by whoever connects: they
- * may use a part only of the questions that can be under way. */
+/* What a question is for. Those for the names of clients are put, and chosen, by whoever connects:
+ * they may use a part only of the questions that can be under way. */
 enum dns_purpose { DNS_FOR_NEXT_HOP, DNS_FOR_CLIENT_NAME };
 
 /* name: folded, valid, no last dot. `done` comes once, perhaps from inside, unless dns_forget comes

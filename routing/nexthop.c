@@ -126,16 +126,19 @@ static bool parse_hop(struct parser *parser, struct span text, struct nexthop *h
     if (text.ptr[0] == '[') {
         return parse_bracketed(parser, text, hop);
     }
-    if (span_starts_fold(text, SPAN("smtp:")) || span_starts_fold(text, SPAN("relay:"))) {
+    size_t colon = span_find(text, ':');
+    struct span host = span_first(text, colon);
+    unsigned long long number;
+    /* A host may be called so; then a port is behind it. */
+    if ((span_starts_fold(text, SPAN("smtp:")) || span_starts_fold(text, SPAN("relay:"))) &&
+        !span_number(span_skip(text, colon + 1), UINT16_MAX, &number)) {
         return fail(parser, text.ptr,
                     "`%.*s:` is written once, in front of the whole list: `smtp:[a],[b]`",
-                    SPAN_ARGS(span_first(text, span_find(text, ':'))));
+                    SPAN_ARGS(host));
     }
     if (net_address_parse(text, 0, &literal)) {
         return fail(parser, text.ptr, "an address is written in brackets: [%.*s]", SPAN_ARGS(text));
     }
-    size_t colon = span_find(text, ':');
-    struct span host = span_first(text, colon);
     if (colon < text.len && !parse_port(parser, span_skip(text, colon + 1), &hop->port)) {
         return false;
     }

@@ -253,18 +253,23 @@ static int compare_priority(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The configuration's hosts in the order of their priority. */
+/* The configuration's hosts in the order of their priority, but for those whose names were refused
+ * when it was read. */
 static bool configured_hops(struct compiler *compiler, struct relay *relay,
                             const struct config_relay *source, uint16_t port)
 {
     struct config_host sorted[NEXTHOPS_MAX];
-    size_t count = source->host_count < NEXTHOPS_MAX ? source->host_count : NEXTHOPS_MAX;
-    relay->hops = calloc(count, sizeof(*relay->hops));
+    size_t count = 0;
+    for (size_t i = 0; i < source->host_count && count < NEXTHOPS_MAX; i++) {
+        if (source->hosts[i].host.text) {
+            sorted[count++] = source->hosts[i];
+        }
+    }
+    relay->hops = calloc(count + 1, sizeof(*relay->hops));
     if (!relay->hops) {
         return false;
     }
     relay->hop_count = count;
-    memcpy(sorted, source->hosts, count * sizeof(*sorted));
     qsort(sorted, count, sizeof(*sorted), compare_priority);
     for (size_t i = 0; i < count; i++) {
         if (!set_gmail_hop(&relay->hops[i], span_of(sorted[i].host.text), sorted[i].priority,

@@ -157,8 +157,7 @@ static void on_dns(struct dns_wait *wait, const struct dns_answer *answer)
 static void question_put(struct resolver_query *query, struct question *question, const char *name,
                          enum dns_type type)
 {
-    enum dns_purpose purpose =
-        query->ptr_callback != NULL ? DNS_FOR_CLIENT_NAME : DNS_FOR_NEXT_HOP;
+    enum dns_purpose purpose = query->ptr_callback != NULL ? DNS_FOR_CLIENT_NAME : DNS_FOR_NEXT_HOP;
     query->pending++;
     dns_ask(query->resolver->dns, name, type, purpose, &question->wait, on_dns, query);
 }
@@ -307,10 +306,11 @@ static void after_addresses(struct resolver_query *query)
 }
 
 /* A name that may go into Received and XCLIENT: a host name of letters, digits, dots and hyphens
- * only. */
+ * only, which reads like no address. */
 static bool ptr_name_valid(const char *name)
 {
-    return host_name_valid(span_of(name)) && strchr(name, '_') == NULL;
+    return host_name_valid(span_of(name)) && !host_name_is_numeric(span_of(name)) &&
+           strchr(name, '_') == NULL;
 }
 
 static void after_ptr(struct resolver_query *query)

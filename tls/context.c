@@ -57,6 +57,11 @@ struct making {
     struct tls_contexts *contexts;
 };
 
+void tls_library_begin(void)
+{
+    OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL);
+}
+
 /* ---- one context ---- */
 
 const struct tls_context *tls_context_ref(const struct tls_context *context)
@@ -209,7 +214,7 @@ static bool trust_ca_file(const struct making *making, const struct config_text 
 
 /* ---- trust in the system's store ---- */
 
-static const char *system_store(void)
+const char *tls_system_store(void)
 {
     const char *path = secure_getenv(X509_get_default_cert_file_env());
     if (path) {
@@ -251,7 +256,7 @@ static void warn_system(const struct making *making, const char *why)
 /* The file; a zeroed one: there is none, told. False when memory is short. */
 static bool read_system(const struct making *making, struct pem_file *file, struct diag_list *own)
 {
-    const char *path = system_store();
+    const char *path = tls_system_store();
 
     *file = (struct pem_file){0};
     if (!path) {

@@ -16,6 +16,13 @@
 struct tls_contexts;
 struct tls_context;
 
+/* Reads the library's own configuration (openssl.cnf), once, which otherwise comes with its first
+ * use. */
+void tls_library_begin(void);
+
+/* The file with the system's certificate authorities; NULL: there is none. */
+const char *tls_system_store(void);
+
 /*
  * Reads the certificates of `tls:`, the `ca-file`s of relays and the system's store.
  *

@@ -8,7 +8,6 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "config/folder.h"
 #include "proxy/daemon/burial.h"
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/descriptors.h"
@@ -274,34 +273,18 @@ static void restore_files(struct daemon *d)
     }
 }
 
-/* Another folder may stand where ours did: it becomes ours, unless somebody else has it. */
-static bool keep_state_directory(struct daemon *d, struct diag_list *diags)
+static bool has_state_directory(struct daemon *d, struct diag_list *diags)
 {
     const struct config *config = d->now.prepared->config;
-    if (folder_has(config->state_directory.text, d->now.lock)) {
-        return true;
-    }
-    int lock = state_lock(config->state_directory.text);
-    if (lock >= 0) {
-        close(d->now.lock);
-        d->now.lock = lock;
-        return true;
-    }
-    if (errno != EWOULDBLOCK) {
-        return true; /* there is none: what needs it says so */
-    }
-    diag_error(diags, config_place(config, &config->state_directory),
-               "%s: another splitmx runs with this state directory, which is not the one that "
-               "this one was started with",
-               config->state_directory.text);
-    return false;
+    return confine_reaches_state(&d->now.confinement, config, diags) &&
+           state_lock_keep(&d->now.lock, config, diags);
 }
 
 static void reload_begin(struct daemon *d)
 {
     struct diag_list *diags = diag_list_new();
     d->reload_again = false;
-    const bool refused = diags == NULL || !keep_state_directory(d, diags);
+    const bool refused = diags == NULL || !has_state_directory(d, diags);
     if (!refused) {
         restore_files(d);
     }
@@ -313,6 +296,7 @@ static void reload_begin(struct daemon *d)
                                 .sockets = d->now.sockets,
                                 .workers = d->worker_count,
                                 .connections_max = d->now.prepared->config->limits.connections,
+                                .confinement = &d->now.confinement,
                                 .refused = refused,
                                 .diags = diags};
     d->state = DAEMON_PREPARING;
@@ -352,11 +336,13 @@ static void close_all(struct daemon *d)
 
 static void serving(struct daemon *d)
 {
-    char routes[24];
+    char routes[24], *confined = confine_text(&d->now.confinement);
     snprintf(routes, sizeof routes, "%llu",
              (unsigned long long)table_routes(d->now.prepared->table));
     log_event(d->log, LOG_INFO, "ready", "version", SPLITMX_VERSION, "hostname",
-              d->now.prepared->config->hostname.text, "routes", routes, NULL);
+              d->now.prepared->config->hostname.text, "routes", routes, "confined",
+              confined != NULL ? confined : "", NULL);
+    free(confined);
     serve_on(d);
 }
 
@@ -409,6 +395,7 @@ static void answer_status(struct daemon *d, struct control_request *request, boo
                             .worker_count = d->worker_count,
                             .path = d->where,
                             .is_broken = d->is_broken,
+                            .confinement = &d->now.confinement,
                             .shared = &d->shared,
                             .ledger = d->ledger,
                             .reload = &d->outcome,
@@ -545,6 +532,7 @@ static void release(struct daemon *d)
         worker_free(d->workers[i]);
     }
     sockets_free(d->now.sockets);
+    confine_release(&d->now.confinement);
     pid_file_remove(d->now.prepared->config->state_directory.text);
     policy_unref(&d->now.prepared->policy);
     burial_release(&d->burial);

@@ -63,7 +63,12 @@ static int load(const char *path, struct in_force *out, struct diag_list *diags)
         goto done;
     }
     privileges_state_directory(config, diags);
+    out->workers = count_workers(config); /* the kernel is asked for cores while it may be */
     if (diag_errors(diags) != 0 || !privileges_drop(config, diags)) {
+        goto done;
+    }
+    if (!confine(config, &out->confinement, diags)) {
+        status = EXIT_FAILURE;
         goto done;
     }
     /* What is wrong from here on need not be what is written. */
@@ -76,7 +81,6 @@ static int load(const char *path, struct in_force *out, struct diag_list *diags)
         status = diag_only_machine(diags) ? EXIT_FAILURE : EXIT_CONFIG;
         goto done;
     }
-    out->workers = count_workers(config);
     out->descriptors = descriptors_raise();
     descriptors_check(config, out->workers, out->descriptors, diags);
     out->sockets = sockets_bind(config, NULL, out->workers, diags);
@@ -99,6 +103,7 @@ int load_all(const char *path, struct in_force *out, struct diag_list *diags)
     if (out->lock >= 0) {
         close(out->lock);
     }
+    confine_release(&out->confinement);
     *out = (struct in_force){.lock = -1};
     return status;
 }

@@ -7,6 +7,7 @@
 #ifndef SPLITMX_PROXY_DAEMON_LOAD_H
 #define SPLITMX_PROXY_DAEMON_LOAD_H
 
+#include "proxy/daemon/confine.h"
 #include "proxy/daemon/prepare.h"
 #include "proxy/daemon/sockets.h"
 
@@ -15,6 +16,7 @@ struct in_force {
     struct prepared *prepared;
     struct socket_set *sockets;
     int lock; /* of the state directory, until the process ends */
+    struct confinement confinement;
     unsigned workers;
     unsigned descriptors; /* the limit */
 };

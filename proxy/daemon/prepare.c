@@ -6,9 +6,6 @@
 #include "proxy/daemon/survey.h"
 #include "routing/own.h"
 
-#define HOSTS_FILE   "/etc/hosts"
-#define SERVERS_FILE "/etc/resolv.conf"
-
 static void decide(const struct policy *policy, struct span path, struct address *address,
                    struct decision *decision)
 {
@@ -69,8 +66,9 @@ static bool collect_servers(struct prepared *prepared, struct diag_list *diags)
 {
     const struct config_texts *said = &prepared->config->dns_servers;
     struct resolver_servers *system = &prepared->system_servers;
-    if (said->count == 0 && !resolver_servers_read(SERVERS_FILE, system)) {
-        diag_machine(diags, SERVERS_FILE " cannot be read; name servers can be said by `dns:`");
+    if (said->count == 0 && !resolver_servers_read(PREPARE_SERVERS_FILE, system)) {
+        diag_machine(diags,
+                     PREPARE_SERVERS_FILE " cannot be read; name servers can be said by `dns:`");
         return false;
     }
     prepared->dns_server_count = said->count != 0 ? said->count : system->count;
@@ -110,7 +108,7 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     prepared->policy.free = on_last_unref;
     prepared->config = config_ref(config);
     prepared->policy.config = config;
-    prepared->hosts = resolver_hosts_read(HOSTS_FILE);
+    prepared->hosts = resolver_hosts_read(PREPARE_HOSTS_FILE);
     prepared->relays = relay_set_new(config, diags);
     prepared->tls = tls_contexts_renew(in_force != NULL ? in_force->tls : NULL, config, diags);
     prepared->policy.tls = prepared->tls;

@@ -12,6 +12,10 @@
 #include "routing/resolver.h"
 #include "routing/table.h"
 
+/* What is read of the machine, beside the operator's files. */
+#define PREPARE_HOSTS_FILE   "/etc/hosts"
+#define PREPARE_SERVERS_FILE "/etc/resolv.conf"
+
 /* A policy over real configuration, relays and routes. */
 struct prepared {
     struct policy policy; /* first: a prepared is a policy */

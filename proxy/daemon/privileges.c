@@ -13,6 +13,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "proxy/daemon/config_files.h"
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/readable.h"
 #include "proxy/net/ledger_file.h"
@@ -238,42 +239,15 @@ void privileges_state_directory(const struct config *config, struct diag_list *d
 
 /* ---- what a reload reads ---- */
 
-static void check_text(const struct config *config, const struct config_text *text,
-                       const struct account *user, struct diag_list *diags)
-{
-    if (text->text) {
-        readable_check(text->text, user, config_place(config, text), diags);
-    }
-}
+struct reader {
+    const struct account *user;
+    struct diag_list *diags;
+};
 
-static void check_config_file(const struct config *config, const struct account *user,
-                              struct diag_list *diags)
+static void check_file(void *context, const char *path, struct diag_place place)
 {
-    const char *slash = strrchr(config->path, '/');
-    char *path = NULL;
-
-    if (asprintf(&path, "%s/%s", config->folder, slash ? slash + 1 : config->path) < 0) {
-        diag_error(diags, nowhere(), "out of memory");
-        return;
-    }
-    readable_check(path, user, nowhere(), diags);
-    free(path);
-}
-
-static void check_files(const struct config *config, const struct account *user,
-                        struct diag_list *diags)
-{
-    check_config_file(config, user, diags);
-    for (size_t i = 0; i < config->routes.count; i++) {
-        check_text(config, &config->routes.items[i], user, diags);
-    }
-    for (size_t i = 0; i < config->certificate_count; i++) {
-        check_text(config, &config->certificates[i].certificate, user, diags);
-        check_text(config, &config->certificates[i].private_key, user, diags);
-    }
-    for (size_t i = 0; i < config->relay_count; i++) {
-        check_text(config, &config->relays[i].ca_file, user, diags);
-    }
+    const struct reader *reader = context;
+    readable_check(path, reader->user, place, reader->diags);
 }
 
 void privileges_check(const struct config *config, enum privileges_for purpose,
@@ -292,7 +266,10 @@ void privileges_check(const struct config *config, enum privileges_for purpose,
     if (!find_user(config, &user, diags)) {
         return;
     }
-    check_files(config, &user, diags);
+    struct reader reader = {&user, diags};
+    if (!config_files(config, check_file, &reader)) {
+        diag_error(diags, nowhere(), "out of memory");
+    }
     look.user = &user;
     const size_t before = diag_errors(diags);
     look_at_state_directory(&look);

@@ -5,6 +5,11 @@
 
 #include "proxy/daemon/survey.h"
 
+static struct diag_place nowhere(void)
+{
+    return (struct diag_place){NULL, 0, 0};
+}
+
 static void refuse_change(const struct config *config, const struct config_text *now,
                           const struct config_text *before, const char *key,
                           struct diag_list *diags)
@@ -36,7 +41,8 @@ static void refuse_restarts(const struct reload *reload, const struct config *co
 
 void reload_prepare(struct reload *reload)
 {
-    if (reload->refused) {
+    if (reload->refused ||
+        !confine_reaches(reload->confinement, reload->path, nowhere(), reload->diags)) {
         return;
     }
     struct config *config = survey_load(reload->path, PRIVILEGES_TO_RUN, reload->diags);
@@ -44,6 +50,7 @@ void reload_prepare(struct reload *reload)
         return;
     }
     refuse_restarts(reload, config);
+    confine_check(reload->confinement, config, reload->diags);
     if (diag_errors(reload->diags) == 0) {
         reload->prepared =
             prepare_config(config, PREPARE_TO_SERVE, reload->in_force, reload->diags);

@@ -7,6 +7,7 @@
 #ifndef SPLITMX_PROXY_DAEMON_RELOAD_H
 #define SPLITMX_PROXY_DAEMON_RELOAD_H
 
+#include "proxy/daemon/confine.h"
 #include "proxy/daemon/prepare.h"
 #include "proxy/daemon/sockets.h"
 
@@ -14,6 +15,7 @@ struct reload {
     const char *path; /* of the configuration */
     const struct prepared *in_force;
     const struct socket_set *sockets; /* in force */
+    const struct confinement *confinement;
     unsigned workers;
     unsigned connections_max; /* what the process-wide tables were made for */
     bool refused;             /* diags say why: nothing is prepared */

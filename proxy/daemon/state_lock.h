@@ -7,8 +7,14 @@
 
 #include <stdbool.h>
 
+#include "config/config.h"
+
 /* A descriptor that holds the directory until it is closed; -1 with errno: EWOULDBLOCK when another
  * process holds it. Does not wait. */
 int state_lock(const char *directory);
+
+/* Another folder may stand where ours did: it becomes ours, unless somebody else has it: false,
+ * with an error in diags. One that is gone, or out of reach, changes nothing. */
+bool state_lock_keep(int *lock, const struct config *config, struct diag_list *diags);
 
 #endif

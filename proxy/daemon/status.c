@@ -167,6 +167,15 @@ static json_t *ledger_json(const struct status *status)
                      number(state.max_size));
 }
 
+static json_t *confinement_json(const struct confinement *confinement)
+{
+    return json_pack("{s:I, s:b, s:b, s:b, s:i, s:b, s:s?}", "uid", (json_int_t)confinement->user,
+                     "binds_low_ports", confinement->binds_low_ports, "no_new_privileges",
+                     confinement->no_new_privileges, "system_calls", confinement->syscalls,
+                     "landlock", confinement->landlock, "no_core_dumps", confinement->no_core,
+                     "missing", confinement->missing[0] != '\0' ? confinement->missing : NULL);
+}
+
 static json_t *reload_json(const struct status_reload *reload)
 {
     return json_pack("{s:I, s:b, s:I, s:s?}", "at", (json_int_t)reload->at, "ok", reload->ok,
@@ -195,6 +204,7 @@ char *status_json(const struct status *status)
                                   (json_int_t)table_generation(prepared->table), "damaged",
                                   status->is_broken));
     json_object_set_new(root, "ledger", ledger_json(status));
+    json_object_set_new(root, "confinement", confinement_json(status->confinement));
     json_object_set_new(root, "reload", reload_json(status->reload));
     char *text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(root);
@@ -277,6 +287,13 @@ static void put_ledger(FILE *out, const struct status *status)
     }
 }
 
+static void put_confinement(FILE *out, const struct confinement *confinement)
+{
+    char *text = confine_text(confinement);
+    fprintf(out, "confined      %s\n", text != NULL ? text : "out of memory");
+    free(text);
+}
+
 static void put_reload(FILE *out, const struct status_reload *reload)
 {
     char when[64];
@@ -311,6 +328,7 @@ char *status_text(const struct status *status)
             (unsigned long long)table_generation(prepared->table),
             status->is_broken ? ", DAMAGED: recipients get 451 until it is built again" : "");
     put_ledger(out, status);
+    put_confinement(out, status->confinement);
     put_reload(out, status->reload);
     if (fclose(out) != 0) {
         free(text);

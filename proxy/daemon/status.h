@@ -5,6 +5,7 @@
 #ifndef SPLITMX_PROXY_DAEMON_STATUS_H
 #define SPLITMX_PROXY_DAEMON_STATUS_H
 
+#include "proxy/daemon/confine.h"
 #include "proxy/daemon/worker.h"
 #include "proxy/net/ledger_store.h"
 
@@ -20,6 +21,7 @@ struct status {
     const struct prepared *prepared;
     struct worker *const *workers;
     unsigned worker_count;
+    const struct confinement *confinement;
     const struct shared *shared;
     struct ledger_store *ledger;
     const struct status_reload *reload;

@@ -22,8 +22,8 @@
 #define LINGER_BYTES (256 * 1024)
 /* And this long it may take to read what is queued for it. */
 #define FLUSH_TIME 10000
-/* A connection that session code has closed is in no limit's count. So many of a loop are waited for
- * at once; more would be what somebody does who wants our descriptors and our memory. */
+/* A connection that session code has closed is in no limit's count. So many of a loop are waited
+ * for at once; more would be what somebody does who wants our descriptors and our memory. */
 #define LEAVING_MAX 64
 
 static const struct conn_ops conn_ops;

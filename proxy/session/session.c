@@ -14,6 +14,9 @@
  * machines that have it ready. */
 #define PROXY_WAIT 10000
 #define TLS_WAIT   60000
+/* The least that a client must send of a message, octets a second: less than any modem, and more
+ * than who means to hold a place with a byte now and then. */
+#define DATA_RATE 500
 
 /* ---- ending ---- */
 
@@ -128,6 +131,28 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* ---- the pace of a message: DATA_RATE in each window of `timeouts: data` ---- */
+
+/* While the client is not read, its time stands still. */
+static void begin_window(struct session *s, uint64_t milliseconds)
+{
+    s->window_octets = 0;
+    s->window_left = milliseconds;
+    session_wait(s, milliseconds);
+}
+
+static void stop_window(struct session *s)
+{
+    s->window_left = s->timer.due > s->world->now ? s->timer.due - s->world->now : 0;
+    timer_stop(&s->world->timers, &s->timer);
+}
+
+/* Enough has come in the window that is over. */
+static bool keeps_pace(const struct session *s)
+{
+    return s->window_octets >= s->world->policy->config->timeouts.data * DATA_RATE / 1000;
+}
+
 void session_set_state(struct session *s, enum server_state next)
 {
     const struct config_timeouts *timeouts = &s->world->policy->config->timeouts;
@@ -151,7 +176,7 @@ void session_set_state(struct session *s, enum server_state next)
         session_wait(s, SESSION_LEAVE_RECHECK);
         break;
     case SERVER_BODY:
-        session_wait(s, timeouts->data);
+        begin_window(s, timeouts->data);
         break;
     case SERVER_RCPT: /* the legs and the transaction keep these times */
     case SERVER_DATA:
@@ -276,8 +301,8 @@ static bool read_message(struct session *s, struct span input)
     if (!transaction_has_room(s->transaction)) {
         return false;
     }
-    session_wait(s, s->world->policy->config->timeouts.data);
     size_t consumed = transaction_feed(s->transaction, input, &ended);
+    s->window_octets += consumed;
     if (ended && s->state == SERVER_BODY) { /* the outcome may have come at once */
         session_set_state(s, SERVER_OUTCOME);
     }
@@ -367,9 +392,9 @@ static void session_want(struct session *s)
     s->unwanted = unwanted;
     s->conn->ops->want(s->conn, !unwanted);
     if (unwanted) {
-        timer_stop(&s->world->timers, &s->timer);
+        stop_window(s);
     } else if (s->state == SERVER_BODY) {
-        session_wait(s, s->world->policy->config->timeouts.data);
+        session_wait(s, s->window_left);
     }
 }
 
@@ -463,9 +488,15 @@ void session_on_due(void *owner)
         session_look_left(s);
         return;
     }
+    if (s->state == SERVER_BODY && keeps_pace(s)) {
+        begin_window(s, s->world->policy->config->timeouts.data);
+        return;
+    }
     char text[80];
     struct text why = TEXT(text);
-    text_printf(&why, "Timed out while %s", server_while(s->state));
+    text_printf(&why, "%s while %s",
+                s->state == SERVER_BODY && s->window_octets != 0 ? "Too slow" : "Timed out",
+                server_while(s->state));
     if (cannot_be_told(s)) {
         summary_session(s->world, &s->view, "session-timed-out", text);
         session_close(s, CONN_RESET);

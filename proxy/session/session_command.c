@@ -94,16 +94,18 @@ static void say_parse_error(struct session *s, enum parse_status status, const c
     }
 }
 
-/* The answers to a path that cannot be used as a sender. */
-static bool sender_is_good(struct session *s, struct span path)
+/* Answers a path that cannot be used as a sender. *path becomes the sender: a source route is
+ * stripped (RFC 5321 appendix C). */
+static bool sender_is_good(struct session *s, struct span *path)
 {
     struct address address;
-    if (path.len == 0) {
+    if (path->len == 0) {
         return true;
     }
-    switch (address_parse(path, true, false, &address)) {
+    switch (address_parse(*path, true, false, &address)) {
     case ADDRESS_OK:
     case ADDRESS_ROUTING:
+        *path = address.whole;
         return true;
     case ADDRESS_UTF8:
         session_say(s, 553, "5.6.7", "Non-ASCII addresses need SMTPUTF8, which is not offered");
@@ -128,7 +130,7 @@ static void do_mail(struct session *s, struct span argument)
         session_say(s, 555, "5.5.4", "Unknown parameter");
     } else if (mail.size > s->world->policy->config->limits.message_size) {
         session_say(s, 552, "5.3.4", "Message too big");
-    } else if (sender_is_good(s, mail.path)) {
+    } else if (sender_is_good(s, &mail.path)) {
         struct envelope envelope = {
             .sender = mail.path, .size = mail.size, .body_8bit = mail.body_8bit};
         s->transaction = transaction_new(s->world, &s->view, &envelope, ++s->transactions,

@@ -29,6 +29,8 @@ struct session {
     bool told_last;           /* nothing had arrived behind its message when it was answered */
     uint64_t leave_by;
     bool unwanted;           /* no more of the message is read for now */
+    uint64_t window_octets;  /* of the message, in the window under way */
+    uint64_t window_left;    /* of it when reading stopped, milliseconds */
     struct server_step quit; /* the answer that QUIT is owed; code 0: none */
     unsigned transactions;
     unsigned errors;

@@ -32,6 +32,16 @@ static size_t comment_end(struct span line, size_t at)
     return line.len;
 }
 
+/* Position behind the quoted string that begins at `at` (RFC 5322 3.2.4), in which nothing is a
+ * comment: a recipient that our field is for may be "(splitmx fallback)"@example.com. */
+static size_t quoted_end(struct span line, size_t at)
+{
+    for (at++; at < line.len && line.ptr[at] != '"'; at++) {
+        at += line.ptr[at] == '\\';
+    }
+    return at < line.len ? at + 1 : line.len;
+}
+
 /* Next word or comment at or behind *at; empty at the end. */
 static struct span token_take(struct span line, size_t *at)
 {
@@ -44,7 +54,7 @@ static struct span token_take(struct span line, size_t *at)
     } else {
         while (*at < line.len && line.ptr[*at] != ' ' && line.ptr[*at] != '(' &&
                line.ptr[*at] != ';') {
-            (*at)++;
+            *at = line.ptr[*at] == '"' ? quoted_end(line, *at) : *at + 1;
         }
         if (*at == begin && begin < line.len) {
             (*at)++; /* a semicolon is a token of its own */

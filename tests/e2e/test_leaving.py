@@ -88,5 +88,5 @@ def test_the_log_says_that_a_client_timed_out(start_split):
         client.send(b"half a mes")
         assert client.reply() == "421 4.4.2"
     line = split.daemon.await_log("event=transaction")
-    assert "reply=\"421 4.4.2 Timed out while receiving the message\"" in line, line
+    assert "reply=\"421 4.4.2 Too slow while receiving the message\"" in line, line
     assert "outcome=deferred" in line, line

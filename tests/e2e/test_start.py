@@ -109,14 +109,21 @@ def test_a_reload_brings_back_what_was_removed(start_split):
     assert daemon.reload().status == 0
 
 
-def test_a_state_directory_that_was_made_anew_is_held_after_a_reload(start_split):
+def test_a_state_directory_that_was_made_anew_is_held_after_a_reload_or_a_restart(start_split):
     split = start_split()
     daemon = split.daemon
     state = daemon.folder.path / "state"
+    by_landlock = daemon.by_landlock
     state.rename(state.with_name("moved"))
     state.mkdir()
     own(state)
     daemon.sighup()
+    if by_landlock:
+        assert f"{state} is out of reach" in daemon.await_log("event=configuration")
+        daemon.await_log("event=reload-failed")
+        assert daemon.send(message(), USER) == 250
+        daemon.stop()
+        daemon.start()
     poll(lambda: daemon.command("status").status == 0, "the control socket")
     assert daemon.reload().status == 0
     result = daemon.command("run", timeout=20)
@@ -126,12 +133,14 @@ def test_a_state_directory_that_was_made_anew_is_held_after_a_reload(start_split
 def test_a_state_directory_that_another_splitmx_has_taken_is_left_to_it(start_split, start_daemon):
     daemon = start_split().daemon
     state = daemon.folder.path / "state"
+    by_landlock = daemon.by_landlock
     state.rename(state.with_name("moved"))
     other = start_daemon(relays={"local": {"next-hop": "smtp:[192.0.2.1]"}}, state_directory=str(state))
     assert int((state / "splitmx.pid").read_text()) == other.process.pid
     daemon.sighup()
     line = daemon.await_log("event=configuration")
-    assert "another splitmx runs with this state directory, which is not the one" in line
+    why = "is out of reach" if by_landlock else "another splitmx runs with this state directory, which is not the one"
+    assert why in line
     daemon.await_log("event=reload-failed")
     assert int((state / "splitmx.pid").read_text()) == other.process.pid
     assert other.reload().status == 0

@@ -3,6 +3,7 @@
 import re
 import signal
 import ssl
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -501,6 +502,17 @@ def test_renegotiation_is_refused(secured, context):
     cutter.put(cutter.first_flight())
     with pytest.raises(ssl.SSLError, match="(?i)no.renegotiation"):
         cutter.reply()
+    assert_serves(secured)
+
+
+def test_renegotiation_by_the_letter_of_openssl_is_refused(secured):
+    """`openssl s_client` begins it at a line with R."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{secured.ports['may']}", "-starttls", "smtp", "-tls1_2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as asking:
+        asking.stdin.write(b"R\n")
+        asking.stdin.flush()  # and left open: its end would end it
+        said = asking.stdout.read()
+    assert b"RENEGOTIATING" in said and b"no renegotiation" in said, said
     assert_serves(secured)
 
 

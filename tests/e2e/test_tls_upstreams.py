@@ -32,6 +32,10 @@ class Town:
         assert answer == 250, answer
         return sent
 
+    def within_reach(self, file):
+        """A copy beside the configuration, where a daemon that is confined can read it."""
+        return str(self.daemon.folder.write("authority.pem", file.read_bytes()))
+
 
 @pytest.fixture(scope="session")
 def king_certificate(ca):
@@ -265,6 +269,40 @@ def test_what_is_offered_in_tls_only_is_used(town):
         client.mail(parameters="SIZE=1000 BODY=8BITMIME")
         assert client.rcpt(KING) == 250
     assert there.king.await_command("MAIL").endswith(b" SIZE=1000 BODY=8BITMIME")
+
+
+@pytest.mark.parametrize("in_clear, in_tls", [(EXTENSIONS, ()), ((), EXTENSIONS)])
+def test_pipelining_is_used_where_it_is_offered_in_tls(town, in_clear, in_tls):
+    """A MAIL that is refused shows it: RCPT is with it already, or never comes."""
+    there = town("encrypt", upstream={"extensions": in_clear, "secure_extensions": in_tls})
+    there.king.on("mail", reply("550 5.7.1 not from you"))
+    assert there.ask() == "550 5.7.1"
+    assert there.king.connections[0].verbs() == ["EHLO", "STARTTLS", "EHLO", "MAIL", *(["RCPT"] if in_tls else [])]
+
+
+def test_where_tls_knows_helo_only_nothing_is_left_of_what_was_offered_in_clear(town):
+    there = town("verify")
+    there.king.on("ehlo", reply("502 5.5.1 what"), when=lambda step: step.connection.tls)
+    with there.daemon.client() as client:
+        client.mail(parameters="SIZE=1000 BODY=8BITMIME")
+        assert client.rcpt(KING) == 250
+    assert there.king.connections[0].commands[2:] == [
+        b"EHLO mx.splitmx.test", b"HELO mx.splitmx.test", b"MAIL FROM:<sender@client.test>", b"RCPT TO:<kingmail@example.com>"]
+
+
+def test_starttls_that_is_offered_again_is_not_said_again(town):
+    there = town("verify", upstream={"secure_extensions": (*EXTENSIONS, "STARTTLS")})
+    there.send()
+    assert there.king.connections[0].verbs()[:4] == ["EHLO", "STARTTLS", "EHLO", "MAIL"]
+
+
+@pytest.mark.parametrize("tls", STRICT)
+@pytest.mark.parametrize("answer", ["250 2.0.0 Ok", "334 go on", "220-never ends", "2"])
+def test_another_answer_to_starttls_is_no_reason_to_go_on_in_clear(town, tls, answer):
+    town = town(tls, timeouts={"greeting": "500ms"})
+    town.king.on("starttls", reply(answer), silence())
+    assert town.ask().code == 451
+    assert_nothing_in_clear(town.king)
 
 
 # Tickets, and words that nobody asked for
@@ -571,7 +609,7 @@ def test_a_session_does_not_go_on_under_another_trust(town, stranger):
     there.send()
     there.send()
     relays = there.daemon.settings["relays"]
-    relays["king"]["ca-file"] = str(stranger.file)
+    relays["king"]["ca-file"] = there.within_reach(stranger.file)
     there.daemon.write_config(relays=relays)
     assert there.daemon.reload().status == 0
     assert there.ask() == "451 4.7.5"
@@ -583,7 +621,7 @@ def test_a_session_made_without_verification_is_no_proof(town, ca, stranger):
     there = town("encrypt", certificate=stranger.issue("king.test"), timeouts={"pool_idle": "0s"})
     there.send()
     relays = there.daemon.settings["relays"]
-    relays["king"].update({"tls": "verify", "ca-file": str(ca.file)})
+    relays["king"].update({"tls": "verify", "ca-file": there.within_reach(ca.file)})
     there.daemon.write_config(relays=relays)
     assert there.daemon.reload().status == 0
     assert there.ask() == "451 4.7.5"
@@ -593,7 +631,7 @@ def test_a_kept_connection_does_not_outlive_its_trust(town, stranger):
     there = town("verify")
     there.send()
     relays = there.daemon.settings["relays"]
-    relays["king"]["ca-file"] = str(stranger.file)
+    relays["king"]["ca-file"] = there.within_reach(stranger.file)
     there.daemon.write_config(relays=relays)
     assert there.daemon.reload().status == 0
     assert there.ask() == "451 4.7.5"

@@ -84,6 +84,25 @@ def test_names_confirmed_or_not(start_daemon, start_upstream, dns, names, name, 
     assert (b"(good.test [" if name == "good.test" else b"(unknown [") in field
 
 
+NO_HOST_NAMES = ["a b.test", "a\r\nXCLIENT ADDR=192.0.2.9\r\n.test", "a\0.test", "a ADDR=192.0.2.9 .test", "a+0D+0A.test", "a=b.test", "a\x1b[2J.test",
+                 "a\x7f.test", "a_b.test", "-a.test", "a-.test", '"a".test', "<a>.test", "(a).test", "1.2.3.4", "[192", "*.test"]
+
+
+def test_a_confirmed_name_that_is_no_host_name_is_nobodys(start_daemon, start_upstream, dns):
+    """[A-Za-z0-9.-] (CVE-2026-28753): neither told, nor in our Received field."""
+    daemon, upstream = _start(start_daemon, start_upstream)
+    for number, name in enumerate(NO_HOST_NAMES, 20):
+        dns.add(f"{number}.0.0.127.in-addr.arpa", "PTR", name)
+        dns.add(name, "A", f"127.0.0.{number}")
+        with daemon.client(source=f"127.0.0.{number}") as client:
+            assert client.send_mail(message(), USER) == 250
+        there = upstream.messages[-1]
+        said = told(there.connection)
+        assert (said["NAME"], said["REVERSE_NAME"], said["ADDR"]) == (NONE, NONE, f"127.0.0.{number}"), name
+        assert f"from client.test (unknown [127.0.0.{number}])".encode() in there.data, name
+        assert set(there.connection.verbs()) <= {"EHLO", "XCLIENT", "MAIL", "RCPT", "DATA", "QUIT"}, name
+
+
 def test_what_is_not_listed_is_not_said(start_daemon, start_upstream, dns):
     confirmed(dns)
     daemon, upstream = _start(start_daemon, start_upstream, "NAME ADDR HELO")

@@ -1,9 +1,7 @@
 /* The body scanner: what passes and where it ends is the same whole, bytewise and cut as the input
  * says. */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "proxy/wire/body.h"
+#include "tests/fuzz/require.h"
 
 struct outcome {
     size_t passed, taken;
@@ -48,20 +46,12 @@ static struct outcome drive(struct span in, size_t step)
     return out;
 }
 
-static void require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 static void require_equal(struct outcome a, struct outcome b)
 {
     require(a.passed == b.passed && a.taken == b.taken && a.size == b.size &&
             a.status == b.status && a.ended == b.ended);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct span in = span_make((const char *)data, size);

@@ -1,16 +1,7 @@
 /* Command lines: taken the same however they are cut; what a parser accepts lies inside its
  * argument. */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "proxy/wire/command.h"
-
-static void require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
+#include "tests/fuzz/require.h"
 
 static uint64_t digest(uint64_t sum, const char *bytes, size_t len)
 {
@@ -82,7 +73,6 @@ static uint64_t drive(struct span in, size_t step)
     return digest(sum, in.ptr + taken, in.len - taken);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct span in = span_make((const char *)data, size);

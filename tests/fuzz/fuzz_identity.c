@@ -1,9 +1,7 @@
 /* The message identity: the same whole, bytewise and cut as the input says; and the same with a
  * field in front that does not count. */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "proxy/wire/identity.h"
+#include "tests/fuzz/require.h"
 
 struct outcome {
     bool has;
@@ -11,13 +9,6 @@ struct outcome {
 };
 
 static struct spares spares;
-
-static void require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 /* step 0: lengths of the pieces are taken from the message itself. */
 static struct outcome drive(struct span before, struct span in, size_t step)
@@ -42,7 +33,6 @@ static void require_equal(struct outcome a, struct outcome b)
     require(a.has == b.has && memcmp(a.digest, b.digest, sizeof a.digest) == 0);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct span in = span_make((const char *)data, size);

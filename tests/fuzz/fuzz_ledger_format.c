@@ -1,19 +1,10 @@
 /* A set of the ledger as bytes, with the checksum that they lack: what is read is written again and
  * is the same then; and the ledger lives with whatever came back. */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "proxy/session/ledger.h"
 #include "proxy/session/ledger_format.h"
+#include "tests/fuzz/require.h"
 
 #define NOW 1800000000
-
-static void require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 /* The bytes, closed as a record is; freed by the caller. */
 static struct span closed(const uint8_t *data, size_t size)
@@ -128,7 +119,6 @@ static void live_with(struct span record)
     ledger_free(second);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct span record = closed(data, size);

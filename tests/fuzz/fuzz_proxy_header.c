@@ -1,16 +1,7 @@
 /* PROXY headers: read the same however they are cut, and what was read can be written and read
  * again. */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "proxy/wire/proxy_header.h"
-
-static void require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
+#include "tests/fuzz/require.h"
 
 static bool is_ip(const struct net_address *address)
 {
@@ -49,7 +40,6 @@ static enum proxy_status parse_first(const uint8_t *data, size_t len, struct pro
     return status;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct proxy_header whole, cut;

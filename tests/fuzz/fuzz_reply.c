@@ -1,17 +1,8 @@
 /* Upstream replies: read the same however they are cut, scrubbed, and written in lines that can be
  * read again. */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "proxy/wire/reply.h"
 #include "proxy/wire/utf8.h"
-
-static void require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
+#include "tests/fuzz/require.h"
 
 /* step 0: lengths of the pieces are taken from the input itself. */
 static enum reply_status drive(struct span in, size_t step, struct reply *out, size_t *taken)
@@ -51,7 +42,6 @@ static void require_scrubbed(const struct reply *reply)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct span in = span_make((const char *)data, size);

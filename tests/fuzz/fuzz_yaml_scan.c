@@ -1,9 +1,8 @@
 /* YAML: whatever stands between plain lines, the events are libyaml's. */
-#include <stdint.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "config/text.h"
+#include "tests/fuzz/require.h"
 #include "tests/unit/yaml_compare.h"
 
 #define PLAIN 20 /* lines after which lines are cut, if they can be */
@@ -21,8 +20,6 @@ static void put(struct text *text, const uint8_t *data, size_t size)
         }
     }
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -131,6 +131,18 @@ static void test_length_ends_at_320_octets(void **state)
                      ADDRESS_TOO_LONG);
 }
 
+static void test_a_label_ends_at_63_octets_unless_it_is_to_become_another(void **state)
+{
+    char text[] = "u@aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example";
+    struct address address;
+    (void)state;
+    assert_int_equal(parse(text, false, false, &address), ADDRESS_OK);
+    text[2 + 63] = 'a';
+    assert_int_equal(parse(text, false, false, &address), ADDRESS_SYNTAX);
+    memcpy(text + 2, "\xc3\xbc", 2);
+    assert_int_equal(parse(text, false, true, &address), ADDRESS_OK);
+}
+
 /* Under the address sanitiser this shows every read past the end. */
 static void test_no_prefix_is_read_past_its_end(void **state)
 {
@@ -211,6 +223,7 @@ int main(void)
         cmocka_unit_test(test_senders_may_carry_routing_characters),
         cmocka_unit_test(test_utf8_is_taken_only_when_well_formed),
         cmocka_unit_test(test_length_ends_at_320_octets),
+        cmocka_unit_test(test_a_label_ends_at_63_octets_unless_it_is_to_become_another),
         cmocka_unit_test(test_no_prefix_is_read_past_its_end),
         cmocka_unit_test(test_folding_is_ascii_only),
         cmocka_unit_test(test_a_quoted_local_part_is_folded_to_its_shortest_spelling),

@@ -62,6 +62,41 @@ static void reference(struct span in, struct outcome *out)
     }
 }
 
+/*
+ * The same in six lines, which say all that matters: a message ends at the first CRLF.CRLF, that of
+ * DATA in front; it is dirty if a NUL, a CR without its LF or an LF without its CR stands before.
+ */
+static enum body_status six_lines(const char *with_crlf, const char *end)
+{
+    for (const char *at = with_crlf; at < end; at++) {
+        if (*at == '\0' || (*at == '\r') != (at[1] == '\n')) {
+            return BODY_DIRTY;
+        }
+    }
+    return BODY_END;
+}
+
+/* What the scanner (and so the reference) made of a message that has an end. */
+static void judge(struct span in, const struct outcome *made)
+{
+    char text[64] = "\r\n", passed[64] = "\r\n";
+
+    memcpy(text + 2, in.ptr, in.len);
+    const char *end = memmem(text, in.len + 2, "\r\n.\r\n", 5);
+    assert_non_null(end);
+    assert_true(made->ended);
+    assert_int_equal(made->taken, end + 3 - text);
+    assert_int_equal(made->status, six_lines(text, end));
+    /* Of a clean message everything is passed, of a dirty one a beginning: clean, with no end. */
+    memcpy(passed + 2, made->passed, made->passed_len);
+    assert_memory_equal(passed, text, made->passed_len + 2);
+    assert_int_equal(six_lines(passed, passed + 2 + made->passed_len), BODY_END);
+    assert_null(memmem(passed, made->passed_len + 2, "\r\n.\r\n", 5));
+    if (made->status == BODY_END) {
+        assert_int_equal(made->passed_len, end - text);
+    }
+}
+
 /* Presents input up to each cut (ascending offsets), and again what was not consumed. */
 static void drive(struct span in, const size_t *cuts, size_t count, struct outcome *out)
 {
@@ -145,6 +180,9 @@ static void check_all(size_t len, struct span tail)
             check(in, &cut, 1, &want, "cut once");
         }
         check(in, every, in.len, &want, "bytewise");
+        if (tail.len > 0) {
+            judge(in, &want);
+        }
     }
 }
 

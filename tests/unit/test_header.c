@@ -95,6 +95,14 @@ static void marks_of_others_are_not_ours(void **state)
     expect(SPAN("Subject: by mx.example.com (splitmx fallback)\r\n"), 0, false, false);
     expect(SPAN("Received: (splitmx fallback) by mx.example.com\r\n"), 1, false, false);
     expect(SPAN("Received: x (((((( by mx.example.com (splitmx fallback)\r\n"), 1, false, false);
+    /* Who is called like our mark: in quotes nothing is a comment, and a quoted quote ends nothing.
+     */
+    expect(SPAN("Received: by mx.example.com (splitmx) with ESMTP id x\r\n"
+                "\tfor <\"(splitmx fallback)\"@example.com>; date\r\n\r\n"),
+           1, false, true);
+    expect(SPAN("Received: by mx.example.com for <\"a\\\" (splitmx fallback)\"@b>;\r\n"), 1, false,
+           false);
+    expect(SPAN("Received: by mx.example.com for \"open (splitmx fallback)\r\n"), 1, false, false);
 }
 
 static void the_longest_field_of_ours_is_still_known(void **state)

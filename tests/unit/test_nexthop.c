@@ -29,6 +29,7 @@ static void test_next_hops_are_read_as_written(void **state)
         {"smtp:[Kingmailer.ORG]:2525", "H[kingmailer.org]:2525 "},
         {"smtp:example.com", "Mexample.com:25 "},
         {"smtp:example.com:26", "Mexample.com:26 "},
+        {"smtp:relay:26,smtp:27", "Mrelay:26 Msmtp:27 "}, /* names that hosts have */
         {"smtp:[192.0.2.1]", "A[192.0.2.1]:25 "},
         {"smtp:[127.0.0.1]:10025", "A[127.0.0.1]:10025 "},
         {"smtp:[2001:db8::1]:26", "A[2001:db8::1]:26 "},

@@ -70,6 +70,24 @@ static void test_gmail_is_built_in(void **state)
     relay_set_free(set);
 }
 
+/* What could be read of a faulty configuration is compiled too, for its further errors: a host that
+ * was refused is not there then. */
+static void test_hosts_that_were_refused_are_passed_over(void **state)
+{
+    struct config_host hosts[] = {{{.text = NULL}, 1}, {T("b.example"), 20}};
+    struct config_relay relay = {
+        .name = T("gmail"), .hosts = hosts, .host_count = 2, .port = 25, .max_connections = 3};
+    struct config config = {.relays = &relay, .relay_count = 1};
+    (void)state;
+    struct relay_set *set = relay_set_new(&config, NULL);
+    const struct relay *gmail = relay_find(set, SPAN("gmail"));
+    assert_int_equal(gmail->hop_count, 1);
+    assert_string_equal(gmail->hops[0].host, "b.example");
+    relay_set_free(set);
+    hosts[1].host.text = NULL;
+    expect(&config, NULL, 0);
+}
+
 static void test_gmail_keys_override_one_by_one(void **state)
 {
     struct config_host hosts[] = {{T("b.example"), 20}, {T("127.0.0.1"), 10}};
@@ -189,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gmail_is_built_in),
+        cmocka_unit_test(test_hosts_that_were_refused_are_passed_over),
         cmocka_unit_test(test_gmail_keys_override_one_by_one),
         cmocka_unit_test(test_our_own_listeners_are_no_next_hop),
         cmocka_unit_test(test_local_next_hops_ask_for_an_identity),

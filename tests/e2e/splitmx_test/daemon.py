@@ -348,6 +348,11 @@ class Daemon:
         text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
         return sum(int(kilobytes) for kilobytes in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", text, re.M)) * 1024
 
+    @property
+    def by_landlock(self):
+        """Whether the kernel keeps from it what was not in its folders at the start."""
+        return self.status()["confinement"]["landlock"] > 0
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
