@@ -217,7 +217,7 @@ LISTS = {
     "a long list": tuple(f"X{n}" for n in range(97)),
     "no keyword": ("", " ", " PIPELINING"),
     "controls": ("PIPELINING\x1b[31m", "X\0Y", "STARTTLS\x07", "8BITMIME\rSTARTTLS"),
-    "no ASCII": ("PİPELINING", "ＳＩＺＥ 5", "\udcff\udcfe"),
+    "no ASCII": ("PİPELINING", "ＳＩＺＥ 5", "X\x9b"),
     "what nobody asked for": ("CHUNKING", "BINARYMIME", "DSN", "AUTH PLAIN LOGIN", "AUTH=PLAIN", "SMTPUTF8", "VRFY", "ETRN", "XFORWARD ADDR", "BURL imap"),
 }
 
@@ -320,11 +320,11 @@ def test_words_of_an_upstream_move_nobodys_cursor(tricked, stage, number, trick)
         client.quit()
     assert len(answer.wire) <= 512 and answer.wire.count(b"\n") == 1 and answer.wire.endswith(b"\r\n")
     assert not UNPRINTABLE.search(answer.wire[:-2].decode()), answer.wire  # and so it is valid UTF-8
-    told = tricked.await_log(lambda line: f"{mark}.test" in line and "event=transaction" in line.split('"')[0])
+    tricked.await_log(lambda line: f"{mark}.test" in line and (" event=transaction " in line or " event=recipient " in line))
     for line in [line for line in tricked.lines if mark in line]:
         assert not UNPRINTABLE.search(line) and "\ufffd" not in line, ascii(line)
-        assert len(re.findall(r'(?:^|\s)event=(?=(?:[^"\\]|\\.|"(?:[^"\\]|\\.)*")*$)', line)) == 1, line
-    assert "outcome=accepted" not in re.sub(r'"(?:[^"\\]|\\.)*"', '""', told)
+        bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", line)
+        assert bare.count("event=") == 1 and '"' not in bare and "forged" not in bare and "outcome=accepted" not in bare, line
 
 
 # ---- floods that nobody waits for ----

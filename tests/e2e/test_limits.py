@@ -311,6 +311,7 @@ def test_ten_thousand_idle_sessions_and_a_flood_leave_others_served(start_split)
     assert serves(split.daemon)
 
 
+@pytest.mark.measures
 def test_a_flood_of_commands_that_are_no_errors_leaves_others_served(start_split):
     split = start_split()
     over = threading.Event()
