@@ -213,6 +213,7 @@ static void on_data(struct session *s, const struct transaction_event *event)
     bool go = reply_is(event->reply, 3);
     session_write(s, event->reply, go);
     if (go) {
+        s->idle_commands = 0;
         session_set_state(s, SERVER_BODY);
     } else {
         session_drop_transaction(s);

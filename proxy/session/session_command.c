@@ -6,6 +6,10 @@
 
 #include "proxy/session/session_state.h"
 
+/* So many commands that bring no mail are answered between one message and the next; each that
+ * comes behind counts as an error. */
+#define IDLE_COMMANDS_MAX 100
+
 /* A line an extension, behind the greeting's (RFC 5321 4.1.1.1). */
 static void add_offers(struct reply *reply, const struct config *config, bool starttls)
 {
@@ -197,11 +201,37 @@ static void do_data(struct session *s, struct span argument)
     transaction_data(s->transaction);
 }
 
+/* Commands that bring no mail: a client may have its reasons for some of them. */
+static void count_idle_command(struct session *s, enum command_verb verb)
+{
+    switch (verb) {
+    case VERB_HELO:
+    case VERB_EHLO:
+    case VERB_RSET:
+    case VERB_NOOP:
+    case VERB_VRFY:
+    case VERB_HELP:
+        s->idle_commands++;
+        s->errors += s->idle_commands > IDLE_COMMANDS_MAX ? 1 : 0;
+        break;
+    case VERB_STARTTLS:
+    case VERB_MAIL:
+    case VERB_RCPT:
+    case VERB_DATA:
+    case VERB_QUIT:
+    case VERB_UNKNOWN:
+    case VERB_HTTP:
+    case VERB_COUNT:
+        break;
+    }
+}
+
 void session_command(struct session *s, struct span line, bool pipelined)
 {
     struct command command = command_parse(line);
     struct server_step step = server_step(s->state, command.verb);
     session_set_state(s, s->state); /* the next command has its own time */
+    count_idle_command(s, command.verb);
     switch (step.action) {
     case SERVER_DO_HOLD:
         break;

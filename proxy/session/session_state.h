@@ -34,6 +34,7 @@ struct session {
     struct server_step quit; /* the answer that QUIT is owed; code 0: none */
     unsigned transactions;
     unsigned errors;
+    unsigned idle_commands; /* since the last message: NOOP, RSET and the like */
     quota_cell cell;
     bool counted;
     bool eof;

@@ -11,6 +11,9 @@
 
 /* How long the client waits for the ledger, which is to write one page, milliseconds. */
 #define RECORD_WAIT 10000
+/* A client that waits so long for legs may be one that gives up; milliseconds. Senders wait for
+ * minutes (RFC 5321 4.5.3.2). */
+#define KEPT_WAITING 10000
 
 static void on_leg(void *owner, struct leg *leg, const struct leg_event *event);
 
@@ -147,9 +150,9 @@ static const char *protocol_of(const struct transaction *tx)
 }
 
 /* Our Received field, in front of the message, for the legs on a detour or for the others. */
-static void put_received(struct transaction *tx, bool detour)
+static void put_received(struct transaction *tx, bool detour, bool ends_header)
 {
-    char field[RECEIVED_MAX];
+    char field[RECEIVED_MAX + 2];
     struct text text = TEXT(field);
     const struct client_view *client = tx->client;
     for (unsigned i = 0; i < tx->turns; i++) {
@@ -171,6 +174,7 @@ static void put_received(struct transaction *tx, bool detour)
                     .when = tx->world->ops->wall(tx->world),
                 },
                 &text);
+            text_puts(&text, ends_header ? "\r\n" : "");
         }
         leg_body(tx->message->turn[i], text_span(&text));
     }
@@ -217,6 +221,7 @@ void transaction_data(struct transaction *tx)
     }
     unsettled_watch(tx);
     tx->state = TRANSACTION_IS_STARTING;
+    tx->heard_at = tx->world->now;
     tx->waiting = tx->turns;
     if (tx->waiting == 0) {
         data_begins(tx);
@@ -244,12 +249,21 @@ static void doom_with(struct transaction *tx, unsigned code, const char *enhance
     doom(tx, &reply);
 }
 
-/* Not before the client sends it: so that it goes out in one piece with our field. */
-static void message_begins(struct transaction *tx)
+/* A message that begins with a blank has no header (RFC 5322 2.2), and its first line would go on
+ * with our field: the header ends behind that. `begin`: wire form, more than a first dot. */
+static bool continues_ours(struct span begin)
 {
+    const struct span line = span_skip(begin, begin.len != 0 && begin.ptr[0] == '.' ? 1 : 0);
+    return line.len != 0 && (line.ptr[0] == ' ' || line.ptr[0] == '\t');
+}
+
+/* Not before the client sends it: so that it goes out in one piece with our field. */
+static void message_begins(struct transaction *tx, struct span begin)
+{
+    const bool ends_header = continues_ours(begin);
     tx->message->has_begun = true;
-    put_received(tx, false);
-    put_received(tx, true);
+    put_received(tx, false, ends_header);
+    put_received(tx, true, ends_header);
 }
 
 /* Bytes found clean go to every leg as they are. */
@@ -338,12 +352,13 @@ size_t transaction_feed(struct transaction *tx, struct span input, bool *ended)
 {
     size_t consumed = 0;
     *ended = false;
-    if (!tx->message->has_begun) {
-        message_begins(tx);
-    }
+    tx->heard_at = tx->world->now;
     if (!tx->dirty) {
         size_t clean = 0;
         enum body_status status = body_scan(&tx->message->scanner, input, &clean, &consumed);
+        if (!tx->message->has_begun && (clean != 0 || status == BODY_END)) {
+            message_begins(tx, span_first(input, clean));
+        }
         if (clean != 0) {
             pass_on(tx, span_first(input, clean));
         }
@@ -515,11 +530,14 @@ void transaction_dismiss(struct transaction *tx, const struct reply *reply)
 }
 
 /* Whether the client, who leaves, has waited for a leg: it may not have the patience the next time
- * either, and the other legs' recipients would wait with it for ever. */
+ * either, and the other legs' recipients would wait with it for ever. Who leaves at once has not
+ * been kept: he would only fill the ledger. */
 static bool has_kept_waiting(const struct transaction *tx)
 {
-    return tx->state == TRANSACTION_IS_STARTING || tx->state == TRANSACTION_IS_FLUSHING ||
-           (tx->state == TRANSACTION_IS_TAKING && !transaction_has_room(tx));
+    const bool waits = tx->state == TRANSACTION_IS_STARTING ||
+                       tx->state == TRANSACTION_IS_FLUSHING ||
+                       (tx->state == TRANSACTION_IS_TAKING && !transaction_has_room(tx));
+    return waits && tx->world->now >= tx->heard_at + KEPT_WAITING;
 }
 
 void transaction_free(struct transaction *tx)

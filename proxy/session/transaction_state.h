@@ -59,6 +59,7 @@ struct transaction {
     enum transaction_state state;
     char id[40];
     uint64_t begun_at;
+    uint64_t heard_at; /* when the client last had DATA or a piece of the message taken */
 
     struct recipient *first, *last; /* accepted and discarded */
     struct recipient *asked;

@@ -311,31 +311,25 @@ def test_ten_thousand_idle_sessions_and_a_flood_leave_others_served(start_split)
     assert serves(split.daemon)
 
 
-@pytest.mark.measures
-def test_a_flood_of_commands_that_are_no_errors_leaves_others_served(start_split):
-    split = start_split()
-    over = threading.Event()
+IDLE = 100
 
-    def flood():
-        with split.client(source="127.0.0.66") as client:
-            reader = threading.Thread(target=client.await_end, daemon=True)
-            reader.start()
-            with contextlib.suppress(OSError):
-                while not over.is_set():
-                    client.send(b"NOOP\r\nRSET\r\nVRFY x\r\nHELP\r\n" * 500)
-                client.sock.shutdown(socket.SHUT_RDWR)
-            reader.join()
 
-    threads = [threading.Thread(target=flood) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(5):
-            assert serves(split.daemon)
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+@pytest.mark.parametrize("command", ["NOOP", "RSET", "VRFY x", "HELP", "EHLO client.test", "HELO client.test"])
+def test_commands_that_bring_no_mail_are_errors_after_the_hundredth(strict, command):
+    with strict.daemon.client() as client:
+        client.send(f"{command}\r\n" * (IDLE + ERRORS))  # and one EHLO there was
+        for _ in range(IDLE + ERRORS - 1):
+            assert client.reply().code in (214, 250, 252)
+        assert client.reply() == "421 4.7.0"
+        assert client.await_end() == ("fin", b"")
+
+
+def test_a_message_lets_so_many_commands_pass_again(strict):
+    with strict.daemon.client() as client:
+        for _ in range(3):
+            client.send("NOOP\r\n" * (IDLE - 2))
+            assert all(client.reply() == 250 for _ in range(IDLE - 2))
+            assert client.send_mail(message(), LOCAL) == 250
 
 
 def test_who_is_over_the_limit_is_shaken_no_hands_with(start_secured):

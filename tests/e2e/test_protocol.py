@@ -460,6 +460,22 @@ def test_received_says_what_the_design_says(split):
     assert all(len(line) <= 998 for line in raw_field.split(b"\r\n"))
 
 
+@pytest.mark.parametrize("begin", [b" folded: into ours\r\n", b"\tby evil.test\r\n", b". by evil.test\r\n"], ids=["blank", "tab", "behind a dot"])
+@pytest.mark.parametrize("cut", [1, 1 << 20], ids=["by octets", "whole"])
+def test_a_message_that_begins_with_a_blank_does_not_go_on_with_our_field(split, begin, cut):
+    """It has no header then (RFC 5322 2.2)."""
+    with split.client() as client:
+        client.begin(LOCAL)
+        wire = begin + b"text\r\n.\r\n"
+        for at in range(0, len(wire), cut):
+            client.send(wire[at:at + cut])
+        assert client.reply() == 250
+    header, blank, body = split.local.only_message().wire.partition(b"\r\n\r\n")
+    assert header.startswith(b"Received: from ") and header.count(b"\r\n ") + header.count(b"\r\n\t") == header.count(b"\r\n")
+    assert b"evil.test" not in header and b"folded" not in header
+    assert body == begin + b"text\r\n"
+
+
 def test_received_names_a_client_whose_ptr_is_confirmed(start_split, dns):
     dns.add("2.0.0.127.in-addr.arpa", "PTR", "client-host.test")
     dns.add("client-host.test", "A", "127.0.0.2")

@@ -66,8 +66,8 @@ static struct span write_field(const struct received *received, char *buffer)
     return text_span(&text);
 }
 
-/* A message without a header whose first line begins with a blank: behind our field it is a part of
- * that, whoever reads it. */
+/* A message without a header whose first line begins with a blank: a transaction ends the header
+ * behind our field then. */
 static bool continues(struct span message)
 {
     const struct span line = span_skip(message, span_starts_fold(message, SPAN(".")) ? 1 : 0);

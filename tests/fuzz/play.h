@@ -57,7 +57,10 @@ void caller_check(struct caller *caller);
 /* Whether it has given this sender, and may have asked for, or has, this recipient. */
 bool caller_has_sender(const struct caller *caller, struct span path);
 bool caller_has_recipient(const struct caller *caller, struct span path);
-/* Whether it has sent its message to the end, and it is this one (wire form, without the end). */
+/* Whether an upstream's message, behind our field, is the one that was sent (wire form, without the
+ * end). */
+bool play_is_message(struct span sent, struct span taken);
+/* Whether it has sent its message to the end, and it is this one. */
 bool caller_has_message(const struct caller *caller, struct span message);
 
 /* ---- a connection to an upstream ---- */

@@ -23,11 +23,25 @@ static size_t message_length(struct span said)
     return SIZE_MAX;
 }
 
+/* One that begins with a blank is no part of the field in front of it. */
+static bool begins_with_blank(struct span message)
+{
+    const struct span line = span_skip(message, span_starts_fold(message, SPAN(".")) ? 1 : 0);
+    return line.len != 0 && (line.ptr[0] == ' ' || line.ptr[0] == '\t');
+}
+
+bool play_is_message(struct span sent, struct span taken)
+{
+    const bool parted = begins_with_blank(sent);
+    return span_equal(sent, span_skip(taken, parted ? 2 : 0)) &&
+           (!parted || span_starts_fold(taken, SPAN("\r\n")));
+}
+
 bool caller_has_message(const struct caller *caller, struct span message)
 {
     const struct span said = buffer_span(&caller->said);
     const size_t len = caller->in_message ? message_length(said) : SIZE_MAX;
-    return len != SIZE_MAX && span_equal(span_first(said, len), message);
+    return len != SIZE_MAX && play_is_message(span_first(said, len), message);
 }
 
 bool caller_has_sender(const struct caller *caller, struct span path)

@@ -84,7 +84,7 @@ bool play_has_copy(const struct play *play, struct span sender, struct span reci
         if (code_of(end, copy->reply) / 100 == 2 && end->begins[copy->reply] >= copy->since &&
             span_equal(buffer_span(&copy->sender), sender) &&
             is_accepted(end, copy->recipients, copy->count, recipient) &&
-            (message == NULL || span_equal(buffer_span(&copy->message), *message))) {
+            (message == NULL || play_is_message(*message, buffer_span(&copy->message)))) {
             return true;
         }
     }
