@@ -1,5 +1,6 @@
 """The image and docker/compose.yaml, run for real. See engine.py for the engine and town.py for what is run."""
 
+import json
 import re
 import threading
 
@@ -92,7 +93,9 @@ def test_it_can_do_no_more_than_it_has_to(engine, town):
     assert status["Uid"].split() == ["10025"] * 4 and status["Gid"].split() == ["10025"] * 4
     for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(status[capabilities], 16) == 0, (capabilities, status)
-    assert status["NoNewPrivs"] == "1"
+    assert status["NoNewPrivs"] == "1" and status["Seccomp_filters"] == "2"  # the engine's, and our own
+    told = json.loads(town.exec(town.splitmx, "splitmx", "status", "--json").stdout)["confinement"]
+    assert told["no_new_privileges"] and told["system_calls"] and told["no_core_dumps"] and not told["binds_low_ports"], told
     for path in ("/x", "/etc/splitmx/x", "/usr/local/bin/x", "/certs/x"):
         refused = town.exec(town.splitmx, "touch", path, check=False)
         assert refused.returncode != 0 and re.search("Read-only|Permission", refused.stderr), refused

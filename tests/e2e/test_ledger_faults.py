@@ -215,6 +215,26 @@ def test_an_answer_from_the_ledger_is_given_until_it_was_read(split):
     assert_one_copy(queued.text, a)
 
 
+def test_who_leaves_before_354_without_having_waited_leaves_nothing_in_the_ledger(split):
+    """Else anybody could fill it, with two servers that are well."""
+    asked, go = threading.Event(), threading.Event()
+
+    def act(connection):
+        asked.set()
+        return wait(go)(connection)
+
+    split.kingmailer.on("data", call(act))
+    before = split.daemon.status()["ledger"]["sets"]
+    client = split.client()
+    client.mail(new_sender())
+    assert client.rcpt(LOCAL) == 250 and client.rcpt(KING) == 250
+    client.send("DATA\r\n")
+    assert asked.wait(10)
+    client.reset()
+    split.kingmailer.wait_for(lambda: split.kingmailer.connections[-1].ended or go.set(), "the end of the leg")
+    assert split.daemon.status()["ledger"]["sets"] == before
+
+
 def test_a_client_that_leaves_between_two_commits_gets_no_second_copy(split):
     """A's acceptance is on record as soon as it is there; B is not committed for a client that is gone."""
     asked, go = threading.Event(), threading.Event()
