@@ -41,11 +41,19 @@ static unsigned code_of(const struct upstream_end *end, unsigned number)
     return number < end->replies ? end->codes[number] : 0;
 }
 
+/* A domain is the same however it is written; a sender that comes again may write it otherwise. */
+static bool same_path(struct span a, struct span b)
+{
+    const size_t at = span_rfind(a, '@');
+    return a.len == b.len && span_equal(span_first(a, at), span_first(b, at)) &&
+           span_equal_fold(span_skip(a, at), span_skip(b, at));
+}
+
 static bool is_accepted(const struct upstream_end *end, const struct asked *asked, unsigned count,
                         struct span recipient)
 {
     for (unsigned i = 0; i < count; i++) {
-        if (span_equal(buffer_span(&asked[i].what), recipient) &&
+        if (same_path(buffer_span(&asked[i].what), recipient) &&
             code_of(end, asked[i].reply) / 100 == 2) {
             return true;
         }
@@ -56,7 +64,7 @@ static bool is_accepted(const struct upstream_end *end, const struct asked *aske
 bool play_recipient_accepted(const struct play *play, struct span sender, struct span recipient)
 {
     for (const struct upstream_end *end = play->ends; end != NULL; end = end->next) {
-        if (span_equal(buffer_span(&end->sender), sender) &&
+        if (same_path(buffer_span(&end->sender), sender) &&
             is_accepted(end, end->recipients, end->count, recipient)) {
             return true;
         }
@@ -68,7 +76,7 @@ bool play_data_accepted(const struct play *play, struct span sender, struct span
 {
     for (const struct upstream_end *end = play->ends; end != NULL; end = end->next) {
         if (end->stage == OF_DATA && code_of(end, end->data) / 100 == 3 &&
-            span_equal(buffer_span(&end->sender), sender) &&
+            same_path(buffer_span(&end->sender), sender) &&
             is_accepted(end, end->recipients, end->count, recipient)) {
             return true;
         }
@@ -82,7 +90,7 @@ bool play_has_copy(const struct play *play, struct span sender, struct span reci
     for (const struct copy *copy = play->copies; copy != NULL; copy = copy->next) {
         const struct upstream_end *end = copy->end;
         if (code_of(end, copy->reply) / 100 == 2 && end->begins[copy->reply] >= copy->since &&
-            span_equal(buffer_span(&copy->sender), sender) &&
+            same_path(buffer_span(&copy->sender), sender) &&
             is_accepted(end, copy->recipients, copy->count, recipient) &&
             (message == NULL || play_is_message(*message, buffer_span(&copy->message)))) {
             return true;
