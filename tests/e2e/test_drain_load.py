@@ -264,7 +264,7 @@ def test_it_ends_when_the_last_one_has_been_told_and_not_before(start_town):
 
 def test_a_client_that_does_not_read_does_not_keep_it_running(start_town):
     """Its last words are kept for it ten seconds, no more."""
-    town = start_town()
+    town = start_town(limits={"errors": 100_000})
     with Client(("127.0.0.1", town.daemon.port), receive_buffer=SMALL) as client:
         client.sock.settimeout(0.5)
         with pytest.raises(socket.timeout):  # whose answers fill every buffer

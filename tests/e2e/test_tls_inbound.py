@@ -352,8 +352,9 @@ def test_the_last_words_are_read_whole(secured, context, version):
 
 
 @BOTH
-def test_commands_pile_up_behind_one_that_waits(secured, context, version):
+def test_commands_pile_up_behind_one_that_waits(start_secured, context, version):
     """More than is held: the rest stays with the kernel, and every one is answered in its turn."""
+    secured = start_secured(limits={"errors": 100_000})
     go = threading.Event()
     secured.local.on("rcpt", wait(go), times=1)
     count = 30_000
