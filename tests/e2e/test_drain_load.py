@@ -268,7 +268,7 @@ def test_a_client_that_does_not_read_does_not_keep_it_running(start_town):
     with Client(("127.0.0.1", town.daemon.port), receive_buffer=SMALL) as client:
         client.sock.settimeout(0.5)
         with pytest.raises(socket.timeout):  # whose answers fill every buffer
-            client.send("NOOP\r\n" * 2_000_000)
+            client.send("EHLO client.test\r\n" * 1_000_000)
         town.daemon.term()
         assert town.daemon.await_exit(DRAIN + 20) == 0
 
