@@ -50,7 +50,7 @@ proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store
 proxy/daemon  := burial config_files confine control control_ask daemon descriptors early_signals \
                  folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
                  privileges quote readable reload repair sockets state_lock status survey \
-                 syscalls worker
+                 syscalls thread_check worker
 proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
                  doctor_relay doctor_table explain healthcheck import ledger_command options \
                  reload route run status

@@ -184,7 +184,7 @@ void exchange_addresses(const struct exchange_host *hosts, size_t count, uint16_
             answer->why = "only addresses that DNS may not lead to (loopback and the like)";
         } else if (usable < count) {
             answer->status = RESOLVER_LOOP;
-            answer->why = "this host itself is the best MX (mail would loop)";
+            answer->why = "it leads to this host itself (mail would loop)";
         }
     }
 }

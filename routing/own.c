@@ -40,6 +40,17 @@ static size_t add_interfaces(const struct net_address *own, const struct ifaddrs
     return count;
 }
 
+/* Whatever of this host listens there: it takes us for itself. */
+static size_t add_host(const struct ifaddrs *interface, struct net_address *list, size_t count)
+{
+    for (; interface != NULL; interface = interface->ifa_next) {
+        if (interface->ifa_addr != NULL && net_address_from(interface->ifa_addr, &list[count])) {
+            net_address_set_port(&list[count++], 0);
+        }
+    }
+    return count;
+}
+
 struct net_address *own_addresses(const struct net_address *own, size_t own_count, size_t *count)
 {
     struct ifaddrs *interfaces = NULL;
@@ -47,11 +58,14 @@ struct net_address *own_addresses(const struct net_address *own, size_t own_coun
     if (own_count == 0 || (getifaddrs(&interfaces) != 0 && errno == ENOMEM)) {
         return NULL;
     }
-    struct net_address *list =
-        calloc(own_count * (1 + count_interfaces(interfaces)), sizeof(struct net_address));
+    const size_t most = own_count + (own_count + 1) * count_interfaces(interfaces);
+    struct net_address *list = calloc(most, sizeof(struct net_address));
     for (size_t i = 0; list != NULL && i < own_count; i++) {
         list[(*count)++] = own[i];
         *count = add_interfaces(&own[i], interfaces, list, *count);
+    }
+    if (list != NULL) {
+        *count = add_host(interfaces, list, *count);
     }
     freeifaddrs(interfaces);
     return list;

@@ -10,6 +10,7 @@
 #include "proxy/daemon/privileges.h"
 #include "proxy/daemon/state_lock.h"
 #include "proxy/daemon/survey.h"
+#include "proxy/daemon/thread_check.h"
 
 #define EXIT_CONFIG 78
 
@@ -72,6 +73,11 @@ static int load(const char *path, struct in_force *out, struct diag_list *diags)
         goto done;
     }
     /* What is wrong from here on need not be what is written. */
+    thread_check(out->workers, diags);
+    if (diag_errors(diags) != 0) {
+        status = EXIT_FAILURE;
+        goto done;
+    }
     if (!take_state_directory(out, config, diags)) {
         status = EXIT_FAILURE;
         goto done;

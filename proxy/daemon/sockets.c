@@ -91,9 +91,11 @@ static void without_ipv6(struct net_address *address)
 static bool passed_fits(int fd, const struct net_address *address)
 {
     struct sockaddr_storage name;
-    socklen_t length = sizeof name;
+    socklen_t length = sizeof name, size = sizeof(int);
     struct net_address its;
-    return getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
+    int type = 0;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM &&
+           getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
            net_address_from((struct sockaddr *)&name, &its) && net_address_equal(&its, address);
 }
 

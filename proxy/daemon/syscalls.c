@@ -1,6 +1,7 @@
 #include "proxy/daemon/syscalls.h"
 
 #include <errno.h>
+#include <linux/netlink.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -198,7 +199,6 @@ static const struct {
     {SCMP_SYS(socket), 0, UINT32_MAX, AF_UNIX},
     {SCMP_SYS(socket), 0, UINT32_MAX, AF_INET},
     {SCMP_SYS(socket), 0, UINT32_MAX, AF_INET6},
-    {SCMP_SYS(socket), 0, UINT32_MAX, AF_NETLINK}, /* getifaddrs(3) */
     {SCMP_SYS(socketpair), 0, UINT32_MAX, AF_UNIX},
     {SCMP_SYS(ioctl), 1, UINT32_MAX, FIONBIO},
     {SCMP_SYS(ioctl), 1, UINT32_MAX, FIOCLEX},
@@ -221,6 +221,31 @@ static int allow_all(scmp_filter_ctx filter)
             filter, SCMP_ACT_ALLOW, limited[i].call, 1,
             SCMP_CMP(limited[i].argument, SCMP_CMP_MASKED_EQ, limited[i].mask, limited[i].value));
     }
+    if (error == 0) { /* getifaddrs(3), and nothing else of what netlink leads to */
+        error =
+            seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
+                             SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2(SCMP_CMP_EQ, NETLINK_ROUTE));
+    }
+    return error;
+}
+
+/* What is no call of this architecture fails alike; errors are the kernel's own. */
+static int set_up(scmp_filter_ctx filter)
+{
+    static const struct {
+        enum scmp_filter_attr attribute;
+        uint32_t value;
+    } settings[] = {
+        {SCMP_FLTATR_CTL_NNP, 0}, /* it is set */
+        {SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS)},
+        {SCMP_FLTATR_API_SYSRAWRC, 1},
+        {SCMP_FLTATR_CTL_OPTIMIZE, 2}, /* a tree, not a chain */
+    };
+    int error = 0;
+
+    for (size_t i = 0; error == 0 && i < sizeof(settings) / sizeof(settings[0]); i++) {
+        error = seccomp_attr_set(filter, settings[i].attribute, settings[i].value);
+    }
     return error;
 }
 
@@ -230,11 +255,7 @@ bool syscalls_confine(void)
     int error = filter ? 0 : -ENOMEM;
 
     if (error == 0) {
-        error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0);
-        seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
-    }
-    if (error == 0) {
-        error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a chain */
+        error = set_up(filter);
     }
     if (error == 0) {
         error = allow_all(filter);

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from splitmx_test.client import Client
-from splitmx_test.daemon import BINARY
+from splitmx_test.daemon import BINARY, is_sanitized
 from splitmx_test.messages import message
 from splitmx_test.waiting import PATIENCE, poll
 
@@ -256,3 +256,24 @@ def test_a_wildcard_that_another_server_has_a_part_of_is_refused(start_split):
         result = daemon.reload()
     assert result.status == 1 and "another server has it" in result.err
     assert daemon.send(message(), USER) == 250
+
+
+# ---- what it needs of the machine ----
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root it becomes somebody whose tasks are counted")
+@pytest.mark.skipif(is_sanitized(), reason="a sanitizer has a thread of its own")
+def test_too_few_tasks_are_told_with_the_limits_to_raise(start_daemon):
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]", "identity": "none"}})
+    result = subprocess.run(["prlimit", "--nproc=1", str(BINARY), "run", "-c", str(daemon.config)], capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert re.search(r"\d+ threads are needed, and after \d+ there are no more: .*TasksMax=.*ulimit -u", result.stderr), result.stderr
+
+
+def test_a_datagram_socket_of_the_manager_is_not_listened_on(start_split):
+    split = start_split()
+    split.daemon.stop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wrong:
+        wrong.bind(split.daemon.where)
+        split.daemon.start(listen_socket=wrong)
+        assert split.daemon.send(message(), USER) == 250

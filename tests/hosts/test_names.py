@@ -30,6 +30,8 @@ ROUTES = {
     "absent-mx@example.com": "smtp:absent.test",
     "evil@example.com": "smtp:evil.test",
     "evil6@example.com": "smtp:evil6.test",
+    "evil-port@example.com": "smtp:evil.test:2526",
+    "evil6-port@example.com": "smtp:evil6.test:2526",
     "loopback@example.com": "smtp:loopback.test",
     "null.test": "smtp:",
     "ordered.test": "smtp:",
@@ -201,7 +203,8 @@ def test_a_name_that_does_not_exist_is_no_bounce(splitmx, servers, recipient):
         assert answer.code == 451 and answer.enhanced in ("4.4.1", "4.4.3"), answer
 
 
-@pytest.mark.parametrize("recipient", ["evil@example.com", "evil6@example.com", "loopback@example.com"])
+@pytest.mark.parametrize("recipient", ["evil@example.com", "evil6@example.com", "evil-port@example.com", "evil6-port@example.com",
+                                       "loopback@example.com"])
 def test_an_mx_that_points_at_ourselves_is_not_followed(splitmx, servers, recipient):
     before = splitmx.status()["sessions"]["total"]
     with splitmx.client() as client:

@@ -3,6 +3,7 @@
 #include "tests/unit/folder_fixture.h"
 
 #include <ftw.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -82,6 +83,10 @@ static void what_a_filter_forbids(void)
     REQUIRE(fails_with(syscall(SYS_io_uring_setup, 1, NULL), ENOSYS));
     REQUIRE(fails_with(syscall(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0), ENOSYS));
     REQUIRE(fails_with(syscall(SYS_socket, AF_PACKET, SOCK_RAW, 0), ENOSYS));
+    REQUIRE(fails_with(syscall(SYS_socket, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER), ENOSYS));
+#if defined(__x86_64__) && !defined(__ILP32__)
+    REQUIRE(fails_with(syscall(0x40000000 + 59), ENOSYS)); /* execve as x32 has it */
+#endif
     REQUIRE(fails_with(syscall(SYS_socket, AF_VSOCK, SOCK_STREAM, 0), ENOSYS));
     REQUIRE(fails_with(mprotect(memory, 4096, PROT_READ | PROT_EXEC), ENOSYS));
     REQUIRE(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
@@ -106,6 +111,7 @@ static void what_a_filter_allows(void)
     }
     REQUIRE(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 7);
     REQUIRE(socket(AF_INET6, SOCK_STREAM, 0) >= 0 && socket(AF_UNIX, SOCK_DGRAM, 0) >= 0);
+    REQUIRE(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) >= 0);
     REQUIRE(raise(0) == 0);
 }
 

@@ -197,7 +197,7 @@ class Daemon:
             notify.bind(str(notify_path))
             notify_path.chmod(0o777)
             environment = {**os.environ, **self.environment, "NOTIFY_SOCKET": str(notify_path)}
-            program = f"{BINARY}-unfiltered" if self.wrapper else BINARY
+            program = f"{BINARY}-unfiltered" if self.wrapper[:1] == ["valgrind"] else BINARY
             command, passed = [*self.wrapper, str(program), "run", "-c", str(self.config)], ()
             if listen_socket is not None:  # the shell becomes splitmx: its pid is LISTEN_PID
                 passed = (listen_socket.fileno(),)

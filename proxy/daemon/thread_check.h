@@ -1,0 +1,16 @@
+/*
+ * thread_check: whether this process may have the threads that it is going to start. libuv ends the
+ * process when one of its own cannot be made; so it is asked before.
+ *
+ * Thread: before any other is started.
+ */
+#ifndef SPLITMX_PROXY_DAEMON_THREAD_CHECK_H
+#define SPLITMX_PROXY_DAEMON_THREAD_CHECK_H
+
+#include "config/diag.h"
+
+/* Starts so many beside libuv's pool and the log's and ledger's own, all at once, and ends them. An
+ * error that names the limits where that fails. */
+void thread_check(unsigned workers, struct diag_list *diags);
+
+#endif
