@@ -220,22 +220,24 @@ static void order_hops(struct inquiry *inquiry)
     inquiry->hop_next = inquiry->address_next = 0;
 }
 
-static struct attempt *attempt_add(struct inquiry *inquiry, const struct hop *hop,
-                                   const struct resolver_address *at)
+static struct attempt *attempt_add(struct inquiry *inquiry, const struct relay *relay,
+                                   const struct hop *hop, const struct resolver_address *at)
 {
+    struct attempt *attempt = calloc(1, sizeof *attempt);
+    if (attempt == NULL) {
+        check_fail(&inquiry->check);
+        return NULL;
+    }
     struct attempt **attempts =
         realloc(inquiry->attempts, (inquiry->attempt_count + 1) * sizeof *attempts);
-    struct attempt *attempt = calloc(1, sizeof *attempt);
-    if (attempts != NULL) {
-        inquiry->attempts = attempts;
-    }
-    if (attempts == NULL || attempt == NULL) {
+    if (attempts == NULL) {
         check_fail(&inquiry->check);
         free(attempt);
         return NULL;
     }
+    inquiry->attempts = attempts;
     attempt->role = inquiry->role;
-    attempt->relay = inquiry_relay(inquiry, inquiry->role);
+    attempt->relay = relay;
     attempt->hop = hop;
     attempt->at = at;
     attempts[inquiry->attempt_count++] = attempt;
@@ -246,8 +248,9 @@ static struct attempt *attempt_add(struct inquiry *inquiry, const struct hop *ho
  * memory is short. */
 static struct attempt *attempt_next(struct inquiry *inquiry)
 {
+    const struct relay *relay = inquiry_relay(inquiry, inquiry->role);
     const struct hops *hops = &inquiry->hops[inquiry->role];
-    if (inquiry->hop_next == hops->count) {
+    if (relay == NULL || inquiry->hop_next == hops->count) {
         return NULL;
     }
     const struct hop *hop = &hops->items[inquiry->order[inquiry->hop_next]];
@@ -257,10 +260,10 @@ static struct attempt *attempt_next(struct inquiry *inquiry)
             inquiry->hop_next++;
             inquiry->address_next = 0;
         }
-        return attempt_add(inquiry, hop, at);
+        return attempt_add(inquiry, relay, hop, at);
     }
     inquiry->hop_next++;
-    return attempt_add(inquiry, hop, NULL);
+    return attempt_add(inquiry, relay, hop, NULL);
 }
 
 static bool is_ascii(struct span text)
