@@ -51,9 +51,9 @@ proxy/daemon  := burial config_files confine control control_ask daemon descript
                  folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
                  privileges quote readable reload repair sockets state_lock status survey \
                  syscalls thread_check worker
-proxy/cli     := ask check doctor doctor_call doctor_domain doctor_local doctor_names \
-                 doctor_relay doctor_table explain healthcheck import ledger_command options \
-                 reload route run status
+proxy/cli     := ask check daemon_view doctor doctor_call doctor_domain doctor_hops doctor_local \
+                 doctor_names doctor_relay doctor_run doctor_table explain explain_json \
+                 healthcheck import inquiry ledger_command options reload route run status
 tests/sim     := buffer client client_begin copies envelope fate handshake identity main message \
                  net oracle queue_books queue_client queue_host queue_plan queue_server queue_store \
                  queues reach script server service_greet setup shrink sim store upstreams world

@@ -207,9 +207,11 @@ struct search {
     const struct table *table;
     MDB_txn *txn;
     struct table_hit *hit;
+    table_tracer *tracer; /* or NULL */
+    void *context;
 };
 
-static enum table_found find_key(const struct search *search, struct span key)
+static enum table_found find_route(const struct search *search, struct span key)
 {
     const struct table *table = search->table;
     struct generation_route route;
@@ -233,6 +235,15 @@ static enum table_found find_key(const struct search *search, struct span key)
     search->hit->file = table->files[route.file];
     search->hit->line = route.line;
     return TABLE_HIT;
+}
+
+static enum table_found find_key(const struct search *search, struct span key)
+{
+    enum table_found found = find_route(search, key);
+    if (search->tracer) {
+        search->tracer(search->context, key, found);
+    }
+    return found;
 }
 
 /* local@domain, both folded already. */
@@ -283,20 +294,27 @@ static enum table_found find_all(const struct search *search, const struct addre
     return found;
 }
 
-enum table_found table_lookup(const struct table *table, const struct address *address,
-                              char delimiter, struct table_hit *hit)
+enum table_found table_trace(const struct table *table, const struct address *address,
+                             char delimiter, struct table_hit *hit, table_tracer *tracer,
+                             void *context)
 {
     *hit = (struct table_hit){0};
     if (address->local.len + address->domain.len > ADDRESS_MAX) {
         return TABLE_MISS;
     }
-    struct search search = {table, table_snapshot_take(table), hit};
+    struct search search = {table, table_snapshot_take(table), hit, tracer, context};
     if (!search.txn) {
         return TABLE_BROKEN;
     }
     enum table_found found = find_all(&search, address, delimiter);
     table_snapshot_give(table, search.txn);
     return found;
+}
+
+enum table_found table_lookup(const struct table *table, const struct address *address,
+                              char delimiter, struct table_hit *hit)
+{
+    return table_trace(table, address, delimiter, hit, NULL, NULL);
 }
 
 static enum table_found has_domain(const struct table *table, MDB_txn *txn, struct span domain)

@@ -85,6 +85,12 @@ bool table_intact(const struct table *table);
 enum table_found table_lookup(const struct table *table, const struct address *address,
                               char delimiter, struct table_hit *hit);
 
+/* The same look-up, each key that is looked for told in turn, the one that is hit last. */
+typedef void table_tracer(void *context, struct span key, enum table_found found);
+enum table_found table_trace(const struct table *table, const struct address *address,
+                             char delimiter, struct table_hit *hit, table_tracer *tracer,
+                             void *context);
+
 /* TABLE_HIT when mail for this (folded) domain is accepted: `domains:` or the default of law 4. */
 enum table_found table_accepts_domain(const struct table *table, struct span folded_domain);
 

@@ -184,7 +184,7 @@ int ask_daemon(const char *directory, const char *verb, unsigned timeout, char *
     return told;
 }
 
-static bool is_same_file(const char *a, const char *b)
+bool ask_is_same_file(const char *a, const char *b)
 {
     struct stat one, other;
     if (stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
@@ -208,7 +208,7 @@ bool options_served(const struct options *options, unsigned timeout)
 
     if (directory &&
         ask_daemon(directory, CONTROL_CONFIGURATION, timeout, &answer, &length, &error) == 0 &&
-        answer && !is_same_file(options->config, answer)) {
+        answer && !ask_is_same_file(options->config, answer)) {
         fprintf(stderr, "the splitmx with state directory %s serves %s, not %s\n", directory,
                 answer, options->config);
         served = false;

@@ -20,6 +20,9 @@ char *ask_state_directory(const char *config_path);
 int ask_daemon(const char *directory, const char *verb, unsigned timeout, char **answer,
                size_t *length, int *error);
 
+/* Whether both names lead to one file. */
+bool ask_is_same_file(const char *a, const char *b);
+
 /* Whether by this error no daemon runs. */
 bool ask_is_nobody(int error);
 void ask_tell_unreachable(const char *directory, const char *config_path, unsigned timeout,

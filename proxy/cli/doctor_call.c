@@ -56,7 +56,12 @@ static void call_go_on(struct call *call)
     }
     struct span recipient = span_of(call->wish.recipients[call->answered]);
     if (call->answered == 0) {
-        const struct envelope envelope = {.sender = SPAN("")};
+        const struct envelope envelope = {.sender = SPAN(""), .smtputf8 = call->wish.smtputf8};
+        if (!upstream_takes(call->upstream, &envelope)) {
+            upstream_quit(call->upstream);
+            call_over(call, CALL_DONE, "it does not offer SMTPUTF8, which this address needs");
+            return;
+        }
         upstream_mail(call->upstream, &envelope, recipient);
     } else {
         upstream_rcpt(call->upstream, recipient);
@@ -84,8 +89,11 @@ static void call_note_answer(struct call *call, const struct upstream_event *eve
     struct text words = TEXT(answer->words);
     answer->code = reply->code;
     memcpy(answer->enhanced, reply->enhanced, sizeof answer->enhanced);
-    text_printf(&words, "%u %s%s%.*s", reply->code, reply->enhanced,
-                reply->enhanced[0] != '\0' ? " " : "", SPAN_ARGS(reply_first_line(reply)));
+    text_printf(&words, "%u %s%s%s", reply->code, reply->enhanced,
+                reply->enhanced[0] != '\0' ? " " : "", reply->text);
+    for (char *end = strchr(answer->words, '\n'); end != NULL; end = strchr(end, '\n')) {
+        *end = ' '; /* lines become one */
+    }
     call->mail_refused = event->command == UPSTREAM_MAIL;
 }
 

@@ -1,6 +1,7 @@
 /*
- * doctor_call: one conversation of `splitmx doctor` with a mail server: connects as the daemon
- * would, perhaps asks about recipients (MAIL FROM:<>, RCPT, RSET), and leaves. It never says DATA.
+ * doctor_call: one conversation of `splitmx doctor`, or of `route --probe`, with a mail server:
+ * connects as the daemon would, perhaps asks about recipients (MAIL FROM:<>, RCPT, RSET), and
+ * leaves. It never says DATA.
  */
 #ifndef SPLITMX_PROXY_CLI_DOCTOR_CALL_H
 #define SPLITMX_PROXY_CLI_DOCTOR_CALL_H
@@ -34,6 +35,7 @@ struct call_wish {
     enum config_identity identity;
     const char *const *recipients; /* these two outlive the call */
     size_t recipient_count;
+    bool smtputf8; /* MAIL says so */
 };
 
 enum call_end {
@@ -49,7 +51,7 @@ enum call_end {
 struct call_answer {
     unsigned code;
     char enhanced[REPLY_ENHANCED];
-    char words[256]; /* "550 5.1.1 no such user" */
+    char words[512]; /* "550 5.1.1 no such user", lines in one */
 };
 
 struct call {

@@ -79,10 +79,16 @@ static bool domain_take_mx(struct domain_check *domain)
         memcpy(domain->hosts[0].name, domain->domain->name, sizeof domain->hosts[0].name);
         return true;
     case DNS_NXDOMAIN:
-        check_say(check, LEVEL_ERROR, "is not in DNS, so no mail for it comes here");
+        check_say(check, LEVEL_ERROR,
+                  "is not in DNS, so no mail for it comes here; register it, or take it out of "
+                  "`domains`");
         return false;
     case DNS_FAIL:
-        check_say(check, LEVEL_WARNING, "its MX records cannot be looked up: %s", mx->why);
+        check_say(
+            check, LEVEL_WARNING,
+            "its MX records cannot be looked up: %s; see that its name servers answer, and ask "
+            "again",
+            mx->why);
         return false;
     }
     if (exchange_is_null_mx(mx)) {
@@ -99,7 +105,8 @@ static bool domain_take_mx(struct domain_check *domain)
         memcpy(domain->hosts[i].name, hosts[i].name, sizeof domain->hosts[i].name);
     }
     if (domain->count == 0) {
-        check_say(check, LEVEL_ERROR, "no MX of it is a host name");
+        check_say(check, LEVEL_ERROR, "no MX of it is a host name; make it MX 0 %s",
+                  doctor_config(check->doctor)->hostname.text);
     }
     return domain->count > 0;
 }
@@ -197,14 +204,16 @@ static void say_place(struct domain_check *domain, size_t at)
     }
     if (own->foreign && !check->doctor->hidden) {
         addresses_put(own->addresses, own->count, &addresses);
-        check_say(check, LEVEL_WARNING,
-                  "%s leads to addresses that are not this host's, too: all are %s", own->name,
-                  all);
+        check_say(
+            check, LEVEL_WARNING,
+            "%s leads to addresses that are not this host's, too: all are %s; take the others out "
+            "of its A and AAAA records",
+            own->name, all);
     }
     if (!doctor_certified(check->doctor, own->name)) {
         check_say(check, LEVEL_WARNING,
                   "no certificate is for the MX name %s; servers that verify will not deliver to "
-                  "it",
+                  "it; get one that names it, too",
                   own->name);
     }
 }
@@ -314,7 +323,8 @@ static void say_answers(struct domain_check *domain, const struct exchange *host
     }
     if (later > 0 || call->answered < domain->recipient_count) {
         check_say(check, LEVEL_NOTE,
-                  "MX %u %s has not told of %zu of %zu addresses whether it would bounce them%s%s",
+                  "MX %u %s has not told of %zu of %zu addresses whether it would bounce them%s%s; "
+                  "ask again later",
                   host->preference, host->name, later + domain->recipient_count - call->answered,
                   domain->recipient_count, call->why[0] != '\0' ? ": " : "", call->why);
     } else if (refused == 0) {
@@ -333,21 +343,33 @@ static void say_lower(struct domain_check *domain, const struct exchange *host)
     bool failed;
     const char *why = host_lookup_why(&host->lookup, &failed);
     if (host->count == 0) {
-        check_say(check, LEVEL_WARNING, "MX %u %s has no address: %s", host->preference, host->name,
-                  why);
-    } else if (call == NULL && domain->recipient_count > 0) {
-        check_say(check, LEVEL_NOTE, "MX %u %s cannot be asked: there is no way to its addresses",
-                  host->preference, host->name);
-    } else if (call == NULL) {
-        check_say(check, LEVEL_NOTE, "MX %u %s was not asked: no address of the domain is known",
-                  host->preference, host->name);
-    } else if (call->end != CALL_DONE) {
-        check_say(check, LEVEL_WARNING, "MX %u %s cannot be asked what it would bounce: %s",
-                  host->preference, host->name, call->why);
-    } else if (call->mail_refused) {
         check_say(check, LEVEL_WARNING,
-                  "MX %u %s cannot be asked what it would bounce: the answer to MAIL was \"%s\"",
-                  host->preference, host->name, call->answers[0].words);
+                  "MX %u %s has no address: %s; give it one, or remove that MX", host->preference,
+                  host->name, why);
+    } else if (call == NULL && domain->recipient_count > 0) {
+        check_say(
+            check, LEVEL_NOTE,
+            "MX %u %s cannot be asked: there is no way to its addresses; ask from a host that has "
+            "one",
+            host->preference, host->name);
+    } else if (call == NULL) {
+        check_say(
+            check, LEVEL_NOTE,
+            "MX %u %s was not asked: no address of the domain is known; routes that name addresses "
+            "tell whom to ask about",
+            host->preference, host->name);
+    } else if (call->end != CALL_DONE) {
+        check_say(
+            check, LEVEL_WARNING,
+            "MX %u %s cannot be asked what it would bounce: %s; see that it runs and takes mail "
+            "from here, or remove that MX",
+            host->preference, host->name, call->why);
+    } else if (call->mail_refused) {
+        check_say(
+            check, LEVEL_WARNING,
+            "MX %u %s cannot be asked what it would bounce: the answer to MAIL was \"%s\"; have it "
+            "take mail from this host",
+            host->preference, host->name, call->answers[0].words);
     } else {
         say_answers(domain, host);
     }
@@ -414,7 +436,7 @@ static void say_table(struct domain_check *domain)
     if (!domain->postmaster) {
         check_say(check, LEVEL_WARNING,
                   "postmaster@%s is answered with %u %s %s; RFC 5321 (4.5.1) wants it to be "
-                  "somebody",
+                  "somebody: add a route",
                   domain->domain->name, decision.code, decision.enhanced, decision.text);
     }
 }
@@ -466,7 +488,8 @@ static bool left_step(struct check *check)
                   "name those that matter");
     }
     if (doctor->domain_count == 0) {
-        check_say(check, LEVEL_WARNING, "mail is accepted for none that has a name");
+        check_say(check, LEVEL_WARNING,
+                  "mail is accepted for none that has a name; list them in `domains`");
     }
     return false;
 }

@@ -84,9 +84,11 @@ static bool certificate_step(struct check *check)
         }
     }
     if (!doctor_certified(doctor, config->hostname.text)) {
-        check_say(check, LEVEL_WARNING,
-                  "none is for `hostname` (%s); servers that verify will not deliver to it",
-                  config->hostname.text);
+        check_say(
+            check, LEVEL_WARNING,
+            "none is for `hostname` (%s); servers that verify will not deliver to it: get one that "
+            "names it",
+            config->hostname.text);
     }
     return false;
 }
@@ -120,7 +122,8 @@ static bool postmaster_step(struct check *check)
     case DECISION_DISCARD:
         check_say(check, LEVEL_WARNING,
                   "its mail is discarded, and RFC 5321 (4.5.1) wants a "
-                  "person to read it");
+                  "person to read it; route postmaster@%s to a mailbox",
+                  prepared->config->hostname.text);
         break;
     case DECISION_REPLY:
         check_say(check, LEVEL_WARNING,

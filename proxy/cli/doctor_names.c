@@ -213,7 +213,7 @@ static bool hostname_step(struct check *check)
     char name[DNS_NAME_MAX + 1];
     bool failed;
     if (!name_fold(span_of(doctor_config(doctor)->hostname.text), name)) {
-        check_say(check, LEVEL_ERROR, "is no host name");
+        check_say(check, LEVEL_ERROR, "is no host name; say the name that DNS has for this host");
         doctor_begin(doctor);
         return false;
     }
@@ -227,7 +227,10 @@ static bool hostname_step(struct check *check)
     if (doctor->named_count > 0) {
         say_hostname(check);
     } else if (failed) {
-        check_say(check, LEVEL_WARNING, "cannot be looked up: %s; is there a name server?", why);
+        check_say(check, LEVEL_WARNING,
+                  "cannot be looked up: %s; is there a name server? `dns:` or " PREPARE_SERVERS_FILE
+                  " has to name one",
+                  why);
     } else {
         check_say(check, LEVEL_ERROR,
                   "has no address in DNS (%s), and receivers refuse an EHLO that leads nowhere: "
@@ -312,7 +315,10 @@ static void say_address(struct address_check *address)
                              ? "Gmail and many others refuse mail from such an address"
                              : "that matters once mail goes out from it";
     if (ptr->status == DNS_FAIL) {
-        check_say(check, LEVEL_WARNING, "its name (PTR) cannot be looked up: %s", ptr->why);
+        check_say(
+            check, LEVEL_WARNING,
+            "its name (PTR) cannot be looked up: %s; see that name servers answer, and ask again",
+            ptr->why);
     } else if (address->count == 0) {
         check_say(check, bad,
                   "has no name (PTR): %s; have whoever assigns it set its PTR record to %s", matter,
@@ -325,7 +331,7 @@ static void say_address(struct address_check *address)
     } else if (!span_equal_fold(span_of(name), span_of(hostname))) {
         check_say(check, LEVEL_NOTE,
                   "its name (PTR) is %s, which leads back to it, but is not `hostname` (%s); some "
-                  "receivers want them to be the same",
+                  "receivers want them to be the same: have the PTR record or `hostname` changed",
                   name, hostname);
     } else {
         check_say(check, LEVEL_OK, "its name (PTR) is %s, which leads back to it", name);

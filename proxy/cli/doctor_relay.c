@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "proxy/cli/doctor_hops.h"
 #include "proxy/cli/doctor_state.h"
 #include "routing/gmail.h"
 
@@ -19,23 +20,10 @@ struct endpoint {
     struct call call;
 };
 
-struct relay_check;
-
-/* A next hop and what became of its look-up. */
-struct hop {
-    struct relay_check *owner;
-    const struct nexthop *hop;
-    enum resolver_status status;
-    char why[256];
-    struct resolver_address *addresses;
-    size_t count;
-};
-
 struct relay_check {
     struct check check;
     const struct relay *relay;
-    struct hop hops[NEXTHOPS_MAX];
-    size_t hop_count;
+    struct hops hops;
     struct endpoint **endpoints; /* in the order of trying */
     size_t count;
     const char *foreign[1];
@@ -44,54 +32,12 @@ struct relay_check {
 static void relay_free_check(struct check *check)
 {
     struct relay_check *relay = (struct relay_check *)(void *)check;
-    for (size_t i = 0; i < relay->hop_count; i++) {
-        free(relay->hops[i].addresses);
-    }
+    hops_release(&relay->hops);
     for (size_t i = 0; i < relay->count; i++) {
         free(relay->endpoints[i]);
     }
     free(relay->endpoints);
     free(relay);
-}
-
-/* ---- addresses ---- */
-
-static void on_resolved(void *context, const struct resolver_answer *answer)
-{
-    struct hop *hop = context;
-    struct check *check = &hop->owner->check;
-    struct text why = TEXT(hop->why);
-    hop->status = answer->status;
-    if (answer->status != RESOLVER_OK) {
-        text_puts(&why, answer->why);
-    } else {
-        hop->addresses = calloc(answer->count, sizeof *hop->addresses);
-        if (hop->addresses == NULL) {
-            check_fail(check);
-        } else {
-            hop->count = answer->count;
-            memcpy(hop->addresses, answer->addresses, answer->count * sizeof *hop->addresses);
-        }
-    }
-    check_release(check);
-}
-
-static void relay_resolve(struct relay_check *relay)
-{
-    struct world *world = &relay->check.doctor->net.world;
-    for (size_t i = 0; i < relay->relay->hop_count && i < NEXTHOPS_MAX; i++) {
-        struct hop *hop = &relay->hops[relay->hop_count++];
-        hop->owner = relay;
-        hop->hop = &relay->relay->hops[i];
-        if (hop->hop->kind == NEXTHOP_DOMAIN) {
-            continue;
-        }
-        check_hold(&relay->check);
-        if (world->ops->resolve(world, hop->hop, SPAN(""), on_resolved, hop) == NULL) {
-            check_fail(&relay->check);
-            check_release(&relay->check);
-        }
-    }
 }
 
 /* ---- conversations ---- */
@@ -137,13 +83,13 @@ static void relay_call(struct relay_check *relay)
 {
     size_t count = 0;
     relay->endpoints = calloc(ENDPOINTS_MAX, sizeof(struct endpoint *));
-    for (size_t i = 0; relay->endpoints != NULL && i < relay->hop_count; i++) {
-        for (size_t k = 0; k < relay->hops[i].count && count < ENDPOINTS_MAX; k++) {
+    for (size_t i = 0; relay->endpoints != NULL && i < relay->hops.count; i++) {
+        for (size_t k = 0; k < relay->hops.items[i].count && count < ENDPOINTS_MAX; k++) {
             struct endpoint *endpoint = calloc(1, sizeof *endpoint);
             if (endpoint == NULL) {
                 break;
             }
-            endpoint->at = relay->hops[i].addresses[k];
+            endpoint->at = relay->hops.items[i].addresses[k];
             relay->endpoints[count++] = endpoint;
         }
     }
@@ -157,18 +103,6 @@ static void relay_call(struct relay_check *relay)
 }
 
 /* ---- findings ---- */
-
-/* "kingmailer.org 192.0.2.30:25", or "[192.0.2.30]:25" alone. */
-static void put_endpoint(const struct endpoint *endpoint, struct text *out)
-{
-    char address[NET_ADDRESS_TEXT], literal[NET_ADDRESS_TEXT];
-    net_address_text_port(&endpoint->at.address, address, sizeof address);
-    net_address_text(&endpoint->at.address, literal, sizeof literal);
-    if (strcmp(endpoint->at.host, literal) != 0) {
-        text_printf(out, "%s ", endpoint->at.host);
-    }
-    text_puts(out, address);
-}
 
 /* Whether mail can go there. */
 static bool endpoint_is_good(const struct endpoint *endpoint)
@@ -187,11 +121,10 @@ static void put_offer(const struct call *call, struct text *out)
     const struct {
         bool offered;
         const char *word;
-    } words[] = {{offer->pipelining, "PIPELINING"},
-                 {offer->size, "SIZE"},
-                 {offer->eight_bit, "8BITMIME"},
-                 {offer->smtputf8, "SMTPUTF8"},
-                 {offer->xclient != 0, "XCLIENT"}};
+    } words[] = {{offer->pipelining, "PIPELINING"}, {offer->size, "SIZE"},
+                 {offer->eight_bit, "8BITMIME"},    {offer->enhanced, "ENHANCEDSTATUSCODES"},
+                 {offer->smtputf8, "SMTPUTF8"},     {offer->xclient != 0, "XCLIENT"},
+                 {offer->starttls, "STARTTLS"}};
     const char *between = "; offers ";
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (words[i].offered) {
@@ -220,10 +153,15 @@ static void say_answers(struct relay_check *relay, const struct endpoint *endpoi
               offer);
     if (call->in_clear) {
         check_say(check, LEVEL_WARNING,
-                  "%s: TLS is offered but fails, so mail goes in clear text (%s)", where,
-                  call->tls_why);
+                  "%s: TLS is offered but fails, so mail goes in clear text (%s); mend its "
+                  "certificate or "
+                  "TLS settings, or say `tls: none`",
+                  where, call->tls_why);
     } else if (call->tls[0] == '\0' && !local && relay->relay->tls != RELAY_TLS_NONE) {
-        check_say(check, LEVEL_NOTE, "%s offers no TLS, so mail goes to it in clear text", where);
+        check_say(check, LEVEL_NOTE,
+                  "%s offers no TLS, so mail goes to it in clear text; whoever runs it can offer "
+                  "STARTTLS",
+                  where);
     }
     if (span_equal_fold(span_of(call->name), span_of(hostname))) {
         check_say(check, LEVEL_WARNING,
@@ -232,10 +170,12 @@ static void say_answers(struct relay_check *relay, const struct endpoint *endpoi
                   where, call->name);
     }
     if (doctor_config(check->doctor)->smtputf8 && !call->offer.smtputf8) {
-        check_say(check, LEVEL_WARNING,
-                  "%s does not offer SMTPUTF8, which `smtputf8: true` offers to clients: what they "
-                  "send with it is refused there (550 5.6.7)",
-                  where);
+        check_say(
+            check, LEVEL_WARNING,
+            "%s does not offer SMTPUTF8, which `smtputf8: true` offers to clients: what they "
+            "send with it is refused there (550 5.6.7); have it offer that, or say `smtputf8: "
+            "false`",
+            where);
     }
 }
 
@@ -299,13 +239,16 @@ static void say_self_test(struct relay_check *relay, const struct endpoint *endp
         put_us(endpoint, &text);
     }
     if (call->answered == 0) {
-        check_say(check, LEVEL_WARNING, "%s: whether it relays for %s is not known: %s", where,
+        check_say(check, LEVEL_WARNING,
+                  "%s: whether it relays for %s is not known: %s; ask again when it answers", where,
                   whom, call->why);
     } else if (answer->code / 100 == 2) {
         say_trusting(relay, where, whom);
     } else if (!is_denial(answer)) {
         check_say(check, LEVEL_NOTE,
-                  "%s: whether it relays for %s is not known: the answer to " FOREIGN " was \"%s\"",
+                  "%s: whether it relays for %s is not known: the answer to " FOREIGN
+                  " was \"%s\"; look "
+                  "at its relay restrictions, or ask again later",
                   where, whom, answer->words);
     } else if (in_name) {
         check_say(check, LEVEL_OK,
@@ -348,7 +291,9 @@ static void say_turned_away(struct relay_check *relay, const struct endpoint *en
                   endpoint->call.why);
     } else {
         check_say(&relay->check, LEVEL_WARNING,
-                  "%s put us off, so whether it relays for " CALL_STRANGER " is not known: %s",
+                  "%s put us off, so whether it relays for " CALL_STRANGER
+                  " is not known: %s; ask again "
+                  "later",
                   where, endpoint->call.why);
     }
 }
@@ -360,11 +305,11 @@ static void say_endpoint(struct relay_check *relay, const struct endpoint *endpo
     const struct call *call = &endpoint->call;
     char name[NEXTHOP_TEXT + NET_ADDRESS_TEXT];
     struct text where = TEXT(name);
-    put_endpoint(endpoint, &where);
+    hop_address_put(&endpoint->at, &where);
     if (endpoint->own) {
         check_say(check, LEVEL_ERROR,
                   "%s is a listener of this very server: mail for it is deferred (451 4.4.6), as "
-                  "it would loop",
+                  "it would loop; name the port that the server behind listens on",
                   name);
         return;
     }
@@ -380,13 +325,20 @@ static void say_endpoint(struct relay_check *relay, const struct endpoint *endpo
         break;
     case CALL_UNAVAILABLE:
         check_say(check, bad, "%s cannot be used: %s%s", name, call->why,
-                  call->tls_at_fault ? " (mail for it is deferred, 451 4.7.5)" : "");
+                  call->tls_at_fault
+                      ? " (mail for it is deferred, 451 4.7.5); mend its certificate, or correct "
+                        "`tls`, `tls-name` or `ca-file` of this relay"
+                      : "; see that it runs, listens there, and that no firewall is between");
         break;
     case CALL_REFUSED:
-        check_say(check, bad, "%s refuses this host: %s", name, call->why);
+        check_say(check, bad, "%s refuses this host: %s; have it take mail from here", name,
+                  call->why);
         break;
     case CALL_OUT_OF_TIME:
-        check_say(check, LEVEL_WARNING, "%s was not tried: %s", name, call->why);
+        check_say(check, LEVEL_WARNING,
+                  "%s was not tried: %s; name a DOMAIN, so that there is less "
+                  "to look at",
+                  name, call->why);
         break;
     case CALL_NO_IDENTITY:
         say_no_identity(relay, endpoint, name);
@@ -398,14 +350,16 @@ static void say_hops(struct relay_check *relay, enum level bad)
 {
     struct check *check = &relay->check;
     char name[NEXTHOP_TEXT];
-    for (size_t i = 0; i < relay->hop_count; i++) {
-        const struct hop *hop = &relay->hops[i];
+    for (size_t i = 0; i < relay->hops.count; i++) {
+        const struct hop *hop = &relay->hops.items[i];
         nexthop_text(hop->hop, name, sizeof name);
         if (hop->hop->kind == NEXTHOP_DOMAIN) {
             check_say(check, LEVEL_NOTE,
                       "goes to the MX of each recipient's domain, which is not tried here");
         } else if (hop->status != RESOLVER_OK) {
-            check_say(check, bad, "%s%s leads nowhere: %s",
+            check_say(check, bad,
+                      "%s%s leads nowhere: %s; correct the name in `next-hop`, or its records in "
+                      "DNS",
                       hop->hop->kind == NEXTHOP_MX ? "the MX of " : "", name, hop->why);
         }
     }
@@ -437,8 +391,10 @@ static void say_relay(struct relay_check *relay)
         say_endpoint(relay, relay->endpoints[i], bad);
     }
     if (unroutable) {
-        check_say(&relay->check, good ? LEVEL_NOTE : bad,
-                  "its IPv6 addresses cannot be reached: this host has no way to them");
+        check_say(
+            &relay->check, good ? LEVEL_NOTE : bad,
+            "its IPv6 addresses cannot be reached: this host has no way to them; give it an IPv6 "
+            "address and route, or leave it at that where IPv4 ones answer");
     }
     if (strcmp(relay->relay->name, GMAIL_NAME) == 0 && !relay->relay->direct) {
         say_gmail(relay);
@@ -452,7 +408,7 @@ static bool relay_step(struct check *check)
     struct relay_check *relay = (struct relay_check *)(void *)check;
     switch (check->stage) {
     case 0:
-        relay_resolve(relay);
+        hops_begin(&relay->hops, check, relay->relay, SPAN(""));
         return true;
     case 1:
         relay_call(relay);

@@ -1,5 +1,6 @@
 /*
- * doctor_state: what the files of `splitmx doctor` share (design: section 8). One thread.
+ * doctor_state: what the files of `splitmx doctor` share (design: section 8), and `splitmx route`,
+ * which asks in the same way. One thread.
  *
  * A check looks after one thing (a domain, a relay, an address) in stages. A stage begins look-ups
  * and conversations; when all of them are over the next one begins, and the last says its findings.
@@ -25,7 +26,7 @@ enum level { LEVEL_OK, LEVEL_NOTE, LEVEL_WARNING, LEVEL_ERROR };
 
 struct finding {
     enum level level;
-    char *text; /* owned */
+    char *text; /* behind the check's subject; owned */
 };
 
 struct check {
@@ -52,6 +53,9 @@ struct doctor_domain {
 };
 
 struct doctor {
+    bool (*begin)(struct doctor *doctor); /* makes and begins the first checks; false: no memory */
+    void (*on_over)(struct doctor *doctor);     /* a check is over; may be NULL */
+    void (*on_time_out)(struct doctor *doctor); /* conversations are cut; may be NULL */
     uv_loop_t loop;
     uv_timer_t deadline;
     uv_timer_t turn; /* once everything is over: ends the loop */
@@ -64,7 +68,8 @@ struct doctor {
     struct check **unprinted; /* the first whose findings have not been */
     unsigned open;            /* checks that are not over */
     unsigned errors, warnings;
-    bool broken; /* memory was short: not everything was said */
+    bool json, colored; /* how findings are printed */
+    bool broken;        /* memory was short: not everything was said */
 
     /* What the table has. */
     struct doctor_domain *domains;
@@ -90,7 +95,14 @@ static inline const struct config *doctor_config(const struct doctor *doctor)
     return doctor->prepared->config;
 }
 
-/* ---- doctor.c: checks ---- */
+/* ---- doctor_run.c: checks and their world ---- */
+
+void doctor_init(struct doctor *doctor, struct prepared *prepared,
+                 bool (*begin)(struct doctor *doctor));
+/* Until all checks are over; after `patience` milliseconds conversations are cut. False: there is
+ * no descriptor or memory for it. */
+bool doctor_run(struct doctor *doctor, uint64_t patience);
+void doctor_free_checks(struct doctor *doctor);
 
 /* Puts a check (zeroed, with step and free) behind those there are. It begins with check_begin. */
 void check_add(struct doctor *doctor, struct check *check, const char *format, ...)

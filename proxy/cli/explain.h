@@ -1,21 +1,26 @@
 /*
- * explain: what the table says for one address, as text or as a line of JSON (design: section 8).
+ * explain: what was found out about one address, as text or as a line of JSON (design: section 8).
  */
 #ifndef SPLITMX_PROXY_CLI_EXPLAIN_H
 #define SPLITMX_PROXY_CLI_EXPLAIN_H
 
 #include <stdio.h>
 
-#include "routing/route.h"
+#include "proxy/cli/daemon_view.h"
+#include "proxy/cli/inquiry.h"
 
 /* One question and its answer. */
 struct explanation {
-    struct span address; /* as asked */
-    const struct address *parsed;
-    const struct decision *decision;
+    const struct inquiry *inquiry;
+    const struct daemon_view *daemon; /* NULL: nobody was asked */
+    const char *not_looked_up;        /* why addresses are missing; NULL: they are there */
+    bool probed;
 };
 
 void explain_text(const struct explanation *explanation, FILE *out);
 void explain_json(const struct explanation *explanation, FILE *out);
+
+/* Whose MX records a next hop means; empty for one that is the host itself. */
+struct span explain_mx_domain(const struct nexthop *hop, const struct address *parsed);
 
 #endif

@@ -23,6 +23,9 @@ static const struct {
     {{"clear", required_argument, NULL, 'k'},
      OPTION_CLEAR,
      "      --clear SET    forget this set, or `all`\n"},
+    {{"probe", no_argument, NULL, 'p'},
+     OPTION_PROBE,
+     "      --probe        ask the server that would be asked (no mail is sent)\n"},
     {{"help", no_argument, NULL, 'h'}, 0, "  -h, --help         print this\n"},
 };
 
@@ -120,6 +123,9 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
             break;
         case 'j':
             out->json = true;
+            break;
+        case 'p':
+            out->probe = true;
             break;
         case 'h':
             print_help(command);

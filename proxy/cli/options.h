@@ -11,6 +11,7 @@
 #define OPTION_JSON   (1u << 1) /* --json */
 #define OPTION_OUTPUT (1u << 2) /* -o FILE, --output FILE */
 #define OPTION_CLEAR  (1u << 3) /* --clear SET */
+#define OPTION_PROBE  (1u << 4) /* --probe */
 
 /* What a command takes. */
 struct command {
@@ -27,6 +28,7 @@ struct options {
     const char *output; /* or NULL */
     const char *clear;  /* or NULL */
     bool json;
+    bool probe;
     char **operands;
     int operand_count;
 };

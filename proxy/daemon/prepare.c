@@ -94,11 +94,9 @@ struct resolver_options prepared_resolver(const struct prepared *prepared)
     };
 }
 
-struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
-                                const struct prepared *in_force, struct diag_list *diags)
+static struct prepared *prepared_new(struct config *config, struct diag_list *diags)
 {
     struct prepared *prepared = calloc(1, sizeof *prepared);
-    const char *directory = purpose == PREPARE_TO_SERVE ? config->state_directory.text : NULL;
     if (prepared == NULL) {
         diag_machine(diags, "out of memory");
         return NULL;
@@ -109,6 +107,39 @@ struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
     prepared->config = config_ref(config);
     prepared->policy.config = config;
     prepared->hosts = resolver_hosts_read(PREPARE_HOSTS_FILE);
+    return prepared;
+}
+
+struct prepared *prepare_to_ask(struct config *config, struct relay_set *relays,
+                                struct table *table, bool calls, struct diag_list *diags)
+{
+    struct prepared *prepared = prepared_new(config, diags);
+    struct config client = *config; /* without what is a server's */
+    client.certificate_count = client.listener_count = 0;
+    if (prepared == NULL) {
+        return NULL;
+    }
+    if (calls) {
+        prepared->policy.tls = prepared->tls = tls_contexts_renew(NULL, &client, diags);
+    }
+    if ((calls && prepared->tls == NULL) || !collect_own(prepared, diags) ||
+        !collect_servers(prepared, diags)) {
+        policy_unref(&prepared->policy);
+        return NULL;
+    }
+    prepared->relays = relays;
+    prepared->table = table;
+    return prepared;
+}
+
+struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
+                                const struct prepared *in_force, struct diag_list *diags)
+{
+    struct prepared *prepared = prepared_new(config, diags);
+    const char *directory = purpose == PREPARE_TO_SERVE ? config->state_directory.text : NULL;
+    if (prepared == NULL) {
+        return NULL;
+    }
     prepared->relays = relay_set_new(config, diags);
     prepared->tls = tls_contexts_renew(in_force != NULL ? in_force->tls : NULL, config, diags);
     prepared->policy.tls = prepared->tls;

@@ -60,4 +60,12 @@ enum prepare_for {
 struct prepared *prepare_config(struct config *config, enum prepare_for purpose,
                                 const struct prepared *in_force, struct diag_list *diags);
 
+/*
+ * What it takes to ask name servers, and with `calls` mail servers too, about what a table says:
+ * nobody's certificate is read but authorities'. `relays` (of this configuration) and `table` are
+ * taken over; not when it fails: NULL with errors in diags.
+ */
+struct prepared *prepare_to_ask(struct config *config, struct relay_set *relays,
+                                struct table *table, bool calls, struct diag_list *diags);
+
 #endif

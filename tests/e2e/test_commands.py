@@ -296,9 +296,9 @@ def test_route_json_says_all_there_is(folder):
                                 "e@example.com: error:5.1.6 moved\nd@example.com: 'discard:'\nr@example.com: 'retry:later'\n")
     local, king, error, discard, retry, outside = route(
         folder, "X@Example.com", "kingmail@example.com", "e@example.com", "d@example.com", "r@example.com", "x@elsewhere.test")
-    keys = {"address", "matched", "source", "relay", "action", "next_hops", "fallback", "unknown_recipient", "tls"}
+    keys = ["address", "matched", "source", "relay", "action", "next_hops", "fallback", "unknown_recipient", "tls"]
     for one in (local, king, error, discard, retry, outside):
-        assert set(one) == keys, set(one) ^ keys
+        assert list(one)[:len(keys)] == keys, one
     assert local["address"] == "X@Example.com"
     assert local["matched"] == "example.com"
     assert local["source"].endswith("routes.yaml:1")

@@ -1,5 +1,8 @@
 """`splitmx doctor` on loopback: its form, its exit statuses, and what it says of relays and names that are at fault."""
 
+import json
+import os
+import pty
 import re
 import subprocess
 import threading
@@ -76,10 +79,10 @@ def relay(upstream, **settings):
 
 def test_help_says_what_it_does():
     result = splitmx("doctor", "--help")
-    assert result.status == 0 and "doctor [-c FILE] [DOMAIN…]" in result.out and result.err == ""
+    assert result.status == 0 and "doctor [-c FILE] [--json] [DOMAIN…]" in result.out and result.err == ""
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ("two words",), ("[192.0.2.1]",), ("192.0.2.1",), ("",), ("-c",)])
+@pytest.mark.parametrize("arguments", [("--jsno",), ("two words",), ("[192.0.2.1]",), ("192.0.2.1",), ("",), ("-c",)])
 def test_what_is_no_domain_or_option_is_wrong_usage(arguments):
     result = splitmx("doctor", *arguments)
     assert result.status == 64 and result.err and not result.out
@@ -103,6 +106,67 @@ def test_a_daemon_that_runs_is_not_disturbed(start_daemon, local):
     daemon.command("doctor")
     assert daemon.status()["routes"] == generation
     assert daemon.send(b"Subject: x\r\n\r\nx\r\n", "user@example.com") == 250
+
+
+def test_json_is_an_object_a_finding(start_daemon, local):
+    daemon = start_daemon(start=False, relays=relay(local), routes={"user@example.com": "local"})
+    plain, result = daemon.command("doctor"), daemon.command("doctor", "--json")
+    findings = [json.loads(line) for line in result.out.splitlines()]
+    assert result.status == plain.status == 1 and all(list(one) == ["level", "subject", "text"] for one in findings)
+    assert [f"{one['level']:8} {one['subject']}: {one['text']}" for one in findings] == plain.out.splitlines()[:-1]
+    assert {one["level"] for one in findings} == {"ok", "note", "warning", "error"}
+
+
+@pytest.mark.parametrize("environment, colored", [
+    ({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": ""}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+    ({"TERM": "dumb"}, False), ({}, False), (None, False)], ids=["terminal", "empty", "NO_COLOR", "dumb", "no TERM", "pipe"])
+@pytest.mark.parametrize("option", [[], ["--json"]], ids=["text", "json"])
+def test_colors_are_for_terminals(start_daemon, local, environment, colored, option):
+    daemon = start_daemon(start=False, relays=relay(local), routes={"user@example.com": "local"})
+    command = [BINARY, "doctor", "-c", daemon.config, *option]
+    if environment is None:
+        said = subprocess.run(command, stdout=subprocess.PIPE, timeout=90, env={**os.environ, "TERM": "xterm"}).stdout
+    else:
+        said = on_a_terminal(command, {**{k: v for k, v in os.environ.items() if k not in ("TERM", "NO_COLOR")}, **environment})
+    assert (b"\x1b[" in said) == (colored and not option), said
+    if colored and not option:
+        assert b"\x1b[1;31merror   \x1b[0m domain example.com: " in said and b"\nnote     hostname" in said
+        assert said.count(b"\x1b[0m") * 2 == said.count(b"\x1b[")
+
+
+def on_a_terminal(command, environment):
+    terminal, its_end = pty.openpty()
+    said = b""
+    with subprocess.Popen(command, stdout=its_end, stderr=its_end, env=environment):
+        os.close(its_end)
+        try:
+            while chunk := os.read(terminal, 65536):
+                said += chunk
+        except OSError:  # EIO: nobody writes any more
+            pass
+    os.close(terminal)
+    return said
+
+
+ADVICE = re.compile(
+    r"; (?:correct|make|have|give|say|name|see|ask|get|look|add|mend|list|take|renew|register|route|put|whoever|leave)\b|: (?:add|correct|get|give|say) |has to")
+
+
+def test_what_is_wrong_says_what_to_do(doctor, start_upstream, dns, local):
+    dns.fail("failing.test")
+    away = start_upstream("away.test")
+    away.stop()
+    found = doctor(
+        routes={"user@example.com": "local", "a@failing.test": "local", "postmaster@mx.splitmx.test": "discard:"},
+        relays={**relay(local, identity="xclient"), "trusting": {"next-hop": start_upstream("MX.splitmx.test").next_hop},
+                "away": {"next-hop": away.next_hop}, "strict": {"next-hop": local.next_hop, "tls": "encrypt"},
+                "nowhere": {"next-hop": "smtp:[absent.test]"},
+                "none": {"next-hop": start_upstream("none.test").next_hop, "identity": "xclient"},
+                "refusing": {"next-hop": start_upstream("no.test").on("greeting", reply("554 5.3.2 no")).next_hop}},
+        smtputf8=True)
+    wrong = [finding for finding in found.findings if finding.level in ("warning", "error")]
+    assert len(wrong) > 10
+    assert [finding for finding in wrong if not ADVICE.search(finding.text)] == []
 
 
 # relays

@@ -28,6 +28,36 @@ static const char *find(const struct table *table, const char *text)
     return "broken";
 }
 
+static void note_key(void *context, struct span key, enum table_found found)
+{
+    text_put(context, key);
+    text_puts(context, found == TABLE_HIT ? "! " : " ");
+}
+
+static void test_a_look_up_can_be_followed_key_by_key(void **state)
+{
+    static const char *const asked[] = {"User+ext@A.b.example", "u@other.example", "u@[192.0.2.1]"};
+    static const char *const keys[] = {
+        "user+ext@a.b.example user@a.b.example a.b.example .b.example! ",
+        "u@other.example other.example .example *! ", "u@[192.0.2.1] [192.0.2.1] "};
+    struct fixture *f = fixture_new();
+    struct table_hit hit;
+    struct address address;
+    (void)state;
+    fixture_routes(f, "r.yaml", ".b.example: local\n\"*\": local\n");
+    struct table *table = fixture_must_load(f);
+    for (size_t i = 0; i < 3; i++) {
+        char seen[400];
+        struct text text = TEXT(seen);
+        assert_int_equal(address_parse(span_of(asked[i]), false, false, &address), ADDRESS_OK);
+        enum table_found found = table_trace(table, &address, '+', &hit, note_key, &text);
+        assert_string_equal(seen, keys[i]);
+        assert_int_equal(found, i < 2 ? TABLE_HIT : TABLE_MISS);
+    }
+    table_unref(table);
+    fixture_free(f);
+}
+
 /* Each key in the order of transport(5): with the first n of them gone, the next one is found. */
 static void test_keys_are_tried_in_the_order_of_transport5(void **state)
 {
@@ -825,6 +855,7 @@ int main(void)
         cmocka_unit_test(test_a_full_disk_is_told_as_the_machines_trouble),
         cmocka_unit_test(test_postmaster_without_a_destination_is_a_warning),
         cmocka_unit_test(test_many_routes_go_through_many_runs),
+        cmocka_unit_test(test_a_look_up_can_be_followed_key_by_key),
         cmocka_unit_test(test_threads_look_up_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
