@@ -23,6 +23,15 @@ static const struct {
     {{"clear", required_argument, NULL, 'k'},
      OPTION_CLEAR,
      "      --clear SET    forget this set, or `all`\n"},
+    {{"accounts", no_argument, NULL, 'A'},
+     OPTION_MAILBOXES,
+     "      --accounts     each FILE is like postfix-accounts.cf, whatever its name\n"},
+    {{"virtual", no_argument, NULL, 'V'},
+     OPTION_MAILBOXES,
+     "      --virtual      each FILE is like postfix-virtual.cf\n"},
+    {{"to", required_argument, NULL, 't'},
+     OPTION_MAILBOXES,
+     "      --to RELAY     where accounts and aliases go (default: local)\n"},
     {{"help", no_argument, NULL, 'h'}, 0, "  -h, --help         print this\n"},
 };
 
@@ -100,7 +109,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
     size_t count = 0;
     int found;
 
-    *out = (struct options){.config = CLI_DEFAULT_CONFIG};
+    *out = (struct options){.config = CLI_DEFAULT_CONFIG, .to = "local"};
     for (size_t i = 0; i < KNOWN; i++) {
         if (takes(command, i)) {
             longs[count++] = known[i].option;
@@ -117,6 +126,15 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
             break;
         case 'k':
             out->clear = optarg;
+            break;
+        case 't':
+            out->to = optarg;
+            break;
+        case 'A':
+            out->accounts = true;
+            break;
+        case 'V':
+            out->is_virtual = true;
             break;
         case 'j':
             out->json = true;
