@@ -34,6 +34,10 @@ typedef bool import_sink(void *context, const struct import_route *route);
 /* Whether the file's name says YAML: *.yaml, *.yml, *.json. */
 bool import_is_yaml(const char *path);
 
+/* Whether it is named as Postfix names its tables, "hash:/etc/postfix/transport", perhaps behind a
+ * folder. */
+bool import_is_typed(const char *path);
+
 /* *.yaml, *.yml, *.json: YAML; anything else a Postfix transport map (texthash); IMPORT_STDIN: a
  * map from standard input. Errors go to diags; reading goes on after an error where that is
  * possible, so that all are told. A file in which nothing is said is an error: it is a half-written

@@ -254,6 +254,13 @@ static bool is_typed(const char *path, struct span *type, const char **name)
     return false;
 }
 
+bool import_is_typed(const char *path)
+{
+    struct span type;
+    const char *name;
+    return is_typed(path, &type, &name);
+}
+
 static void tell_not_opened(struct import_reader *import, const char *why)
 {
     const struct diag_place file = {.file = import->path};

@@ -92,8 +92,10 @@ static int check_operands(const struct command *command, const struct options *o
         return usage_error(command);
     }
     if (command->most >= 0 && options->operand_count > command->most) {
-        fprintf(stderr, "splitmx %s: \"%s\" is too much\n", command->name,
-                options->operands[command->most]);
+        const char *word = options->operands[command->most];
+        const bool file = command->most == 0 && (command->options & OPTION_CONFIG) != 0;
+        fprintf(stderr, "splitmx %s: \"%s\" is too much%s%s\n", command->name, word,
+                file ? "; a configuration is named by -c, as in -c " : "", file ? word : "");
         return usage_error(command);
     }
     return OPTIONS_FINE;
