@@ -36,9 +36,9 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 config        := civil config diag folder hash hostname keys net_address scalar schema span spares \
                  text yaml yaml_line yaml_problem yaml_scan
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
-                 gmail health hosts import import_convert import_lines import_mailboxes import_map import_yaml intern key_sort nexthop own \
-                 pacing quiet recent relay resolver route seal servers sorter source table \
-                 table_build table_load table_walk
+                 gmail health hosts import import_convert import_lines import_mailboxes import_map \
+                 import_yaml intern key_sort nexthop own pacing quiet recent relay resolver route seal \
+                 servers sorter source table table_build table_load table_walk
 tls           := context context_server inspect memory pem policy sessions store stream tickets \
                  why
 proxy/wire    := body client command field header identity proxy_header received record reply \

@@ -286,7 +286,7 @@ const char *diag_nearest(const char *word, const char *const *candidates)
             continue;
         }
         size_t distance = edits(w, candidate);
-        if (distance < best && distance * 2 < w.len) {
+        if (distance < best && distance * 3 <= w.len) {
             best = distance;
             nearest = *candidates;
         }
