@@ -72,8 +72,8 @@ unit_tests    := address bench_line body client command config confine control d
                  table_walk text tickets timers tls_context tls_inspect tls_stream xclient yaml \
                  yaml_scan
 fuzz_targets  := fuzz_address fuzz_body fuzz_command fuzz_config fuzz_dns fuzz_identity \
-                 fuzz_ledger_format fuzz_map fuzz_nexthop fuzz_pem fuzz_proxy_header fuzz_received \
-                 fuzz_reply fuzz_routes fuzz_session fuzz_xclient fuzz_yaml_scan
+                 fuzz_ledger_format fuzz_mailboxes fuzz_map fuzz_nexthop fuzz_pem fuzz_proxy_header \
+                 fuzz_received fuzz_reply fuzz_routes fuzz_session fuzz_xclient fuzz_yaml_scan
 fuzz_files    := scratch
 fuzz_play     := play play_caller play_upstream
 
@@ -221,7 +221,7 @@ FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer
 fuzz_objects = $(foreach n,$(1),$(BUILD)/tests/fuzz/$(n).o)
 
 # What reads files, and what is over the simulator's network.
-fuzz_more = $(if $(filter fuzz_config fuzz_map fuzz_pem fuzz_routes,$(1)),$(call fuzz_objects,$(fuzz_files))) \
+fuzz_more = $(if $(filter fuzz_config fuzz_mailboxes fuzz_map fuzz_pem fuzz_routes,$(1)),$(call fuzz_objects,$(fuzz_files))) \
             $(if $(filter fuzz_session,$(1)),$(call fuzz_objects,$(fuzz_play)) \
                 $(filter-out %/main.o %/shrink.o,$(call objects,tests/sim)))
 
