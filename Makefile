@@ -36,9 +36,9 @@ say     = $(if $(V),,@echo '  $(1)  $@';)
 config        := civil config diag folder hash hostname keys net_address scalar schema span spares \
                  text yaml yaml_line yaml_problem yaml_scan
 routing       := address destination dns dns_cache dns_channel dns_message exchange generation \
-                 gmail health hosts import import_map import_yaml intern key_sort nexthop own \
-                 pacing quiet recent relay resolver route seal servers sorter source table \
-                 table_build table_load table_walk
+                 gmail health hosts import import_convert import_lines import_mailboxes import_map \
+                 import_yaml intern key_sort nexthop own pacing quiet recent relay resolver route seal \
+                 servers sorter source table table_build table_load table_walk
 tls           := context context_server inspect memory pem policy sessions store stream tickets \
                  why
 proxy/wire    := body client command field header identity proxy_header received record reply \
@@ -72,8 +72,8 @@ unit_tests    := address bench_line body client command config confine control d
                  table_walk text tickets timers tls_context tls_inspect tls_stream xclient yaml \
                  yaml_scan
 fuzz_targets  := fuzz_address fuzz_body fuzz_command fuzz_config fuzz_dns fuzz_identity \
-                 fuzz_ledger_format fuzz_map fuzz_nexthop fuzz_pem fuzz_proxy_header fuzz_received \
-                 fuzz_reply fuzz_routes fuzz_session fuzz_xclient fuzz_yaml_scan
+                 fuzz_ledger_format fuzz_mailboxes fuzz_map fuzz_nexthop fuzz_pem fuzz_proxy_header \
+                 fuzz_received fuzz_reply fuzz_routes fuzz_session fuzz_xclient fuzz_yaml_scan
 fuzz_files    := scratch
 fuzz_play     := play play_caller play_upstream
 
@@ -221,7 +221,7 @@ FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer
 fuzz_objects = $(foreach n,$(1),$(BUILD)/tests/fuzz/$(n).o)
 
 # What reads files, and what is over the simulator's network.
-fuzz_more = $(if $(filter fuzz_config fuzz_map fuzz_pem fuzz_routes,$(1)),$(call fuzz_objects,$(fuzz_files))) \
+fuzz_more = $(if $(filter fuzz_config fuzz_mailboxes fuzz_map fuzz_pem fuzz_routes,$(1)),$(call fuzz_objects,$(fuzz_files))) \
             $(if $(filter fuzz_session,$(1)),$(call fuzz_objects,$(fuzz_play)) \
                 $(filter-out %/main.o %/shrink.o,$(call objects,tests/sim)))
 

@@ -10,6 +10,8 @@
 #define MESSAGE_MAX 1024 /* bytes of one message, once escaped */
 #define WORD_MAX    64   /* longer words have no near neighbours */
 
+#define BEGINNING_MIN 3 /* letters of a word that is cut short */
+
 struct diag_list {
     struct diag *items;
     size_t count;
@@ -254,10 +256,26 @@ static size_t edits(struct span a, struct span b)
     return last[b.len];
 }
 
+/* The only candidate that begins with the word ("warn"), or NULL. */
+static const char *begins_with(struct span word, const char *const *candidates)
+{
+    const char *found = NULL;
+    for (; *candidates; candidates++) {
+        if (word.len >= BEGINNING_MIN && span_starts_fold(span_of(*candidates), word)) {
+            if (found) {
+                return NULL;
+            }
+            found = *candidates;
+        }
+    }
+    return found;
+}
+
 const char *diag_nearest(const char *word, const char *const *candidates)
 {
     const char *nearest = NULL;
     struct span w = span_of(word);
+    const char *const *all = candidates;
     size_t best = 3;
     if (w.len > WORD_MAX) {
         return NULL;
@@ -268,10 +286,10 @@ const char *diag_nearest(const char *word, const char *const *candidates)
             continue;
         }
         size_t distance = edits(w, candidate);
-        if (distance < best && distance * 2 < w.len) {
+        if (distance < best && distance * 3 <= w.len) {
             best = distance;
             nearest = *candidates;
         }
     }
-    return nearest;
+    return nearest ? nearest : begins_with(w, all);
 }

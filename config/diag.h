@@ -63,8 +63,8 @@ size_t diag_format(const struct diag *diag, char *out, size_t cap);
 /* All of them, a line each, in order; then "… and N more" when some were only counted. */
 void diag_print(const struct diag_list *list, FILE *out);
 
-/* Reading of did-you-mean: the candidate nearest to word (at most two edits, and fewer than half
- * of its letters), or NULL. candidates ends with NULL. */
+/* Reading of did-you-mean: the candidate nearest to word (at most two edits, and a third of its
+ * letters), else the only one that begins with it, or NULL. candidates ends with NULL. */
 const char *diag_nearest(const char *word, const char *const *candidates);
 
 #endif

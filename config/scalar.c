@@ -65,6 +65,52 @@ bool scalar_time(struct span text, uint64_t *milliseconds)
     return false;
 }
 
+/* How a unit is written elsewhere. */
+struct alias {
+    const char *word, *unit;
+};
+
+static const struct alias size_aliases[] = {
+    {"kb", "K"}, {"kib", "K"}, {"k", "K"}, {"mb", "M"}, {"mib", "M"}, {"m", "M"},
+    {"gb", "G"}, {"gib", "G"}, {"g", "G"}, {"b", ""},   {"byte", ""}, {"bytes", ""}};
+
+static const struct alias time_aliases[] = {
+    {"ms", "ms"},     {"msec", "ms"},   {"milliseconds", "ms"},
+    {"s", "s"},       {"sec", "s"},     {"secs", "s"},
+    {"second", "s"},  {"seconds", "s"}, {"m", "m"},
+    {"min", "m"},     {"mins", "m"},    {"minute", "m"},
+    {"minutes", "m"}, {"h", "h"},       {"hr", "h"},
+    {"hour", "h"},    {"hours", "h"},   {"d", "d"},
+    {"day", "d"},     {"days", "d"}};
+
+#define MEANT_MAX 12 /* digits */
+
+static bool is_meant(struct span text, const struct alias *aliases, size_t count, char *out,
+                     size_t cap)
+{
+    const size_t n = digits(text);
+    const struct span word = span_trim(span_skip(text, n));
+    struct text meant = text_over(out, cap);
+    for (size_t i = 0; i < count && n > 0 && n <= MEANT_MAX; i++) {
+        if (span_equal_fold(word, span_of(aliases[i].word))) {
+            text_put(&meant, span_first(text, n));
+            text_puts(&meant, aliases[i].unit);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool scalar_size_meant(struct span text, char *out, size_t cap)
+{
+    return is_meant(text, size_aliases, COUNT(size_aliases), out, cap);
+}
+
+bool scalar_time_meant(struct span text, char *out, size_t cap)
+{
+    return is_meant(text, time_aliases, COUNT(time_aliases), out, cap);
+}
+
 static void unit_text(uint64_t value, const struct unit *units, size_t count, char *out, size_t cap)
 {
     struct text text = text_over(out, cap);

@@ -17,6 +17,11 @@ bool scalar_size(struct span text, uint64_t *bytes);
 /* Milliseconds: digits and ms, s, m, h or d; "0" needs no unit. False on anything else. */
 bool scalar_time(struct span text, uint64_t *milliseconds);
 
+/* What was probably meant by a number with another unit, "50M" by "50 MB", "5m" by "5 minutes";
+ * false when that is not known. */
+bool scalar_size_meant(struct span text, char *out, size_t cap);
+bool scalar_time_meant(struct span text, char *out, size_t cap);
+
 /* The shortest exact form: "50M", "1000"; "5m", "1500ms", "0". */
 void scalar_size_text(uint64_t bytes, char *out, size_t cap);
 void scalar_time_text(uint64_t milliseconds, char *out, size_t cap);

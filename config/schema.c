@@ -233,6 +233,14 @@ void read_unsigned(struct loader *loader, const struct field *field, struct yaml
     }
 }
 
+/* A number whose unit is written otherwise than here. */
+static void tell_meant(struct loader *loader, const struct field *field, struct yaml_event value,
+                       const char *units, const char *meant)
+{
+    diag_error(loader->diags, value.place, "`%s: %.*s`: %s; write %s", field->key,
+               SPAN_ARGS(span_first(value.value, QUOTED_MAX)), units, meant);
+}
+
 void read_size(struct loader *loader, const struct field *field, struct yaml_event value,
                void *base)
 {
@@ -246,7 +254,11 @@ void read_size(struct loader *loader, const struct field *field, struct yaml_eve
     if (!scalar_of(loader, field, value, expected, &text)) {
         return;
     }
-    if (!scalar_size(text, &bytes) || bytes < field->min || bytes > field->max) {
+    const bool parsed = scalar_size(text, &bytes);
+    char meant[SCALAR_TEXT];
+    if (!parsed && scalar_size_meant(text, meant, sizeof(meant))) {
+        tell_meant(loader, field, value, "a size has the units K, M, G", meant);
+    } else if (!parsed || bytes < field->min || bytes > field->max) {
         loader_expected(loader, field, value, expected);
     } else {
         *(uint64_t *)((char *)base + field->offset) = bytes;
@@ -267,11 +279,14 @@ void read_time(struct loader *loader, const struct field *field, struct yaml_eve
     if (!scalar_of(loader, field, value, expected, &text)) {
         return;
     }
+    char meant[SCALAR_TEXT];
     bool parsed = scalar_time(text, &milliseconds);
     if (!parsed && span_number(text, UINT64_MAX, &bare)) {
         diag_error(loader->diags, value.place,
                    "`%s: %llu` has no unit; write %llus for seconds (units ms, s, m, h, d)",
                    field->key, bare, bare);
+    } else if (!parsed && scalar_time_meant(text, meant, sizeof(meant))) {
+        tell_meant(loader, field, value, "a time has the units ms, s, m, h, d", meant);
     } else if (!parsed || milliseconds < field->min || milliseconds > field->max) {
         loader_expected(loader, field, value, expected);
     } else {
@@ -306,7 +321,16 @@ void read_word(struct loader *loader, const struct field *field, struct yaml_eve
             return;
         }
     }
-    loader_expected(loader, field, value, expected);
+    char word[QUOTED_MAX + 1];
+    struct text copy = TEXT(word);
+    text_put(&copy, text);
+    const char *nearest = copy.full ? NULL : diag_nearest(word, field->words);
+    if (nearest) {
+        diag_error(loader->diags, value.place, "`%s` must be %s, not `%s`; did you mean `%s`?",
+                   field->key, expected, word, nearest);
+    } else {
+        loader_expected(loader, field, value, expected);
+    }
 }
 
 void read_bool(struct loader *loader, const struct field *field, struct yaml_event value,

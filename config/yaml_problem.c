@@ -10,6 +10,8 @@ const struct yaml_problem *yaml_problem_find(const char *problem)
          "a value cannot begin with this character; put the value in quotes, and indent with "
          "spaces, not with tabs",
          false},
+        {"did not find expected alphabetic or numeric character",
+         "text that begins with `*` or `&` needs quotes: \"*\"", false},
         {"mapping values are not allowed in this context",
          "a `:` is not expected here; a value that ends with `:` or holds one before a blank goes "
          "in "

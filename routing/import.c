@@ -1,17 +1,11 @@
 #include "routing/import.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include "config/text.h"
 #include "routing/address.h"
 #include "routing/import_check.h"
-#include "routing/intern.h"
 
 #define KEY_MAX (ADDRESS_MAX + 1) /* ".domain" */
 #define WHY_MAX 512
-
-#define FINE_SLOTS 256
 
 /* As look-ups spell it. */
 static struct span fold_address(const struct address *address, char *out)
@@ -177,167 +171,11 @@ void import_read(const char *path, import_sink *sink, void *context, struct diag
                                    .sink = sink,
                                    .context = context,
                                    .diags = diags,
-                                   .fine = recent_new(FINE_SLOTS)};
+                                   .fine = recent_new(IMPORT_FINE_SLOTS)};
     if (import_is_yaml(path)) {
         import_read_yaml(&reader);
     } else {
         import_read_map(&reader);
     }
     recent_free(reader.fine);
-}
-
-/* `splitmx import`. */
-
-struct conversion {
-    FILE *out;
-    struct intern *keys;
-    struct diag_list *diags;
-    bool no_memory;
-};
-
-static bool is_plain(struct span s)
-{
-    static const char *const words[] = {"null", "true", "false", "yes", "no", "on", "off"};
-    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
-        if (span_equal_fold(s, span_of(words[i]))) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < s.len; i++) {
-        char c = ascii_lower(s.ptr[i]);
-        bool letter = c >= 'a' && c <= 'z';
-        bool inside = (c >= '0' && c <= '9') || (c != '\0' && strchr(".@+-_:[]/,", c));
-        if (!letter && (i == 0 || !inside)) {
-            return false;
-        }
-    }
-    return s.len > 0 && s.ptr[s.len - 1] != ':';
-}
-
-/* What YAML takes for the end of a line, or does not take at all (YAML 1.1 5.1, 5.4), and its name
- * in double quotes. */
-static const struct {
-    const char *character, *name;
-} escapes[] = {{"\"", "\\\""},
-               {"\\", "\\\\"},
-               {"\xe2\x80\xa8", "\\L"},
-               {"\xe2\x80\xa9", "\\P"},
-               {"\xef\xbb\xbf", "\\uFEFF"},
-               {"\xef\xbf\xbe", "\\uFFFE"},
-               {"\xef\xbf\xbf", "\\uFFFF"}};
-
-/* Writes the first character, or a byte of it. Returns its length. */
-static size_t write_character(FILE *out, struct span s)
-{
-    for (size_t i = 0; i < sizeof(escapes) / sizeof(*escapes); i++) {
-        struct span character = span_of(escapes[i].character);
-        if (span_starts_fold(s, character)) {
-            fputs(escapes[i].name, out);
-            return character.len;
-        }
-    }
-    fputc(s.ptr[0], out);
-    return 1;
-}
-
-/* As a YAML scalar: as it is where nothing in it can mean anything to YAML, else in double quotes.
- */
-static void write_scalar(FILE *out, struct span s)
-{
-    if (is_plain(s)) {
-        fprintf(out, "%.*s", SPAN_ARGS(s));
-        return;
-    }
-    fputc('"', out);
-    while (s.len > 0) {
-        s = span_skip(s, write_character(out, s));
-    }
-    fputc('"', out);
-}
-
-static void write_route(FILE *out, const struct import_route *route)
-{
-    struct span relay = SPAN("relay:"); /* what transport maps call smtp: */
-    write_scalar(out, route->key);
-    fputs(": ", out);
-    if (route->dialect == TRANSPORT_MAP && span_starts_fold(route->to, relay)) {
-        char buffer[IMPORT_VALUE_MAX + 1];
-        struct text text = TEXT(buffer);
-        text_puts(&text, "smtp:");
-        text_put(&text, span_skip(route->to, relay.len));
-        write_scalar(out, text_span(&text));
-    } else {
-        write_scalar(out, route->to);
-    }
-    fputc('\n', out);
-}
-
-/* In a map the first of equal keys wins; in YAML they would be an error. */
-static bool convert(void *context, const struct import_route *route)
-{
-    struct conversion *conversion = context;
-    uint32_t number;
-    switch (intern_add(conversion->keys, route->key, &number)) {
-    case INTERN_NEW:
-        write_route(conversion->out, route);
-        return true;
-    case INTERN_KNOWN:
-        diag_warning(conversion->diags, route->place,
-                     "`%.*s` is there already; the first one is taken", SPAN_ARGS(route->key));
-        return true;
-    case INTERN_NO_MEMORY:
-        break;
-    }
-    conversion->no_memory = true;
-    return false;
-}
-
-static void write_header(FILE *out, const char *path)
-{
-    fputs("# Made by `splitmx import` from ", out);
-    if (strcmp(path, IMPORT_STDIN) == 0) {
-        path = "standard input";
-    }
-    for (const char *p = path; *p; p++) {
-        fputc((unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p, out);
-    }
-    fputc('\n', out);
-}
-
-static bool convert_all(const char *path, FILE *out, struct diag_list *diags)
-{
-    size_t before = diag_errors(diags);
-    struct conversion conversion = {.out = out, .keys = intern_new(), .diags = diags};
-    conversion.no_memory = !conversion.keys;
-    write_header(out, path);
-    if (conversion.keys) {
-        import_read(path, convert, &conversion, diags);
-    }
-    intern_free(conversion.keys);
-    if (conversion.no_memory || ferror(out)) {
-        diag_machine(diags, "out of memory");
-    }
-    return diag_errors(diags) == before;
-}
-
-/* The map is read once, for it may be a pipe, and nothing is written of one that is not fit to
- * load: so what will be written is held until then. The keys are held anyway. */
-bool import_to_yaml(const char *path, FILE *out, const char *name, struct diag_list *diags)
-{
-    char *yaml = NULL;
-    size_t size = 0;
-    FILE *held = open_memstream(&yaml, &size);
-    bool fine = held && convert_all(path, held, diags);
-    bool closed = held && fclose(held) == 0;
-    if (!held || (fine && !closed)) {
-        diag_machine(diags, "out of memory");
-        fine = false;
-    }
-    bool written = fine && fwrite(yaml, 1, size, out) == size && fflush(out) == 0;
-    if (fine && !written) {
-        diag_machine(diags, "%s: cannot be written: %s", name, strerror(errno));
-        clearerr(out); /* it is told */
-    }
-    free(yaml);
-    return written;
 }

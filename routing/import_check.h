@@ -18,11 +18,15 @@ struct import_reader {
     /* Destinations of which nothing is to be said, whatever pattern but `*` they stand under: a
      * table of millions has few, and each is taken apart once. */
     struct recent *fine;
+    /* Lines that are left out are counted here, and told as warnings; NULL: they are errors. */
+    size_t *left_out;
 };
 
 /* Checks a route whose key is as written, and gives it on with the key folded; an error is told
  * and the route left out. False when reading is to end. */
 bool import_give(struct import_reader *reader, struct import_route route);
+
+#define IMPORT_FINE_SLOTS 256 /* of `fine` */
 
 void import_read_yaml(struct import_reader *reader);
 void import_read_map(struct import_reader *reader);

@@ -50,7 +50,10 @@ static bool take_scalar(struct route_reader *reader, struct yaml_event event, co
     struct diag_list *diags = reader->import->diags;
     if (event.kind != YAML_SCALAR_VALUE) {
         if (!event.refused) {
-            diag_error(diags, event.place, "expected %s", expected);
+            diag_error(diags, event.place, "expected %s, not %s", expected,
+                       event.kind == YAML_LIST
+                           ? "a list; a host in brackets has its transport before it, smtp:[host]"
+                           : "a mapping");
         }
         yaml_skip(reader->yaml, event);
         return false;

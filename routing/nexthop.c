@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "config/diag.h"
 #include "config/text.h"
 
 #define SMTP_PORT      25
@@ -84,12 +85,13 @@ static bool parse_bracketed(struct parser *parser, struct span text, struct next
 {
     size_t close = span_find(text, ']');
     if (close == text.len) {
-        return fail(parser, text.ptr, "`[` without `]`");
+        return fail(parser, text.ptr, "`[` without `]`: expected `[host]` or `[host]:port`");
     }
     struct span inside = span_make(text.ptr + 1, close - 1);
     struct span behind = span_skip(text, close + 1);
     if (behind.len > 0 && behind.ptr[0] != ':') {
-        return fail(parser, behind.ptr, "expected `:port` or nothing after `]`");
+        return fail(parser, behind.ptr,
+                    "expected `:port` or nothing after `]`, or a comma and another next hop");
     }
     hop->port = SMTP_PORT;
     if (behind.len > 0 && !parse_port(parser, span_skip(behind, 1), &hop->port)) {
@@ -223,8 +225,9 @@ static bool parse_reply(struct parser *parser, struct span rest, struct transpor
     if (status > 0) {
         class = words.ptr[0];
         if (class != '4' && (class != '5' || retry)) {
-            return fail(parser, words.ptr, "a status for `%s:` begins with %s",
-                        retry ? "retry" : "error", retry ? "4." : "4. or 5.");
+            return fail(parser, words.ptr, "a status for `%s:` begins with %s (%s)",
+                        retry ? "retry" : "error", retry ? "4." : "4. or 5.",
+                        retry ? "`error:` refuses with 5." : "as in `error:5.1.1 text`");
         }
         text_put(&enhanced, span_first(words, status));
         words = span_trim(span_skip(words, status));
@@ -282,11 +285,39 @@ static bool parse_relay(struct parser *parser, struct transport *out)
     return out->text ? true : fail(parser, name.ptr, "out of memory");
 }
 
+static const char *nearest_name(const struct parser *parser, struct span name)
+{
+    static const char *const names[] = {"smtp", "error", "retry", "discard", "relay", NULL};
+    char word[RELAY_NAME_MAX + 1];
+    struct text copy = TEXT(word);
+    text_put(&copy, name);
+    const char *nearest = copy.full ? NULL : diag_nearest(word, names);
+    if (nearest && parser->dialect == TRANSPORT_YAML && strcmp(nearest, "relay") == 0) {
+        return NULL;
+    }
+    return nearest && !span_equal_fold(name, span_of(nearest)) ? nearest : NULL;
+}
+
 static bool fail_name(struct parser *parser, struct span name)
 {
     if (name.len == 0) {
         return fail(parser, name.ptr,
                     "no transport in front of the colon: expected `smtp:[host]` or the like");
+    }
+    const char *nearest = nearest_name(parser, name);
+    if (nearest) {
+        return fail(parser, name.ptr, "transport `%.*s:` is not known here; did you mean `%s:`?",
+                    SPAN_ARGS(name), nearest);
+    }
+    if (span_equal_fold(name, SPAN("relay"))) {
+        return fail(parser, name.ptr,
+                    "transport `relay:` is not known here: expected `smtp:`, which says the same");
+    }
+    if (span_find(name, '.') < name.len && host_name_valid(name)) {
+        const struct span port = span_skip(parser->text, name.len);
+        return fail(parser, name.ptr,
+                    "transport `%.*s:` is not known here: a host is written `smtp:[%.*s]%.*s`",
+                    SPAN_ARGS(name), SPAN_ARGS(name), SPAN_ARGS(port));
     }
     return fail(
         parser, name.ptr, "transport `%.*s:` is not known here: expected %s", SPAN_ARGS(name),

@@ -5,6 +5,8 @@
 #include "config/text.h"
 #include "routing/gmail.h"
 
+#define NAMES_MAX   8 /* names of relays in a message */
+#define KNOWN_MAX   (NAMES_MAX * 70 + 100)
 #define NEAREST_MAX 256 /* names looked at for a did-you-mean */
 
 struct relay_set {
@@ -182,7 +184,8 @@ static void compile_next_hop(struct compiler *compiler, struct relay *relay,
         !span_equal_fold(name, SPAN("smtp"))) {
         diag_error(
             compiler->diags, place,
-            "`%.*s:` is no transport of a relay: expected `smtp:` with one or more next hops",
+            "`%.*s:` is no transport of a relay: expected `smtp:` with one or more next hops, "
+            "such as `smtp:[127.0.0.1]:10025`",
             SPAN_ARGS(name));
         return;
     }
@@ -358,6 +361,19 @@ static const char *relay_nearest(const struct relay_set *set, const char *word)
     return diag_nearest(word, names);
 }
 
+/* "local, gmail and 3 more" */
+static void put_names(const struct relay_set *set, struct text *out)
+{
+    const size_t told = set->count <= NAMES_MAX + 1 ? set->count : NAMES_MAX;
+    for (size_t i = 0; i < told; i++) {
+        text_puts(out, i == 0 ? "" : i + 1 == set->count ? " and " : ", ");
+        text_puts(out, set->relays[i]->name);
+    }
+    if (told < set->count) {
+        text_printf(out, " and %zu more", set->count - told);
+    }
+}
+
 void relay_report_unknown(const struct relay_set *set, const char *word, struct diag_place place,
                           struct diag_list *diags)
 {
@@ -368,7 +384,11 @@ void relay_report_unknown(const struct relay_set *set, const char *word, struct 
         diag_error(diags, place, "no relay is named `%s`; a host is written `smtp:[%s]`", word,
                    word);
     } else {
-        diag_error(diags, place, "no relay is named `%s`", word);
+        char known[KNOWN_MAX];
+        struct text list = TEXT(known);
+        put_names(set, &list);
+        diag_error(diags, place, "no relay is named `%s`; there %s %s", word,
+                   set->count == 1 ? "is" : "are", known);
     }
 }
 
@@ -421,13 +441,17 @@ static bool check_cycles(struct compiler *compiler)
         memset(seen, 0, set->count * sizeof(*seen));
         if (leads_to(set, relay->fallback, relay, seen)) {
             diag_error(compiler->diags, config_place(compiler->config, &set->sources[i]->fallback),
-                       "fallbacks from `%s` lead back to it", relay->name);
+                       "fallbacks from `%s` lead back to it; a fallback is another relay, "
+                       "whose own does not come back here",
+                       relay->name);
         }
         memset(seen, 0, set->count * sizeof(*seen));
         if (leads_to(set, relay->unknown_recipient, relay, seen)) {
             diag_error(compiler->diags,
                        config_place(compiler->config, &set->sources[i]->unknown_recipient),
-                       "unknown-recipient relays from `%s` lead back to it", relay->name);
+                       "unknown-recipient relays from `%s` lead back to it; it is another relay, "
+                       "whose own does not come back here",
+                       relay->name);
         }
     }
     free(seen);

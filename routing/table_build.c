@@ -246,8 +246,12 @@ static void read_files(struct builder *builder)
             continue;
         }
         diag_error(builder->diags, config_place(builder->config, &builder->config->routes.items[i]),
-                   "routes %s cannot be read: %s", builder->files[i],
-                   errno == EINVAL ? "it is no regular file" : strerror(errno));
+                   "routes %s cannot be read: %s%s", builder->files[i],
+                   errno == EINVAL ? "it is no regular file" : strerror(errno),
+                   import_is_typed(builder->files[i])
+                       ? "; routes are text: name the text that the table is made from, or what "
+                         "`postmap -s TYPE:FILE | splitmx import - -o routes.yaml` writes"
+                       : "");
         builder->unreadable = true;
     }
     for (size_t i = 0; builder->config->domains_given && i < builder->config->domains.count; i++) {

@@ -302,8 +302,10 @@ static void need_certificate(const struct config *config, struct diag_list *diag
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
         if (listener->tls != LISTEN_TLS_NONE) {
-            diag_error(diags, config_place(config, &listener->address),
-                       "a listener with TLS needs `tls:` with `certificate` and `private-key`");
+            diag_error(
+                diags, config_place(config, &listener->address),
+                "a listener with TLS needs `tls:` with `certificate` and `private-key`, at the "
+                "left margin of this file");
         }
     }
 }

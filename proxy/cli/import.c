@@ -11,14 +11,26 @@
 
 static const struct command command = {
     .name = "import",
-    .usage = " MAP [-o FILE]",
+    .usage = " [--accounts | --virtual] [--to RELAY] FILE… [-o FILE]",
     .help =
-        "Writes a Postfix transport map (texthash format) as routes in YAML that say the same.\n"
-        "MAP may be - for standard input.\n",
-    .options = OPTION_OUTPUT,
-    .operand = "the MAP",
+        "Writes files as routes in YAML that say the same: Postfix transport maps (the text that\n"
+        "postmap reads), and docker-mailserver's postfix-accounts.cf and postfix-virtual.cf, "
+        "which\n"
+        "are known by these names. Of the latter it is told what could not be carried over.\n"
+        "FILE may be - for standard input. Of equal addresses the first is taken.\n\n"
+        "  splitmx import postfix-accounts.cf postfix-virtual.cf -o routes.yaml\n"
+        "  postmap -s hash:/etc/postfix/transport | splitmx import -\n",
+    .options = OPTION_OUTPUT | OPTION_MAILBOXES,
+    .operand = "the FILE to be read",
     .least = 1,
-    .most = 1,
+    .most = -1,
+};
+
+/* What is imported, and what has come of it. */
+struct work {
+    struct import_job job;
+    struct import_outcome outcome;
+    struct diag_list *diags;
 };
 
 static int failed(const char *path, const char *what)
@@ -47,9 +59,9 @@ static bool take_after(int fd, const struct stat *old, const char *path)
     return fchmod(fd, old->st_mode & 07777) == 0 || (failed(path, ""), false);
 }
 
-static bool write_out(const char *map, FILE *out, const char *path, struct diag_list *diags)
+static bool write_out(struct work *work, FILE *out, const char *path)
 {
-    if (!import_to_yaml(map, out, path, diags)) {
+    if (!import_to_yaml(&work->job, out, path, &work->outcome, work->diags)) {
         return false;
     }
     /* A pipe or a device has nothing to be synced. */
@@ -59,8 +71,7 @@ static bool write_out(const char *map, FILE *out, const char *path, struct diag_
 
 /* The file is there whole or not at all. `path` is where it is, no symbolic link; `old` describes
  * it, NULL where there is none yet. */
-static int replace(const char *map, const char *path, const struct stat *old,
-                   struct diag_list *diags)
+static int replace(struct work *work, const char *path, const struct stat *old)
 {
     char *temporary = NULL;
     FILE *out = NULL;
@@ -73,7 +84,7 @@ static int replace(const char *map, const char *path, const struct stat *old,
     out = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (!out) {
         failed(temporary, "");
-    } else if (write_out(map, out, path, diags) && take_after(fd, old, path)) {
+    } else if (write_out(work, out, path) && take_after(fd, old, path)) {
         result = rename(temporary, path) == 0 ? CLI_OK : failed(path, "");
     }
     if (out) {
@@ -89,7 +100,7 @@ static int replace(const char *map, const char *path, const struct stat *old,
 }
 
 /* A device or a pipe stays what it is. */
-static int write_through(const char *map, const char *path, struct diag_list *diags)
+static int write_through(struct work *work, const char *path)
 {
     const int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
     FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
@@ -101,12 +112,12 @@ static int write_through(const char *map, const char *path, struct diag_list *di
         }
         return CLI_FAILED;
     }
-    const bool written = write_out(map, out, path, diags);
+    const bool written = write_out(work, out, path);
     fclose(out);
     return written ? CLI_OK : CLI_FAILED;
 }
 
-static int import_to_file(const char *map, const char *path, struct diag_list *diags)
+static int import_to_file(struct work *work, const char *path)
 {
     struct stat status;
     int result;
@@ -116,34 +127,92 @@ static int import_to_file(const char *map, const char *path, struct diag_list *d
             fprintf(stderr, "%s: a symbolic link to what is not there\n", path);
             return CLI_FAILED;
         }
-        return errno == ENOENT ? replace(map, path, NULL, diags) : failed(path, "");
+        return errno == ENOENT ? replace(work, path, NULL) : failed(path, "");
     }
     if (!S_ISREG(status.st_mode)) {
-        return write_through(map, path, diags);
+        return write_through(work, path);
     }
     char *target = realpath(path, NULL); /* what a symbolic link leads to; the link stays */
-    result = target ? replace(map, target, &status, diags) : failed(path, "");
+    result = target ? replace(work, target, &status) : failed(path, "");
     free(target);
     return result;
 }
 
-static int import_to_stdout(const char *map, struct diag_list *diags)
+static int import_to_stdout(struct work *work)
 {
-    return import_to_yaml(map, stdout, "standard output", diags) ? CLI_OK : CLI_FAILED;
+    return import_to_yaml(&work->job, stdout, "standard output", &work->outcome, work->diags)
+               ? CLI_OK
+               : CLI_FAILED;
+}
+
+/* What was said of each line is above it. */
+static void sum_up(const struct import_outcome *outcome)
+{
+    fprintf(stderr, "splitmx import: %zu route%s written; ", outcome->routes,
+            outcome->routes == 1 ? "" : "s");
+    if (outcome->left_out > 0) {
+        fprintf(stderr, "%zu line%s not carried over, see above", outcome->left_out,
+                outcome->left_out == 1 ? "" : "s");
+    } else {
+        fputs("every line carried over", stderr);
+    }
+    if (outcome->elsewhere > 0) {
+        fprintf(stderr, "; %zu target%s elsewhere", outcome->elsewhere,
+                outcome->elsewhere == 1 ? "" : "s");
+    }
+    fputc('\n', stderr);
+}
+
+/* OPTIONS_FINE, or the exit status. */
+static int check_to(const char *to)
+{
+    struct transport transport;
+    char why[512];
+    size_t where;
+    if (!transport_parse(span_of(to), TRANSPORT_YAML, &transport, why, sizeof(why), &where)) {
+        fprintf(stderr, "splitmx import: --to: %s\n", why);
+        return CLI_USAGE;
+    }
+    transport_release(&transport);
+    return OPTIONS_FINE;
+}
+
+static int check_kinds(const struct options *options)
+{
+    if (options->accounts && options->is_virtual) {
+        fputs(
+            "splitmx import: --accounts and --virtual exclude each other: they say what all FILEs "
+            "are; without them files are known by their names, postfix-accounts.cf and "
+            "postfix-virtual.cf\n",
+            stderr);
+        return CLI_USAGE;
+    }
+    return check_to(options->to);
 }
 
 int cli_import(int argc, char **argv)
 {
     struct options options;
-    const int done = options_parse(&command, argc, argv, &options);
+    int done = options_parse(&command, argc, argv, &options);
+    if (done == OPTIONS_FINE) {
+        done = check_kinds(&options);
+    }
     if (done != OPTIONS_FINE) {
         return done;
     }
-    struct diag_list *diags = diag_list_new();
-    const char *map = options.operands[0];
+    struct work work = {.job = {.paths = (const char *const *)options.operands,
+                                .count = (size_t)options.operand_count,
+                                .kind = options.accounts     ? IMPORT_ACCOUNTS
+                                        : options.is_virtual ? IMPORT_VIRTUAL
+                                                             : IMPORT_NAMED,
+                                .to = options.to},
+                        .diags = diag_list_new()};
     const int result =
-        options.output ? import_to_file(map, options.output, diags) : import_to_stdout(map, diags);
-    diag_print(diags, stderr);
-    diag_list_free(diags);
+        options.output ? import_to_file(&work, options.output) : import_to_stdout(&work);
+    diag_print(work.diags, stderr);
+    diag_list_free(work.diags);
+    if (result == CLI_OK && work.outcome.mailboxes) {
+        sum_up(&work.outcome);
+    }
     return result;
 }

@@ -19,7 +19,8 @@ static const struct {
     {"run", cli_run, "serve, in the foreground"},
     {"check", cli_check, "load everything as run would, print every error, serve nothing"},
     {"route", cli_route, "explain where mail for an address goes"},
-    {"import", cli_import, "turn a Postfix transport map into YAML"},
+    {"import", cli_import,
+     "turn transport maps, or docker-mailserver's accounts and aliases, into YAML"},
     {"reload", cli_reload, "make the running daemon read its files again"},
     {"status", cli_status, "what the running daemon does"},
     {"ledger", cli_ledger, "messages that only some of their servers have accepted"},
@@ -40,6 +41,44 @@ static void print_usage(FILE *out)
           out);
 }
 
+/* What other programs call it. */
+static const char *meant_by(const char *word)
+{
+    static const struct {
+        const char *word, *answer;
+    } others[] = {
+        {"help", "did you mean --help?"},
+        {"version", "did you mean --version?"},
+        {"start", "`run` serves, in the foreground, until SIGTERM"},
+        {"serve", "did you mean \"run\"?"},
+        {"stop", "SIGTERM ends the daemon, from your service manager"},
+        {"restart", "that is your service manager's; \"reload\" takes changed files into service"},
+        {"test", "did you mean \"check\"?"},
+        {"explain", "did you mean \"route\"?"},
+        {"lookup", "did you mean \"route\"?"},
+    };
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (strcmp(word, others[i].word) == 0) {
+            return others[i].answer;
+        }
+    }
+    return NULL;
+}
+
+static void unknown_option(const char *word)
+{
+    static const char *const options[] = {"--help", "--version", NULL};
+    const char *nearest = diag_nearest(word, options);
+    if (nearest) {
+        fprintf(stderr, "splitmx: there is no option %s: did you mean %s?\n", word, nearest);
+    } else {
+        fprintf(stderr,
+                "splitmx: there is no option %s before the command; options stand behind it, as in "
+                "splitmx check -c FILE\n",
+                word);
+    }
+}
+
 static int unknown_command(const char *word)
 {
     const char *names[COMMANDS + 1] = {NULL};
@@ -47,12 +86,15 @@ static int unknown_command(const char *word)
     for (size_t i = 0; i < COMMANDS; i++) {
         names[i] = commands[i].name;
     }
-    const char *nearest = diag_nearest(word, names);
-    if (nearest) {
+    const char *nearest = word[0] == '-' ? NULL : diag_nearest(word, names);
+    const char *meant = meant_by(word);
+    if (meant) {
+        fprintf(stderr, "splitmx: there is no command \"%s\": %s\n", word, meant);
+    } else if (nearest) {
         fprintf(stderr, "splitmx: there is no command \"%s\": did you mean \"%s\"?\n", word,
                 nearest);
     } else if (word[0] == '-') {
-        fprintf(stderr, "splitmx: there is no option %s before the command\n", word);
+        unknown_option(word);
     } else {
         fprintf(stderr, "splitmx: there is no command \"%s\"\n", word);
     }

@@ -26,6 +26,15 @@ static const struct {
     {{"probe", no_argument, NULL, 'p'},
      OPTION_PROBE,
      "      --probe        ask the server that would be asked (no mail is sent)\n"},
+    {{"accounts", no_argument, NULL, 'A'},
+     OPTION_MAILBOXES,
+     "      --accounts     each FILE is like postfix-accounts.cf, whatever its name\n"},
+    {{"virtual", no_argument, NULL, 'V'},
+     OPTION_MAILBOXES,
+     "      --virtual      each FILE is like postfix-virtual.cf\n"},
+    {{"to", required_argument, NULL, 't'},
+     OPTION_MAILBOXES,
+     "      --to RELAY     where accounts and aliases go (default: local)\n"},
     {{"help", no_argument, NULL, 'h'}, 0, "  -h, --help         print this\n"},
 };
 
@@ -86,8 +95,10 @@ static int check_operands(const struct command *command, const struct options *o
         return usage_error(command);
     }
     if (command->most >= 0 && options->operand_count > command->most) {
-        fprintf(stderr, "splitmx %s: \"%s\" is too much\n", command->name,
-                options->operands[command->most]);
+        const char *word = options->operands[command->most];
+        const bool file = command->most == 0 && (command->options & OPTION_CONFIG) != 0;
+        fprintf(stderr, "splitmx %s: \"%s\" is too much%s%s\n", command->name, word,
+                file ? "; a configuration is named by -c, as in -c " : "", file ? word : "");
         return usage_error(command);
     }
     return OPTIONS_FINE;
@@ -103,7 +114,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
     size_t count = 0;
     int found;
 
-    *out = (struct options){.config = CLI_DEFAULT_CONFIG};
+    *out = (struct options){.config = CLI_DEFAULT_CONFIG, .to = "local"};
     for (size_t i = 0; i < KNOWN; i++) {
         if (takes(command, i)) {
             longs[count++] = known[i].option;
@@ -120,6 +131,15 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
             break;
         case 'k':
             out->clear = optarg;
+            break;
+        case 't':
+            out->to = optarg;
+            break;
+        case 'A':
+            out->accounts = true;
+            break;
+        case 'V':
+            out->is_virtual = true;
             break;
         case 'j':
             out->json = true;

@@ -7,11 +7,12 @@
 
 #include <stdbool.h>
 
-#define OPTION_CONFIG (1u << 0) /* -c FILE, --config FILE */
-#define OPTION_JSON   (1u << 1) /* --json */
-#define OPTION_OUTPUT (1u << 2) /* -o FILE, --output FILE */
-#define OPTION_CLEAR  (1u << 3) /* --clear SET */
-#define OPTION_PROBE  (1u << 4) /* --probe */
+#define OPTION_CONFIG    (1u << 0) /* -c FILE, --config FILE */
+#define OPTION_JSON      (1u << 1) /* --json */
+#define OPTION_OUTPUT    (1u << 2) /* -o FILE, --output FILE */
+#define OPTION_CLEAR     (1u << 3) /* --clear SET */
+#define OPTION_MAILBOXES (1u << 4) /* --accounts, --virtual, --to RELAY */
+#define OPTION_PROBE     (1u << 5) /* --probe */
 
 /* What a command takes. */
 struct command {
@@ -27,8 +28,8 @@ struct options {
     const char *config; /* the default where -c is absent */
     const char *output; /* or NULL */
     const char *clear;  /* or NULL */
-    bool json;
-    bool probe;
+    const char *to;     /* `local` where --to is absent */
+    bool json, probe, accounts, is_virtual;
     char **operands;
     int operand_count;
 };

@@ -73,7 +73,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     import_read(path, on_route, &map, diags);
     scratch_require_places(diags, path, content);
     const bool sound = diag_errors(diags) == 0;
-    require(import_to_yaml(path, out, "out", diags) == sound);
+    const struct import_job job = {&path, 1, IMPORT_MAP, "local"};
+    struct import_outcome outcome;
+    require(import_to_yaml(&job, out, "out", &outcome, diags) == sound);
     fclose(out);
     diag_list_free(diags);
     if (sound && !map.text.full && !has_long_line(content)) {

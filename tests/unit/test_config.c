@@ -301,8 +301,11 @@ static const struct {
     {"limits: 5", "f:2:9: `limits` must be a mapping (`key: value` lines, indented) with keys such "
                   "as `message-size`, not `5`"},
     {"limits: {message-size: 50MB}",
-     "f:2:24: `message-size` must be a size from 1K to 64G, such as 50M (bytes, or with K, M, G), "
-     "not `50MB`"},
+     "f:2:24: `message-size: 50MB`: a size has the units K, M, G; write 50M"},
+    {"timeouts: {command: 5 minutes}",
+     "f:2:21: `command: 5 minutes`: a time has the units ms, s, m, h, d; write 5m"},
+    {"split: defered",
+     "f:2:8: `split` must be together or defer, not `defered`; did you mean `defer`?"},
     {"limits: {message-size: 1023}",
      "f:2:24: `message-size` must be a size from 1K to 64G, such as 50M (bytes, or with K, M, G), "
      "not `1023`"},

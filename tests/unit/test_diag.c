@@ -124,6 +124,8 @@ static void the_nearest_word_is_at_most_two_edits_away(void **state)
     assert_string_equal(diag_nearest("logs", words), "log");
     assert_null(diag_nearest("lissteners", words));
     assert_null(diag_nearest("xg", words)); /* two edits of two letters are no likeness */
+    assert_string_equal(diag_nearest("lis", words), "listen"); /* cut short */
+    assert_null(diag_nearest("li", words));
     assert_null(diag_nearest("", words));
     char endless[1000];
     memset(endless, 'l', sizeof(endless));

@@ -70,7 +70,7 @@ static void test_errors_in_maps_are_placed_and_reading_goes_on(void **state)
            "map:1:1: the line begins with a blank");
     expect("map", "# c\n\n  local\n", "", "map:3:1: the line begins with a blank");
     expect("map", "b.example\na.example local\n", "2:1 a.example > 2:11 local\n",
-           "map:1:1: no destination for `b.example`");
+           "map:1:1: no destination for `b.example`: expected a blank");
     expect("map", "b.example lmtp:x\na.example local\n", "2:1 a.example > 2:11 local\n",
            "map:1:11: transport `lmtp:` is not known here");
     expect("map", "b.example smtp:[x\nc.example\n smtp:[a.example]:x\n", "",
@@ -264,6 +264,14 @@ static void explain(const struct table *table, const char *text, char *out, size
     }
 }
 
+static bool convert(struct fixture *f, FILE *out)
+{
+    const char *path = f->paths[0];
+    const struct import_job job = {&path, 1, IMPORT_NAMED, "local"};
+    struct import_outcome outcome;
+    return import_to_yaml(&job, out, "out", &outcome, f->diags);
+}
+
 static void test_a_converted_map_decides_as_the_map(void **state)
 {
     static const char *const addresses[] = {
@@ -284,7 +292,7 @@ static void test_a_converted_map_decides_as_the_map(void **state)
     snprintf(yaml_path, sizeof(yaml_path), "%s/out.yaml", f->folder);
     FILE *out = fopen(yaml_path, "w+");
     assert_non_null(out);
-    assert_true(import_to_yaml(f->paths[0], out, "out", f->diags));
+    assert_true(convert(f, out));
     rewind(out);
     assert_non_null(fgets(before, sizeof(before), out));
     assert_int_equal(strncmp(before, "# Made by `splitmx import` from /", 33), 0);
@@ -315,7 +323,7 @@ static void test_nothing_is_written_of_a_bad_map(void **state)
     (void)state;
     assert_non_null(out);
     fixture_routes(f, "map", "a.example local\nb.example lmtp:x\n");
-    assert_false(import_to_yaml(f->paths[0], out, "out", f->diags));
+    assert_false(convert(f, out));
     assert_int_equal(fclose(out), 0);
     assert_int_equal(size, 0);
     free(written);

@@ -559,7 +559,7 @@ static void test_errors_carry_their_place(void **state)
                 "r.yaml:3:1: duplicate");
     expect_said("r.yaml", "a.example: lokal\nb.example: smtp:[\nc.example: oter\nc.example: x\n",
                 "r.yaml:1:12: no relay is named `lokal`; did you mean `local`?\n"
-                "r.yaml:2:17: `[` without `]`\n"
+                "r.yaml:2:17: `[` without `]`: expected `[host]` or `[host]:port`\n"
                 "r.yaml:3:12: no relay is named `oter`; did you mean `other`?\n"
                 "r.yaml:4:1: duplicate");
 }

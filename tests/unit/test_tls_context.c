@@ -283,7 +283,7 @@ static void a_listener_with_tls_needs_a_certificate(void **state)
     f.config.listener_count = 1;
     assert_told(&f, false,
                 "splitmx.yaml:5:3: a listener with TLS needs `tls:` with `certificate` and "
-                "`private-key`\n");
+                "`private-key`, at the left margin of this file\n");
     listener.tls = LISTEN_TLS_NONE;
     assert_told(&f, true, "");
 }
