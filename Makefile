@@ -356,13 +356,47 @@ test:
 
 # ---- the rest ----
 
-MAN := docs/splitmx.8 docs/splitmx.yaml.5 docs/splitmx-routes.5
+MAN      := docs/splitmx.8 docs/splitmx.yaml.5 docs/splitmx-routes.5
+EXAMPLES := docs/examples/host
+SYSTEMD  := proxy/daemon/systemd
+
+# Where a distribution has them elsewhere, or not at all.
+UNITS    ?= $(PREFIX)/lib/systemd/system
+SYSUSERS ?= $(PREFIX)/lib/sysusers.d
+TMPFILES ?= $(PREFIX)/lib/tmpfiles.d
+
+to = $(DESTDIR)$(PREFIX)
 
 install: all
-	install -D -m 755 $(BUILD)/splitmx $(DESTDIR)$(PREFIX)/bin/splitmx
-	install -d $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 644 $(filter %.5,$(MAN)) $(DESTDIR)$(PREFIX)/share/man/man5
-	install -m 644 $(filter %.8,$(MAN)) $(DESTDIR)$(PREFIX)/share/man/man8
+	install -D -m 755 -t $(to)/bin $(BUILD)/splitmx
+	install -D -m 644 -t $(to)/share/man/man5 $(filter %.5,$(MAN))
+	install -D -m 644 -t $(to)/share/man/man8 $(filter %.8,$(MAN))
+	install -D -m 644 proxy/cli/completion.bash $(to)/share/bash-completion/completions/splitmx
+	install -D -m 644 -t $(to)/share/doc/splitmx README.md
+	for e in $(EXAMPLES); do install -D -m 644 -t $(to)/share/doc/splitmx/examples/$${e##*/} $$e/* || exit; done
+	install -D -m 644 -t $(DESTDIR)$(UNITS) $(SYSTEMD)/splitmx.socket
+	sed 's,@bindir@,$(PREFIX)/bin,' $(SYSTEMD)/splitmx.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITS)/splitmx.service
+	install -D -m 644 $(SYSTEMD)/sysusers.conf $(DESTDIR)$(SYSUSERS)/splitmx.conf
+	install -D -m 644 $(SYSTEMD)/tmpfiles.conf $(DESTDIR)$(TMPFILES)/splitmx.conf
+
+# Leaves configuration, state and user.
+uninstall:
+	rm -f $(to)/bin/splitmx $(to)/share/bash-completion/completions/splitmx \
+	    $(patsubst docs/%.5,$(to)/share/man/man5/%.5,$(filter %.5,$(MAN))) \
+	    $(patsubst docs/%.8,$(to)/share/man/man8/%.8,$(filter %.8,$(MAN))) \
+	    $(DESTDIR)$(UNITS)/splitmx.service $(DESTDIR)$(UNITS)/splitmx.socket \
+	    $(DESTDIR)$(SYSUSERS)/splitmx.conf $(DESTDIR)$(TMPFILES)/splitmx.conf
+	rm -rf $(to)/share/doc/splitmx
+
+# ---- the Debian package, made of a copy: $(BUILD)/deb/splitmx_VERSION_ARCHITECTURE.deb ----
+
+DEB := Makefile README.md CHANGELOG.md LICENSE config routing tls proxy docs debian
+deb:
+	@command -v dh >/dev/null || { echo 'make deb: install dpkg-dev, and what the package builds with: apt-get build-dep .'; exit 1; }
+	rm -rf $(BUILD)/deb
+	mkdir -p $(BUILD)/deb/splitmx
+	cp -a $(DEB) $(BUILD)/deb/splitmx
+	cd $(BUILD)/deb/splitmx && env -u MAKEFLAGS -u MAKEOVERRIDES dpkg-buildpackage -b -us -uc -J$(JOBS)
 
 clean:
 	rm -rf $(BUILD)
@@ -388,7 +422,8 @@ help:
 	@echo 'make test-container  builds and runs it with an engine of its own, as root (two minutes)'
 	@echo 'make lint       warnings, format, static checks, layers, man pages, scripts'
 	@echo 'make format     lay the C files out'
-	@echo 'make install    to $$(DESTDIR)$$(PREFIX), PREFIX=$(PREFIX)'
+	@echo 'make install    to $$(DESTDIR)$$(PREFIX), PREFIX=$(PREFIX): program, man pages, completion, units; uninstall: away again'
+	@echo 'make deb        the Debian package, in $(BUILD)/deb'
 	@echo '                V=1 shows commands; BUILD, CC, OPT, SAN, CFLAGS, LDFLAGS are yours to set'
 	@echo 'make clean      remove $(BUILD)'
 
@@ -400,4 +435,4 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 
 .SECONDARY:
 .PHONY: all run test unit e2e memcheck tsan hosts sim model soak lint analyse format layers listed fuzz fuzz-programs cost bench bench-docs asan \
-        container test-container install clean help
+        container test-container install uninstall deb clean help
