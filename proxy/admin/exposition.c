@@ -1,52 +1,104 @@
 #include "proxy/admin/exposition.h"
 
-#include <stddef.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-void exposition_family(FILE *out, const char *name, const char *type, const char *help)
+static bool has_room(struct exposition *out, size_t more)
 {
-    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    if (!out->failed && out->room - out->size <= more) {
+        const size_t room = 2 * out->room + more + 4096;
+        char *text = realloc(out->text, room);
+        out->failed = text == NULL;
+        out->text = text != NULL ? text : out->text;
+        out->room = text != NULL ? room : out->room;
+    }
+    return !out->failed;
+}
+
+static void put_char(struct exposition *out, char c)
+{
+    if (has_room(out, 1)) {
+        out->text[out->size++] = c;
+        out->text[out->size] = '\0';
+    }
+}
+
+static void put_text(struct exposition *out, const char *text)
+{
+    const size_t size = strlen(text);
+    if (has_room(out, size)) {
+        memcpy(out->text + out->size, text, size + 1);
+        out->size += size;
+    }
+}
+
+/* A number, at the end of a line. */
+__attribute__((format(printf, 2, 3))) static void put_line(struct exposition *out,
+                                                           const char *format, ...)
+{
+    char text[64];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    put_text(out, text);
+    put_char(out, '\n');
+}
+
+void exposition_family(struct exposition *out, const char *name, const char *type, const char *help)
+{
+    const char *const parts[] = {"# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        put_text(out, parts[i]);
+    }
 }
 
 /* Backslash, quote and line feed are escaped; other control characters, which a reader need not
  * take, are none that a name may have. */
-static void put_value(FILE *out, const char *value)
+static void put_value(struct exposition *out, const char *value)
 {
     for (; *value != '\0'; value++) {
         const unsigned char c = (unsigned char)*value;
         if (c == '\n') {
-            fputs("\\n", out);
+            put_text(out, "\\n");
         } else if (c == '\\' || c == '"') {
-            fprintf(out, "\\%c", c);
+            put_char(out, '\\');
+            put_char(out, (char)c);
         } else {
-            fputc(c < ' ' || c == 0x7f ? '?' : c, out);
+            put_char(out, c < ' ' || c == 0x7f ? '?' : (char)c);
         }
     }
 }
 
-static void put_labels(FILE *out, const struct labels *labels)
+static void put_labels(struct exposition *out, const struct labels *labels)
 {
     char before = '{';
     for (size_t i = 0; i < sizeof labels->pair / sizeof labels->pair[0]; i++) {
         if (labels->pair[i].name != NULL) {
-            fprintf(out, "%c%s=\"", before, labels->pair[i].name);
+            put_char(out, before);
+            put_text(out, labels->pair[i].name);
+            put_text(out, "=\"");
             put_value(out, labels->pair[i].value);
-            fputc('"', out);
+            put_char(out, '"');
             before = ',';
         }
     }
     if (before == ',') {
-        fputc('}', out);
+        put_char(out, '}');
     }
 }
 
-void exposition_sample(FILE *out, const char *name, struct labels labels, uint64_t value)
+void exposition_sample(struct exposition *out, const char *name, struct labels labels,
+                       uint64_t value)
 {
-    fputs(name, out);
+    put_text(out, name);
     put_labels(out, &labels);
-    fprintf(out, " %llu\n", (unsigned long long)value);
+    put_line(out, " %llu", (unsigned long long)value);
 }
 
-void exposition_histogram(FILE *out, const char *name, struct labels labels,
+void exposition_histogram(struct exposition *out, const char *name, struct labels labels,
                           const struct latency_sum *latency)
 {
     uint64_t count = 0;
@@ -56,18 +108,21 @@ void exposition_histogram(FILE *out, const char *name, struct labels labels,
             snprintf(bound, sizeof bound, "%g", latency_bounds[i] / 1000.0);
         }
         count += latency->bucket[i];
-        fprintf(out, "%s_bucket", name);
+        put_text(out, name);
+        put_text(out, "_bucket");
         labels.pair[1].name = "le";
         labels.pair[1].value = bound;
         put_labels(out, &labels);
-        fprintf(out, " %llu\n", (unsigned long long)count);
+        put_line(out, " %llu", (unsigned long long)count);
     }
     labels.pair[1].name = NULL;
-    fprintf(out, "%s_sum", name);
+    put_text(out, name);
+    put_text(out, "_sum");
     put_labels(out, &labels);
-    fprintf(out, " %llu.%03llu\n", (unsigned long long)latency->sum / 1000,
-            (unsigned long long)latency->sum % 1000);
-    fprintf(out, "%s_count", name);
+    put_line(out, " %llu.%03llu", (unsigned long long)latency->sum / 1000,
+             (unsigned long long)latency->sum % 1000);
+    put_text(out, name);
+    put_text(out, "_count");
     put_labels(out, &labels);
-    fprintf(out, " %llu\n", (unsigned long long)count);
+    put_line(out, " %llu", (unsigned long long)count);
 }

@@ -19,13 +19,14 @@ static struct labels two(const char *name, const char *value, const char *other,
     return (struct labels){{{name, value}, {other, other_value}}};
 }
 
-static void put(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
+static void put(struct exposition *out, const char *name, const char *type, const char *help,
+                uint64_t value)
 {
     exposition_family(out, name, type, help);
     exposition_sample(out, name, none, value);
 }
 
-static void put_process(FILE *out, const struct snapshot *s)
+static void put_process(struct exposition *out, const struct snapshot *s)
 {
     exposition_family(out, "splitmx_build_info", "gauge", "1; the version is a label.");
     exposition_sample(out, "splitmx_build_info", one("version", s->version), 1);
@@ -40,7 +41,7 @@ static void put_process(FILE *out, const struct snapshot *s)
         s->is_ready);
 }
 
-static void put_sessions(FILE *out, const struct snapshot *s)
+static void put_sessions(struct exposition *out, const struct snapshot *s)
 {
     static const struct {
         const char *outcome;
@@ -67,7 +68,7 @@ static void put_sessions(FILE *out, const struct snapshot *s)
 
 /* ---- by relay ---- */
 
-static void put_recipients(FILE *out, const struct snapshot *s)
+static void put_recipients(struct exposition *out, const struct snapshot *s)
 {
     static const char name[] = "splitmx_recipients_total";
     exposition_family(out, name, "counter",
@@ -121,7 +122,8 @@ static const struct by_relay {
      1},
 };
 
-static void put_counters(FILE *out, const struct snapshot *s, const struct by_relay *family)
+static void put_counters(struct exposition *out, const struct snapshot *s,
+                         const struct by_relay *family)
 {
     exposition_family(out, family->name, "counter", family->help);
     for (size_t i = 0; i < s->relay_count; i++) {
@@ -147,7 +149,7 @@ static const struct {
                                 "Time of a relay's answer to a message, from its end on."},
 };
 
-static void put_times(FILE *out, const struct snapshot *s, enum relay_time time)
+static void put_times(struct exposition *out, const struct snapshot *s, enum relay_time time)
 {
     exposition_family(out, times[time].name, "histogram", times[time].help);
     for (size_t i = 0; i < s->relay_count; i++) {
@@ -158,7 +160,7 @@ static void put_times(FILE *out, const struct snapshot *s, enum relay_time time)
     }
 }
 
-static void put_limits(FILE *out, const struct snapshot *s)
+static void put_limits(struct exposition *out, const struct snapshot *s)
 {
     exposition_family(out, "splitmx_relay_connections_max", "gauge",
                       "What `max-connections` of a relay says, for each endpoint.");
@@ -179,7 +181,7 @@ static void put_limits(FILE *out, const struct snapshot *s)
 /* ---- connections to relays ---- */
 
 /* A series for each state, one of which is 1. */
-static void put_states(FILE *out, const char *name, const struct snapshot *s,
+static void put_states(struct exposition *out, const char *name, const struct snapshot *s,
                        enum health_state state)
 {
     for (size_t i = 0; i < s->endpoint_count; i++) {
@@ -189,7 +191,7 @@ static void put_states(FILE *out, const char *name, const struct snapshot *s,
     }
 }
 
-static void put_endpoints(FILE *out, const struct snapshot *s)
+static void put_endpoints(struct exposition *out, const struct snapshot *s)
 {
     exposition_family(out, "splitmx_endpoint_down", "gauge",
                       "1 while an address of a relay is taken for dead, and probed.");
@@ -206,7 +208,7 @@ static void put_endpoints(FILE *out, const struct snapshot *s)
     }
 }
 
-static void put_upstreams(FILE *out, const struct snapshot *s)
+static void put_upstreams(struct exposition *out, const struct snapshot *s)
 {
     put(out, "splitmx_upstreams_open", "gauge", "Connections to relays, those of the pool too.",
         s->counters[STAT_UPSTREAMS_OPEN]);
@@ -220,7 +222,7 @@ static void put_upstreams(FILE *out, const struct snapshot *s)
         s->pool_waiting);
 }
 
-static void put_tls(FILE *out, const struct snapshot *s)
+static void put_tls(struct exposition *out, const struct snapshot *s)
 {
     static const char name[] = "splitmx_tls_handshakes_total";
     static const char failed[] = "splitmx_tls_handshakes_failed_total";
@@ -240,7 +242,7 @@ static void put_tls(FILE *out, const struct snapshot *s)
 
 /* ---- what is in force ---- */
 
-static void put_routes(FILE *out, const struct snapshot *s)
+static void put_routes(struct exposition *out, const struct snapshot *s)
 {
     put(out, "splitmx_routes", "gauge", "Patterns of the routing table.", s->routes);
     put(out, "splitmx_routes_generation", "gauge", "Number of the routing table in force.",
@@ -249,7 +251,7 @@ static void put_routes(FILE *out, const struct snapshot *s)
         "1 while the routing table is damaged, and recipients get 451.", s->is_damaged);
 }
 
-static void put_reloads(FILE *out, const struct snapshot *s)
+static void put_reloads(struct exposition *out, const struct snapshot *s)
 {
     exposition_family(out, "splitmx_reloads_total", "counter", "Reloads since the start.");
     exposition_sample(out, "splitmx_reloads_total", one("outcome", "good"), s->reload.good);
@@ -263,7 +265,7 @@ static void put_reloads(FILE *out, const struct snapshot *s)
         (uint64_t)s->reload.last_good);
 }
 
-static void put_ledger(FILE *out, const struct snapshot *s)
+static void put_ledger(struct exposition *out, const struct snapshot *s)
 {
     put(out, "splitmx_ledger_usable", "gauge",
         "1 while the ledger can be used; else no transaction has several servers.",
@@ -278,11 +280,8 @@ static void put_ledger(FILE *out, const struct snapshot *s)
 
 char *metrics_text(const struct snapshot *snapshot, size_t *size)
 {
-    char *text = NULL;
-    FILE *out = open_memstream(&text, size);
-    if (out == NULL) {
-        return NULL;
-    }
+    struct exposition text = {0};
+    struct exposition *out = &text;
     put_process(out, snapshot);
     put_sessions(out, snapshot);
     put_recipients(out, snapshot);
@@ -299,9 +298,10 @@ char *metrics_text(const struct snapshot *snapshot, size_t *size)
     put_routes(out, snapshot);
     put_reloads(out, snapshot);
     put_ledger(out, snapshot);
-    if (fclose(out) != 0) {
-        free(text);
+    if (text.failed) {
+        free(text.text);
         return NULL;
     }
-    return text;
+    *size = text.size;
+    return text.text;
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from splitmx_test.daemon import REPOSITORY
+from splitmx_test.memory import LIBRARY, NEVER, Scarcity
 from splitmx_test.messages import message
 from splitmx_test.upstream import close, pause, reply
 from splitmx_test.waiting import free_port, poll
@@ -404,6 +405,27 @@ def test_who_does_not_read_keeps_nobody_out(start):
             sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
         assert admin.ask("/healthz")[0] == 200
         assert split.daemon.send(message(), USER) == 250
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason=f"{LIBRARY} is not built")
+@pytest.mark.parametrize("until", [None, NEVER], ids=["one", "all from it on"])
+@pytest.mark.parametrize("path, tries", [("/metrics", 60), ("/status.json", 60), ("/readyz", 60)])
+def test_any_allocation_for_a_page_may_fail(start_split, path, tries, until):
+    admin, scarcity = Admin(), Scarcity()
+    split = start_split(admin=admin.setting, environment=scarcity.environment)
+    assert split.daemon.send(message(), USER) == 250
+    with scarcity.of(0):
+        assert admin.ask(path)[0] == 200
+        time.sleep(0.1)  # what is freed afterwards
+    for first in range(1, scarcity.count + 2, max(1, scarcity.count // tries)):
+        with scarcity.of(first, until):
+            answer = admin.raw(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert re.match(rb"HTTP/1.1 (200|503) |$", answer), (first, answer)
+        if path == "/metrics" and answer.startswith(b"HTTP/1.1 200"):
+            read_metrics(answer.split(b"\r\n\r\n", 1)[1].decode())
+        assert admin.ask("/healthz")[0] == 200, first
+    scarcity.end()
+    assert split.daemon.send(message(), USER) == 250
 
 
 # ---- reload, drain ----
