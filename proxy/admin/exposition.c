@@ -5,16 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool grow(struct exposition *out, size_t room)
+{
+    char *text = realloc(out->text, room);
+    if (text == NULL) {
+        out->failed = true;
+        return false;
+    }
+    out->text = text;
+    out->room = room;
+    return true;
+}
+
+/* For so many more octets, and a NUL. */
 static bool has_room(struct exposition *out, size_t more)
 {
-    if (!out->failed && out->room - out->size <= more) {
-        const size_t room = 2 * out->room + more + 4096;
-        char *text = realloc(out->text, room);
-        out->failed = text == NULL;
-        out->text = text != NULL ? text : out->text;
-        out->room = text != NULL ? room : out->room;
-    }
-    return !out->failed;
+    return !out->failed && (out->room - out->size > more || grow(out, 2 * out->room + more + 4096));
 }
 
 static void put_char(struct exposition *out, char c)

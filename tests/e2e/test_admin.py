@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
@@ -394,6 +395,21 @@ def test_idle_connections_keep_nobody_out(start):
         for sock in idle[:5] + idle[-5:]:  # and they are ended themselves
             with contextlib.suppress(ConnectionError):
                 assert not sock.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_a_damaged_table_is_not_healthy_until_it_is_built_again(start_split):
+    admin = Admin()
+    routes = "user@example.com: local\n" + "".join(f"{n:0120}@example.com: local\n" for n in range(130_000))  # not copied to memory
+    daemon = start_split(admin=admin.setting).daemon
+    daemon.write_routes(routes)
+    assert daemon.reload().status == 0
+    table = poll(lambda: next(iter((daemon.folder.path / "state").glob("routes-2.lmdb")), None), "the second table")
+    os.truncate(table, 0)
+    status, _, words = admin.ask("/healthz")  # it is looked for at once
+    assert status == 503 and "damaged" in words
+    daemon.await_log("event=table-damaged")
+    poll(lambda: admin.ask("/healthz")[0] == 200, "a new table")
+    assert admin.value("routes_damaged") == 0 and admin.value("routes") == 130_001
 
 
 def test_who_does_not_read_keeps_nobody_out(start):
