@@ -468,6 +468,22 @@ def test_a_reload_adds_moves_and_removes_it(start_split):
     poll(lambda: daemon.descriptors() <= held, "no descriptor left behind")
 
 
+def test_a_socket_of_the_service_manager_is_used_and_left_to_it(start_split):
+    split, other = start_split(start=False), Admin()
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        admin = Admin(passed.getsockname()[1])
+        split.daemon.write_config(admin=admin.setting)
+        split.daemon.start(listen_socket=passed)
+        assert admin.ask("/readyz")[0] == 200
+        split.daemon.write_config(admin=other.setting)
+        assert split.daemon.reload().status == 0
+        assert other.ask("/readyz")[0] == 200
+        assert admin.is_there()  # the manager would start another
+        split.daemon.write_config(admin=admin.setting)
+        assert split.daemon.reload().status == 0
+        assert admin.ask("/readyz")[0] == 200
+
+
 def test_an_address_that_another_has_fails_the_reload_and_changes_nothing(start):
     split, admin = start()
     with socket.create_server(("127.0.0.1", 0)) as other:
