@@ -26,7 +26,7 @@ BRANCHES := $(if $(filter x86_64-%,$(MACHINE)),-fcf-protection)$(if $(filter aar
 
 FLAGS   = -std=c17 -D_GNU_SOURCE -I. $(OPT) $(WARN) $(WERROR) $(HARDEN) $(SAN) $(CFLAGS)
 LINK    = $(CC) $(SAN) -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--as-needed $(LDFLAGS)
-LIBS   := -luv -lssl -lcrypto -llmdb -lyaml -lcares -ljansson -lseccomp -lpthread
+LIBS   := -luv -lssl -lcrypto -llmdb -lyaml -lcares -ljansson -lmicrohttpd -lseccomp -lpthread
 
 # V=1 shows the commands.
 say     = $(if $(V),,@echo '  $(1)  $@';)
@@ -43,11 +43,12 @@ tls           := context context_server inspect memory pem policy sessions store
                  why
 proxy/wire    := body client command field header identity proxy_header received record reply \
                  server xclient
-proxy/session := commit ledger ledger_format ledger_keep ledger_set leg leg_open policy pool \
-                 prober quota rate recipients session session_begin session_command session_told shared \
+proxy/session := commit latency ledger ledger_format ledger_keep ledger_set leg leg_count leg_open policy pool \
+                 prober quota rate recipients relay_stats session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
-proxy/daemon  := burial config_files confine control control_ask daemon descriptors early_signals \
+proxy/admin   := admin exposition metrics snapshot
+proxy/daemon  := admin_service burial config_files confine control control_ask daemon descriptors early_signals \
                  folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
                  privileges quote readable reload repair sockets state_lock status survey \
                  syscalls thread_check worker
@@ -64,10 +65,10 @@ bench_routes  := routes routes_plan
 bench_sink    := data_end sink sink_server
 bench         := $(bench_load) $(bench_routes) $(bench_sink) $(bench_shared)
 unit_tests    := address bench_line body client command config confine control data_end diag dns \
-                 dns_cache dns_message explain header health histogram hosts identity import \
+                 dns_cache dns_message explain exposition header health histogram hosts identity import \
                  key_sort ledger ledger_format ledger_keep ledger_memory ledger_model \
                  ledger_reader ledger_store load_text log memory net_address nexthop pacing \
-                 privileges proxy_header quiet quota rate received recent record relay repair \
+                 privileges proxy_header quiet quota rate received recent record relay relay_stats repair \
                  reply resolver route seal server shared sorter source span spares store table \
                  table_walk text tickets timers tls_context tls_inspect tls_stream xclient yaml \
                  yaml_scan
@@ -77,7 +78,7 @@ fuzz_targets  := fuzz_address fuzz_body fuzz_command fuzz_config fuzz_dns fuzz_i
 fuzz_files    := scratch
 fuzz_play     := play play_caller play_upstream
 
-LAYERS := config routing tls proxy/wire proxy/session proxy/net proxy/daemon proxy/cli
+LAYERS := config routing tls proxy/wire proxy/session proxy/admin proxy/net proxy/daemon proxy/cli
 
 # What a layer may use, the nearest first, which is the order of linking: so the linker too keeps the layers.
 uses.config        :=
@@ -86,7 +87,8 @@ uses.tls           := config
 uses.proxy/wire    := tls routing config
 uses.proxy/session := proxy/wire $(uses.proxy/wire)
 uses.proxy/net     := proxy/session $(uses.proxy/session)
-uses.proxy/daemon  := proxy/net $(uses.proxy/net)
+uses.proxy/admin   := proxy/session $(uses.proxy/session)
+uses.proxy/daemon  := proxy/admin proxy/net $(uses.proxy/net)
 uses.proxy/cli     := proxy/daemon $(uses.proxy/daemon)
 
 # ---- the program ----

@@ -19,7 +19,7 @@
 #define DAY    (MINUTE * 60 * 24)
 
 /* A feature enters a version by leaving this table. */
-const struct schema_later keys_later[] = {{"file", "admin"}, {NULL, NULL}};
+const struct schema_later keys_later[] = {{NULL, NULL}};
 
 /* Checks of texts. */
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "proxy/daemon/admin_service.h"
 #include "proxy/daemon/burial.h"
 #include "proxy/daemon/control.h"
 #include "proxy/daemon/descriptors.h"
@@ -50,6 +51,7 @@ struct daemon {
     atomic_uint done_count; /* workers that have carried out the order under way */
     struct log *log;
     struct control *control;
+    struct admin_service admin;
     struct ledger_store *ledger;
     struct shared shared;
     struct in_force now;
@@ -182,9 +184,7 @@ static void damage_look(struct daemon *d)
 /* A reload, good or bad, is over: says so, and does what had to wait for it. */
 static void reload_end(struct daemon *d, bool ok, char *text)
 {
-    free(d->outcome.errors);
-    d->outcome = (struct status_reload){
-        .at = time(NULL), .ok = ok, .count = d->outcome.count + 1, .errors = ok ? NULL : text};
+    status_reload_next(&d->outcome, ok, text);
     log_diags(d->log, d->reload.diags);
     log_event(d->log, ok ? LOG_INFO : LOG_ERROR, ok ? "reloaded" : "reload-failed", "config",
               d->path, NULL);
@@ -213,18 +213,21 @@ static void attach(struct daemon *d, struct prepared *prepared)
 static void reload_switched(struct daemon *d)
 {
     struct prepared *old = d->now.prepared;
-    struct socket_set *old_sockets = d->now.sockets;
+    struct socket_set *old_sockets = d->now.sockets, *old_admin = d->now.admin_sockets;
     char *text = reload_text(&d->reload);
     d->now.prepared = d->reload.prepared;
     d->is_broken = false;
     uv_timer_stop(&d->repair_timer);
     d->now.sockets = d->reload.bound;
+    d->now.admin_sockets = d->reload.admin_bound;
+    admin_service_switch(&d->admin, d->now.admin_sockets);
     if (old->table != d->now.prepared->table &&
         table_generation(old->table) != table_generation(d->now.prepared->table)) {
         table_supersede(old->table);
     }
     policy_unref(&old->policy);
     sockets_free(old_sockets);
+    sockets_free(old_admin);
     const struct config *config = d->now.prepared->config;
     log_configure(d->log, config->log_level, config->log_format);
     ledger_store_configure(d->ledger, config->ledger_retry_window, config->ledger_max_size);
@@ -250,6 +253,10 @@ static void on_prepared(uv_work_t *work, int status)
     if (d->state == DAEMON_DRAINING) {
         reload_drop(&d->reload);
         return;
+    }
+    if (d->reload.prepared != NULL && !admin_service_prepare(&d->admin, d->reload.admin_bound)) {
+        diag_machine(d->reload.diags, "`admin`: out of memory, threads or descriptors");
+        reload_let_go(&d->reload);
     }
     if (d->reload.prepared == NULL) {
         reload_end(d, false, reload_text(&d->reload));
@@ -294,6 +301,7 @@ static void reload_begin(struct daemon *d)
     d->reload = (struct reload){.path = d->path,
                                 .in_force = d->now.prepared,
                                 .sockets = d->now.sockets,
+                                .admin_sockets = d->now.admin_sockets,
                                 .workers = d->worker_count,
                                 .connections_max = d->now.prepared->config->limits.connections,
                                 .confinement = &d->now.confinement,
@@ -322,6 +330,7 @@ static void close_all(struct daemon *d)
 {
     atomic_store(&d->is_over, true);
     control_close(d->control);
+    admin_service_close(&d->admin);
     for (size_t i = 0; i < SIGNALS; i++) {
         uv_close((uv_handle_t *)&d->signals[i], NULL);
         signal(signals[i], SIG_IGN); /* what is left to do is short, and ends with 0 */
@@ -387,38 +396,38 @@ static void on_signal(uv_signal_t *handle, int number)
     }
 }
 
+/* Looks at the table: who sends no more mail, for our health is bad, would never see it mended. */
+static struct status status_of(void *context)
+{
+    struct daemon *d = context;
+    damage_look(d);
+    return (struct status){.prepared = d->now.prepared,
+                           .workers = d->workers,
+                           .worker_count = d->worker_count,
+                           .path = d->where,
+                           .is_broken = d->is_broken,
+                           .is_serving = d->state != DAEMON_STARTING && d->state != DAEMON_DRAINING,
+                           .confinement = &d->now.confinement,
+                           .shared = &d->shared,
+                           .ledger = d->ledger,
+                           .reload = &d->outcome,
+                           .started = d->started};
+}
+
 static void answer_status(struct daemon *d, struct control_request *request, bool json)
 {
-    damage_look(d);
-    struct status status = {.prepared = d->now.prepared,
-                            .workers = d->workers,
-                            .worker_count = d->worker_count,
-                            .path = d->where,
-                            .is_broken = d->is_broken,
-                            .confinement = &d->now.confinement,
-                            .shared = &d->shared,
-                            .ledger = d->ledger,
-                            .reload = &d->outcome,
-                            .started = d->started};
+    const struct status status = status_of(d);
     char *text = json ? status_json(&status) : status_text(&status);
     control_answer(request, text != NULL ? 0 : 1, span_of(text != NULL ? text : "out of memory"));
     free(text);
 }
 
-/* A table that nobody has asked anything yet may be damaged too: who checks our health, and sends
- * no more mail, would otherwise never see it mended. */
 static void answer_health(struct daemon *d, struct control_request *request)
 {
-    if (d->state == DAEMON_STARTING || d->state == DAEMON_DRAINING) {
-        control_answer(request, 1, SPAN("not serving\n"));
-        return;
-    }
-    damage_look(d);
-    if (d->is_broken) {
-        control_answer(request, 1, SPAN("the routing table is damaged: recipients get 451\n"));
-    } else {
-        ledger_service_health(d->ledger, request);
-    }
+    char line[STATUS_HEALTH];
+    const struct status status = status_of(d);
+    const bool healthy = status_health(&status, line);
+    control_answer(request, healthy ? 0 : 1, span_of(line));
 }
 
 static void on_request(void *context, struct control_request *request, struct span verb)
@@ -512,7 +521,9 @@ static bool start(struct daemon *d)
         return false;
     }
     d->log = log_start(STDERR_FILENO, config->log_level, config->log_format);
-    if (d->log == NULL || !reserved || !start_workers(d)) {
+    if (d->log == NULL || !reserved ||
+        !admin_service_start(&d->admin, &d->loop, d->now.admin_sockets, status_of, d) ||
+        !start_workers(d)) {
         fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
         return false;
     }
@@ -521,7 +532,7 @@ static bool start(struct daemon *d)
     }
     attach(d, d->now.prepared);
     d->started = time(NULL);
-    d->outcome = (struct status_reload){.at = d->started, .ok = true};
+    d->outcome = (struct status_reload){.at = d->started, .ok = true, .good_at = d->started};
     workers_switch(d, d->now.prepared, d->now.sockets);
     return true;
 }
@@ -532,6 +543,7 @@ static void release(struct daemon *d)
         worker_free(d->workers[i]);
     }
     sockets_free(d->now.sockets);
+    sockets_free(d->now.admin_sockets);
     confine_release(&d->now.confinement);
     pid_file_remove(d->now.prepared->config->state_directory.text);
     policy_unref(&d->now.prepared->policy);

@@ -8,7 +8,7 @@
 
 #define SPARE  64   /* kept free by the listeners */
 #define WORKER 16   /* each one's own */
-#define OTHER  32   /* log, table, control socket, libraries */
+#define OTHER  80   /* log, table, control socket, libraries, admin server and its clients */
 #define ROOM   1024 /* beyond two for each connection */
 
 unsigned descriptors_raise(void)

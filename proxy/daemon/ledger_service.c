@@ -117,17 +117,3 @@ bool ledger_service_answer(struct ledger_store *store, struct control_request *r
     }
     return true;
 }
-
-void ledger_service_health(struct ledger_store *store, struct control_request *request)
-{
-    struct ledger_store_state state;
-    char line[320];
-    struct text text = TEXT(line);
-    ledger_store_tell(store, &state);
-    text_puts(&text, "serving");
-    if (!state.ledger.usable) {
-        text_printf(&text, "; warning: the ledger cannot be used: %s", state.why);
-    }
-    text_putc(&text, '\n');
-    control_answer(request, 0, text_span(&text));
-}

@@ -25,7 +25,4 @@ struct ledger_store *ledger_service_start(const struct config *config, struct lo
 bool ledger_service_answer(struct ledger_store *store, struct control_request *request,
                            struct span verb);
 
-/* That we serve, and what is worth a warning: mail moves without a ledger, too. */
-void ledger_service_health(struct ledger_store *store, struct control_request *request);
-
 #endif

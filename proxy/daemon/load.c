@@ -90,7 +90,8 @@ static int load(const char *path, struct in_force *out, struct diag_list *diags)
     out->descriptors = descriptors_raise();
     descriptors_check(config, out->workers, out->descriptors, diags);
     out->sockets = sockets_bind(config, NULL, out->workers, diags);
-    status = out->sockets != NULL ? EXIT_SUCCESS : EXIT_FAILURE;
+    out->admin_sockets = sockets_bind_admin(config, NULL, diags);
+    status = out->sockets != NULL && out->admin_sockets != NULL ? EXIT_SUCCESS : EXIT_FAILURE;
 done:
     config_unref(config);
     return status;
@@ -103,6 +104,8 @@ int load_all(const char *path, struct in_force *out, struct diag_list *diags)
     if (status == EXIT_SUCCESS) {
         return status;
     }
+    sockets_free(out->sockets);
+    sockets_free(out->admin_sockets);
     if (out->prepared != NULL) {
         policy_unref(&out->prepared->policy);
     }

@@ -14,7 +14,7 @@
 /* What the daemon serves with. */
 struct in_force {
     struct prepared *prepared;
-    struct socket_set *sockets;
+    struct socket_set *sockets, *admin_sockets;
     int lock; /* of the state directory, until the process ends */
     struct confinement confinement;
     unsigned workers;

@@ -38,6 +38,31 @@ static void on_last_unref(struct policy *policy)
     }
 }
 
+/* A page is no place for mail, nor the other way round: whichever came later would not be bound. */
+static bool admin_is_apart(const struct prepared *prepared, const struct net_address *listeners,
+                           struct diag_list *diags)
+{
+    const struct config *config = prepared->config;
+    const struct config_listener admin = sockets_admin(config);
+    struct net_address address;
+    if (admin.address.text == NULL) {
+        return true;
+    }
+    if (!sockets_address(config, &admin, &address, diags)) {
+        return false;
+    }
+    for (size_t i = 0; i < config->listener_count; i++) {
+        if (net_address_overlap(&address, &listeners[i])) {
+            diag_error(diags, config_place(config, &admin.address),
+                       "`admin: listen` needs an address or port of its own: at %s a listener "
+                       "takes mail",
+                       config->listeners[i].address.text);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Where this configuration listens, so that no next hop leads back (section 6, loops). */
 static bool collect_own(struct prepared *prepared, struct diag_list *diags)
 {
@@ -49,6 +74,7 @@ static bool collect_own(struct prepared *prepared, struct diag_list *diags)
         good = sockets_address(prepared->config, &prepared->config->listeners[i], &listeners[i],
                                diags);
     }
+    good = good && admin_is_apart(prepared, listeners, diags);
     if (good) {
         prepared->own = own_addresses(listeners, count, &prepared->policy.own_count);
         prepared->policy.own = prepared->own;

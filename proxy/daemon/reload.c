@@ -39,6 +39,17 @@ static void refuse_restarts(const struct reload *reload, const struct config *co
     }
 }
 
+void reload_let_go(struct reload *reload)
+{
+    if (reload->prepared != NULL) {
+        policy_unref(&reload->prepared->policy);
+    }
+    sockets_free(reload->bound);
+    sockets_free(reload->admin_bound);
+    reload->prepared = NULL;
+    reload->bound = reload->admin_bound = NULL;
+}
+
 void reload_prepare(struct reload *reload)
 {
     if (reload->refused ||
@@ -63,18 +74,16 @@ void reload_prepare(struct reload *reload)
     }
     reload->bound =
         sockets_bind(reload->prepared->config, reload->sockets, reload->workers, reload->diags);
-    if (reload->bound == NULL) {
-        policy_unref(&reload->prepared->policy);
-        reload->prepared = NULL;
+    reload->admin_bound =
+        sockets_bind_admin(reload->prepared->config, reload->admin_sockets, reload->diags);
+    if (reload->bound == NULL || reload->admin_bound == NULL) {
+        reload_let_go(reload);
     }
 }
 
 void reload_drop(struct reload *reload)
 {
-    if (reload->prepared != NULL) {
-        policy_unref(&reload->prepared->policy);
-    }
-    sockets_free(reload->bound);
+    reload_let_go(reload);
     diag_list_free(reload->diags);
     *reload = (struct reload){0};
 }

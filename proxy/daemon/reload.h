@@ -14,20 +14,23 @@
 struct reload {
     const char *path; /* of the configuration */
     const struct prepared *in_force;
-    const struct socket_set *sockets; /* in force */
+    const struct socket_set *sockets, *admin_sockets; /* in force */
     const struct confinement *confinement;
     unsigned workers;
     unsigned connections_max; /* what the process-wide tables were made for */
     bool refused;             /* diags say why: nothing is prepared */
-    /* Outcome: both or neither. */
+    /* Outcome: all of it or none. */
     struct prepared *prepared;
-    struct socket_set *bound;
+    struct socket_set *bound, *admin_bound;
     struct diag_list *diags;
 };
 
 void reload_prepare(struct reload *reload);
 
-/* Lets go of the outcome, whatever it is. */
+/* Lets go of what was prepared; the diagnostics stay. */
+void reload_let_go(struct reload *reload);
+
+/* Lets go of all of the outcome, whatever it is. */
 void reload_drop(struct reload *reload);
 
 /* "fine: 4 routes, generation 7", or the errors, a line each. The caller frees; NULL: no memory. */

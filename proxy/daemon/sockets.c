@@ -216,28 +216,49 @@ static bool group_add(struct socket_set *set, const struct config *config,
     return true;
 }
 
-struct socket_set *sockets_bind(const struct config *config, const struct socket_set *current,
-                                unsigned workers, struct diag_list *diags)
+static struct socket_set *bind_all(const struct config *config,
+                                   const struct config_listener *listeners, size_t count,
+                                   const struct socket_set *current, unsigned workers,
+                                   struct diag_list *diags)
 {
     size_t errors = diag_errors(diags);
     struct socket_set *set = calloc(1, sizeof *set);
     if (set != NULL) {
         set->workers = workers;
-        set->groups = calloc(config->listener_count + 1, sizeof *set->groups);
+        set->groups = calloc(count + 1, sizeof *set->groups);
     }
     if (set == NULL || set->groups == NULL) {
         diag_error(diags, (struct diag_place){0}, "out of memory");
         sockets_free(set);
         return NULL;
     }
-    for (size_t i = 0; i < config->listener_count; i++) {
-        group_add(set, config, &config->listeners[i], current, diags);
+    for (size_t i = 0; i < count; i++) {
+        group_add(set, config, &listeners[i], current, diags);
     }
     if (diag_errors(diags) != errors) {
         sockets_free(set);
         return NULL;
     }
     return set;
+}
+
+struct socket_set *sockets_bind(const struct config *config, const struct socket_set *current,
+                                unsigned workers, struct diag_list *diags)
+{
+    return bind_all(config, config->listeners, config->listener_count, current, workers, diags);
+}
+
+struct config_listener sockets_admin(const struct config *config)
+{
+    return (struct config_listener){.address = config->admin_listen};
+}
+
+struct socket_set *sockets_bind_admin(const struct config *config, const struct socket_set *current,
+                                      struct diag_list *diags)
+{
+    const struct config_listener listener = sockets_admin(config);
+    const size_t count = listener.address.text != NULL ? 1 : 0;
+    return bind_all(config, &listener, count, current, 1, diags);
 }
 
 void sockets_free(struct socket_set *set)

@@ -27,6 +27,9 @@ struct socket_set {
     unsigned workers;
 };
 
+/* `admin: listen` as a listener; only where the configuration has it. */
+struct config_listener sockets_admin(const struct config *config);
+
 /* A listener's address; host names are looked up. False with an error in diags. */
 bool sockets_address(const struct config *config, const struct config_listener *listener,
                      struct net_address *out, struct diag_list *diags);
@@ -38,6 +41,9 @@ bool sockets_address(const struct config *config, const struct config_listener *
  */
 struct socket_set *sockets_bind(const struct config *config, const struct socket_set *current,
                                 unsigned workers, struct diag_list *diags);
+/* The same for `admin: listen`, if there is one: a set of one group or of none, with one socket. */
+struct socket_set *sockets_bind_admin(const struct config *config, const struct socket_set *current,
+                                      struct diag_list *diags);
 void sockets_free(struct socket_set *set); /* closes what was not handed over */
 
 #endif

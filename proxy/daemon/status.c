@@ -40,6 +40,35 @@ static unsigned connections_of(const struct status *status, const struct relay *
     return sum;
 }
 
+void status_reload_next(struct status_reload *reload, bool ok, char *text)
+{
+    free(reload->errors);
+    reload->at = time(NULL);
+    reload->ok = ok;
+    reload->count++;
+    reload->failed += ok ? 0 : 1;
+    reload->good_at = ok ? reload->at : reload->good_at;
+    reload->errors = ok ? NULL : text;
+}
+
+/* Mail moves without a ledger, too. */
+bool status_health(const struct status *status, char line[STATUS_HEALTH])
+{
+    struct ledger_store_state ledger;
+    ledger_store_tell(status->ledger, &ledger);
+    if (!status->is_serving) {
+        snprintf(line, STATUS_HEALTH, "not serving\n");
+    } else if (status->is_broken) {
+        snprintf(line, STATUS_HEALTH, "the routing table is damaged: recipients get 451\n");
+    } else if (!ledger.ledger.usable) {
+        snprintf(line, STATUS_HEALTH, "serving; warning: the ledger cannot be used: %s\n",
+                 ledger.why);
+    } else {
+        snprintf(line, STATUS_HEALTH, "serving\n");
+    }
+    return status->is_serving && !status->is_broken;
+}
+
 /* ---- endpoints that were found wanting ---- */
 
 struct endpoint {

@@ -14,7 +14,9 @@ struct status_reload {
     time_t at;
     bool ok;
     unsigned long long count; /* reloads since the start, failed ones included */
-    char *errors;             /* lines; NULL when fine; owned by the daemon */
+    unsigned long long failed;
+    time_t good_at; /* the last good one, or the start */
+    char *errors;   /* lines; NULL when fine; owned by the daemon */
 };
 
 struct status {
@@ -28,7 +30,15 @@ struct status {
     time_t started;
     const char *path; /* of the configuration, absolute */
     bool is_broken;   /* the table is damaged: recipients get 451 */
+    bool is_serving;  /* takes new sessions: not before the start is over, not while it drains */
 };
+
+/* A reload is over. `text` is taken over: its errors, where it was not ok. */
+void status_reload_next(struct status_reload *reload, bool ok, char *text);
+
+#define STATUS_HEALTH 320
+/* What `healthcheck` says, a line; false: mail is not taken, or put off. */
+bool status_health(const struct status *status, char line[STATUS_HEALTH]);
 
 /* For people, and for programs (JSON, one object). The caller frees; NULL: no memory. */
 char *status_text(const struct status *status);

@@ -48,6 +48,9 @@ static void leg_drop_upstream(struct leg *leg)
 
 static void leg_close(struct leg *leg)
 {
+    if (leg->state == LEG_IS_COMMITTING) { /* told its end-of-data, and no answer */
+        relay_stats_add(leg->stats, RELAY_MESSAGES_UNANSWERED, 1);
+    }
     leg_stop_waiting(leg);
     leg_drop_upstream(leg);
     pace_end(leg->pace);
@@ -120,6 +123,7 @@ void leg_go_on(struct leg *leg)
         leg_lacks_smtputf8(leg);
     } else if (!leg->begun) {
         leg->state = LEG_IS_ASKING;
+        leg_ask(leg);
         upstream_mail(leg->upstream, &leg->context->envelope, leg->asked->path);
     } else if (leg->first != NULL) {
         leg->state = LEG_IS_REPLAYING;
@@ -135,6 +139,7 @@ static void leg_do_wanted(struct leg *leg)
 {
     if (leg->asked != NULL) {
         leg->state = LEG_IS_ASKING;
+        leg_ask(leg);
         upstream_rcpt(leg->upstream, leg->asked->path);
     } else if (leg->data_wanted) {
         leg->state = LEG_IS_STARTING;
@@ -201,6 +206,7 @@ static void leg_answered(struct leg *leg, const struct upstream_event *event)
     struct recipient *asked = leg->asked;
     struct reply reply = *event->reply;
     leg_translate(leg, &reply, event->command);
+    leg_count_time(leg, RELAY_TIME_RECIPIENT);
     if (event->command == UPSTREAM_MAIL) {
         leg_fail(leg, &reply); /* the refused MAIL is the answer to the RCPT that opened the leg */
         return;
@@ -324,6 +330,7 @@ bool leg_commit(struct leg *leg)
         return false;
     }
     leg->state = LEG_IS_COMMITTING;
+    leg_ask(leg);
     leg->fate = LEG_FATE_UNKNOWN;
     timer_stop(&world_of(leg)->timers, &leg->timer);
     return true;
@@ -334,6 +341,7 @@ static void leg_settled(struct leg *leg, const struct upstream_event *event)
     struct reply reply = *event->reply;
     leg->fate = reply_is(&reply, 2) ? LEG_FATE_ACCEPTED : LEG_FATE_REFUSED;
     leg_translate(leg, &reply, UPSTREAM_END);
+    leg_count_message(leg, &reply);
     leg->state = LEG_IS_OPEN; /* the connection is clean */
     leg_close(leg);
     leg_tell(leg, LEG_SETTLED, &reply);
@@ -418,6 +426,7 @@ static void leg_turned_away(struct leg *leg, const struct reply *its)
 void leg_on_upstream(void *owner, const struct upstream_event *event)
 {
     struct leg *leg = owner;
+    leg_count_connection(leg, event->kind);
     switch (event->kind) {
     case UPSTREAM_READY:
         leg_available(leg);
@@ -510,6 +519,7 @@ struct leg *leg_new(const struct leg_context *context, const struct relay *relay
     if (leg != NULL) {
         leg->context = context;
         leg->relay = relay;
+        leg->stats = relay_stats_of(&context->world->stats->relays, span_of(relay->name));
         leg->kind = kind;
         if (domain.len != 0) {
             memcpy(leg + 1, domain.ptr, domain.len);
@@ -531,6 +541,11 @@ void leg_free(struct leg *leg)
 const struct relay *leg_relay(const struct leg *leg)
 {
     return leg->relay;
+}
+
+struct relay_stats *leg_stats(const struct leg *leg)
+{
+    return leg->stats;
 }
 
 enum leg_fate leg_fate(const struct leg *leg)

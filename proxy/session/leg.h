@@ -55,6 +55,7 @@ struct leg_event {
 };
 
 struct leg;
+struct relay_stats;
 typedef void leg_handler(void *owner, struct leg *leg, const struct leg_event *event);
 
 /* What a leg is told of its transaction; outlives the leg. */
@@ -99,6 +100,7 @@ bool leg_commit(struct leg *leg);
 void leg_abandon(struct leg *leg);
 
 const struct relay *leg_relay(const struct leg *leg);
+struct relay_stats *leg_stats(const struct leg *leg);
 enum leg_kind leg_kind(const struct leg *leg);
 struct span leg_domain(const struct leg *leg); /* empty: it takes several */
 enum leg_fate leg_fate(const struct leg *leg);

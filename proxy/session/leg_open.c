@@ -59,6 +59,7 @@ static bool leg_take_pooled(struct leg *leg)
     if (leg->upstream == NULL) {
         return false;
     }
+    relay_stats_add(leg->stats, RELAY_CONNECTIONS_REUSED, 1);
     upstream_adopt(leg->upstream, leg->context->policy, leg_on_upstream, leg);
     leg_go_on(leg);
     return true;
@@ -83,6 +84,7 @@ static bool leg_open_new(struct leg *leg)
         return true;
     }
     leg->state = LEG_IS_CONNECTING;
+    leg_ask(leg);
     return true;
 }
 
@@ -334,6 +336,7 @@ void leg_not_in_time(struct leg *leg, const char *why)
 {
     if (leg->state == LEG_IS_CONNECTING) {
         leg_note_health(leg, false);
+        relay_stats_add(leg->stats, RELAY_CONNECTIONS_FAILED, 1);
     }
     leg_give_up(leg, "4.4.1", why);
 }

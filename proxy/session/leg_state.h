@@ -1,6 +1,6 @@
 /*
  * leg_state: what the files of a leg share, and nobody else includes: leg.c (envelope, data,
- * events) and leg_open.c (next hops, addresses, a connection).
+ * events), leg_open.c (next hops, addresses, a connection) and leg_count.c (what is counted).
  */
 #ifndef SPLITMX_PROXY_SESSION_LEG_STATE_H
 #define SPLITMX_PROXY_SESSION_LEG_STATE_H
@@ -8,6 +8,7 @@
 #include "proxy/session/leg.h"
 #include "proxy/session/pool.h"
 #include "proxy/session/shared.h"
+#include "proxy/session/stats.h"
 
 /* States are waits; what the leg wants next is in `asked` and `data_wanted`. */
 enum leg_state {
@@ -27,6 +28,7 @@ enum leg_state {
 struct leg {
     const struct leg_context *context;
     const struct relay *relay;
+    struct relay_stats *stats; /* the relay's, in this world */
     enum leg_kind kind;
     struct span domain;
     enum leg_state state;
@@ -53,6 +55,7 @@ struct leg {
     enum health_verdict verdict; /* on the address at hand */
     struct pace *pace;           /* held: the transaction counts at its relay */
     bool begun;                  /* MAIL was accepted once */
+    uint64_t since;              /* the answer that is awaited was asked for */
     uint64_t deadline;           /* of the recipient asked for, all attempts together */
     uint64_t open_by;            /* and of connecting */
     uint64_t written,
@@ -65,6 +68,17 @@ struct leg {
 static inline struct world *world_of(const struct leg *leg)
 {
     return leg->context->world;
+}
+
+/* What the relay was asked for, it is timed from now. */
+static inline void leg_ask(struct leg *leg)
+{
+    leg->since = world_of(leg)->now;
+}
+
+static inline void leg_count_time(struct leg *leg, enum relay_time time)
+{
+    latency_count(&leg->stats->time[time], world_of(leg)->now - leg->since);
 }
 
 static inline void leg_arm(struct leg *leg, uint64_t wait)
@@ -92,6 +106,10 @@ void leg_not_in_time(struct leg *leg, const char *why);
 
 /* It could not be found out whether the endpoint is there, for want of something here. */
 void leg_not_tried(struct leg *leg);
+
+/* leg_count.c: what came of connecting, if that is what this event tells, and of the message. */
+void leg_count_connection(struct leg *leg, enum upstream_event_kind kind);
+void leg_count_message(struct leg *leg, const struct reply *reply);
 
 /* leg.c: a connection is ready. */
 void leg_go_on(struct leg *leg);

@@ -30,6 +30,12 @@ static void count_recipient(struct transaction *tx, const struct recipient *reci
                         : recipient->code < 500 ? STAT_RECIPIENTS_DEFERRED
                                                 : STAT_RECIPIENTS_REJECTED;
     stats_add(tx->world->stats, stat, 1);
+    relay_stats_add(recipient->leg != NULL ? leg_stats(recipient->leg)
+                                           : relay_stats_none(&tx->world->stats->relays),
+                    recipient->code < 300   ? RELAY_RECIPIENTS_ACCEPTED
+                    : recipient->code < 500 ? RELAY_RECIPIENTS_DEFERRED
+                                            : RELAY_RECIPIENTS_REJECTED,
+                    1);
 }
 
 /* The recipient asked for has its answer: kept when accepted, else logged now and forgotten. */

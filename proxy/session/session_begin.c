@@ -122,6 +122,8 @@ void session_is_secure(struct session *s)
     bool greeted = s->view.helo.ptr != NULL;
     struct text tls = TEXT(s->view.tls);
     s->conn->ops->tell_tls(s->conn, &tls);
+    stats_add(s->world->stats,
+              stats_tls_is_1_3(text_span(&tls)) ? STAT_TLS_CLIENTS_1_3 : STAT_TLS_CLIENTS_1_2, 1);
     free(s->helo);
     s->helo = NULL;
     s->view.helo = (struct span){0};
@@ -136,6 +138,7 @@ void session_is_secure(struct session *s)
 
 void session_is_insecure(struct session *s)
 {
+    stats_add(s->world->stats, STAT_TLS_CLIENTS_FAILED, 1);
     summary_session(s->world, &s->view, "tls-failed", s->conn->ops->why(s->conn));
     session_close(s, CONN_FLUSH);
 }

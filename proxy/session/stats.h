@@ -7,6 +7,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "proxy/session/relay_stats.h"
+
 enum counter {
     STAT_SESSIONS, /* begun */
     STAT_SESSIONS_OPEN,
@@ -23,11 +25,18 @@ enum counter {
     STAT_UPSTREAMS_OPENED,
     STAT_UPSTREAMS_REUSED,
     STAT_UPSTREAMS_OPEN,
+    STAT_TLS_CLIENTS_1_2, /* handshakes, by version */
+    STAT_TLS_CLIENTS_1_3,
+    STAT_TLS_CLIENTS_FAILED,
+    STAT_TLS_UPSTREAMS_1_2,
+    STAT_TLS_UPSTREAMS_1_3,
+    STAT_TLS_UPSTREAMS_FAILED,
     STAT_COUNT
 };
 
 struct stats {
     _Atomic uint64_t value[STAT_COUNT];
+    struct relay_table relays;
 };
 
 /* One writer: a plain load and store is enough, and cheaper than a locked addition. */
@@ -45,6 +54,12 @@ static inline void stats_sub(struct stats *stats, enum counter stat, uint64_t n)
 static inline uint64_t stats_get(const struct stats *stats, enum counter stat)
 {
     return atomic_load_explicit(&stats->value[stat], memory_order_relaxed);
+}
+
+/* By what a connection's tell_tls says; no version below 1.2 is spoken. */
+static inline bool stats_tls_is_1_3(struct span told)
+{
+    return span_equal(span_first(told, 7), SPAN("TLSv1.3"));
 }
 
 #endif

@@ -322,6 +322,16 @@ static void upstream_is_lost(struct upstream *up, enum client_event event)
     }
 }
 
+static void count_tls(const struct upstream *up)
+{
+    char words[128];
+    struct text text = TEXT(words);
+    up->conn->ops->tell_tls(up->conn, &text);
+    stats_add(up->world->stats,
+              stats_tls_is_1_3(text_span(&text)) ? STAT_TLS_UPSTREAMS_1_3 : STAT_TLS_UPSTREAMS_1_2,
+              1);
+}
+
 static void on_conn(void *owner, enum conn_event event)
 {
     struct upstream *up = owner;
@@ -346,9 +356,11 @@ static void on_conn(void *owner, enum conn_event event)
         break;
     case CONN_SECURE:
         up->secure = true;
+        count_tls(up);
         upstream_step(up, CLIENT_ON_SECURE);
         break;
     case CONN_INSECURE:
+        stats_add(up->world->stats, STAT_TLS_UPSTREAMS_FAILED, 1);
         upstream_is_lost(up, CLIENT_ON_INSECURE);
         break;
     }

@@ -64,6 +64,15 @@ if [ -n "$missing" ]; then
     esac
 fi
 
+# promtool alone, of Prometheus' package: its server would be started, and take 100 MB. Where it cannot be had, its test is skipped.
+if ! command -v promtool >/dev/null && [ ! -x "$cache/prometheus/usr/bin/promtool" ]; then
+    mkdir -p "$cache/debs" "$cache/prometheus"
+    (cd "$cache/debs" && apt-get download -q prometheus &&
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C "$cache/prometheus" ./usr/bin/promtool) ||
+        echo 'install.sh: no promtool' >&2
+    rm -f "$cache/debs"/prometheus_*.deb
+fi
+
 # Exim and Postfix exclude each other as packages, so Exim is unpacked beside it, not installed.
 if [ ! -x "$exim" ]; then
     mkdir -p "$cache/debs"

@@ -242,14 +242,6 @@ def test_a_table_that_accepts_no_domain_is_warned_of_and_explained(folder):
     assert explained.status == 0 and "550 5.7.1" in explained.out and "`domains:`" in explained.out, explained
 
 
-def test_a_feature_of_a_later_version_is_refused_not_ignored(folder):
-    folder.write("splitmx.yaml", folder.config_path.read_text() + "admin: {listen: \"127.0.0.1:8025\"}\n")
-    result = run(folder, "check")
-    if result.status == 78:
-        assert "not in this version" in result.err
-        assert places(result, "splitmx.yaml")
-
-
 def test_a_user_that_does_not_exist_is_an_error_that_names_the_fix(folder):
     if os.geteuid() != 0:
         pytest.skip("only root switches users")

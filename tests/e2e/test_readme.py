@@ -157,19 +157,6 @@ def certify(folder):
             os.chown(item, nobody.pw_uid, nobody.pw_gid)
 
 
-@pytest.mark.parametrize(
-    "wrong, right",
-    [
-        ("relays:", "admin: {listen: '127.0.0.1:8025'}\nrelays:"),
-    ],
-)
-def test_what_this_version_does_not_do_is_refused_as_the_readme_says(folder, wrong, right):
-    change(folder, wrong, right)
-    done = run("build/splitmx check -c quickstart/splitmx.yaml", folder)
-    assert done.returncode == 78
-    assert re.search(r"splitmx\.yaml:\d+:\d+: .*not in this version", done.stderr), done.stderr
-
-
 def test_the_missing_list_of_the_readme_is_that_of_the_program(folder):
     """A feature that has come leaves both lists; one that is refused is in both."""
     readme = (REPOSITORY / "README.md").read_text()

@@ -134,6 +134,7 @@ static const char every_key[] = "hostname: MX.example.com\n"
                                 "drain: 8ms}\n"
                                 "ledger: {retry-window: 60d, max-size: 1M}\n"
                                 "dns: {servers: [\"127.0.0.1:53\", \"[::1]:5353\"]}\n"
+                                "admin: {listen: \"127.0.0.1:8025\"}\n"
                                 "log: {level: debug, format: json}\n";
 
 static void every_key_goes_where_it_belongs(void **state)
@@ -211,6 +212,7 @@ static void every_limit_and_time_goes_where_it_belongs(void **state)
     assert_int_equal(config->ledger_max_size, 1 << 20);
     assert_int_equal(config->dns_servers.count, 2);
     assert_string_equal(config->dns_servers.items[1].text, "[::1]:5353");
+    assert_string_equal(config->admin_listen.text, "127.0.0.1:8025");
     assert_int_equal(config->log_level, LOG_DEBUG);
     assert_int_equal(config->log_format, LOG_JSON);
     config_unref(config);
@@ -429,32 +431,32 @@ static void domains_may_have_labels_beyond_ascii(void **state)
     diag_list_free(diags);
 }
 
-/* Every use of what a later version brings, after `hostname: a.b`. */
+/* After `hostname: a.b`. */
 static const struct {
     const char *content, *told;
-} later[] = {
+} in_full[] = {
     {"tls: {certificate: c, minimum-version: \"1.1\"}",
      "f:2:40: `minimum-version` must be \"1.2\" or \"1.3\", not `1.1`\n"
      "f:2:6: `tls` needs `private-key`: a file with the private key in PEM form"},
-    {"admin: {}", "f:2:1: `admin` is not in this version of splitmx; remove it"},
-    {"admin:", "f:2:1: `admin` is not in this version of splitmx; remove it"},
-    {"admin: {listen: \"127.0.0.1:8025\"}",
-     "f:2:1: `admin` is not in this version of splitmx; remove it"},
+    {"admin: {}",
+     "f:2:8: `admin` needs `listen`: an address and a port, such as \"127.0.0.1:8025\""},
+    {"admin: {listen: \":8025\"}",
+     "f:2:17: `listen` must be an address and a port, such as \"127.0.0.1:8025\", not `:8025`"},
     {"listen:\n  - {address: \"a:25\", proxy-protocol: [10.0.0.0/99]}",
      "f:3:40: each entry of `proxy-protocol` must be a network such as 10.0.0.0/8 or "
      "2001:db8::/32, not `10.0.0.0/99`"},
 };
 
-static void what_later_versions_bring_is_refused_whatever_is_in_it(void **state)
+static void all_that_is_told_of_a_mistake_is_this(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+    for (size_t i = 0; i < sizeof(in_full) / sizeof(in_full[0]); i++) {
         char content[512], lines[4096];
         struct diag_list *diags = diag_list_new();
-        snprintf(content, sizeof(content), "hostname: a.b\n%s\n", later[i].content);
+        snprintf(content, sizeof(content), "hostname: a.b\n%s\n", in_full[i].content);
         assert_null(load("f", content, diags));
         told(diags, lines, sizeof(lines));
-        assert_string_equal(lines, later[i].told);
+        assert_string_equal(lines, in_full[i].told);
         diag_list_free(diags);
     }
 }
@@ -702,7 +704,7 @@ int main(void)
         cmocka_unit_test(sections_without_keys_are_empty),
         cmocka_unit_test(what_is_wrong_is_told_with_its_place),
         cmocka_unit_test(domains_may_have_labels_beyond_ascii),
-        cmocka_unit_test(what_later_versions_bring_is_refused_whatever_is_in_it),
+        cmocka_unit_test(all_that_is_told_of_a_mistake_is_this),
         cmocka_unit_test(a_short_end_of_data_is_a_warning),
         cmocka_unit_test(a_short_retry_window_is_a_warning),
         cmocka_unit_test(warnings_do_not_stop_a_load),

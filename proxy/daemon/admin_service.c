@@ -1,0 +1,169 @@
+#include "proxy/daemon/admin_service.h"
+
+#include <stdlib.h>
+
+#include "proxy/daemon/version.h"
+
+/* ---- what it shows ---- */
+
+static bool gather_counts(const struct status *status, struct snapshot *out)
+{
+    for (unsigned i = 0; i < status->worker_count; i++) {
+        if (!snapshot_add(out, worker_stats(status->workers[i]))) {
+            return false;
+        }
+    }
+    const struct shared *shared = status->shared;
+    for (unsigned i = 0; i < atomic_load(&shared->worlds_used); i++) {
+        out->pool_idle += atomic_load(&shared->worlds[i].idle);
+    }
+    out->pool_waiting = atomic_load(&shared->waiting);
+    return true;
+}
+
+static bool gather_relays(const struct status *status, struct snapshot *out)
+{
+    const struct relay_set *relays = status->prepared->relays;
+    const uint64_t now = uv_hrtime() / 1000000; /* the loops' clock */
+    out->limits = calloc(relay_count(relays) + 1, sizeof *out->limits);
+    for (size_t i = 0; out->limits != NULL && i < relay_count(relays); i++) {
+        const struct relay *relay = relay_at(relays, i);
+        struct snapshot_limit *limit = &out->limits[out->limit_count++];
+        struct text name = TEXT(limit->name);
+        text_puts(&name, relay->name);
+        text_putc(&name, '\0');
+        if (!snapshot_name(out, limit->name)) {
+            return false;
+        }
+        limit->connections_max = relay->max_connections;
+        limit->paced = relay->paced;
+        limit->slowed =
+            relay->paced && pace_allowed(pacing_of(status->shared->pacing, span_of(relay->name)),
+                                         relay->max_connections, now) != PACE_NO_LIMIT;
+    }
+    return out->limits != NULL;
+}
+
+static bool gather_endpoints(const struct status *status, struct snapshot *out)
+{
+    struct health_status found;
+    for (size_t cursor = 0; health_next(status->shared->health, &cursor, &found);) {
+        struct snapshot_endpoint endpoint = {
+            .proxy = found.endpoint.proxy, .state = found.state, .failures = found.failures};
+        net_address_text_port(&found.endpoint.address, endpoint.address, sizeof endpoint.address);
+        if (!snapshot_add_endpoint(out, &endpoint)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void gather_rest(const struct status *status, struct snapshot *out)
+{
+    struct ledger_store_state ledger;
+    ledger_store_tell(status->ledger, &ledger);
+    out->version = SPLITMX_VERSION;
+    out->started = status->started;
+    out->workers = status->worker_count;
+    out->ledger = ledger.ledger;
+    out->ledger_max_size = ledger.max_size;
+    out->routes = table_routes(status->prepared->table);
+    out->generation = table_generation(status->prepared->table);
+    out->is_damaged = status->is_broken;
+    out->reload.failed = status->reload->failed;
+    out->reload.good = status->reload->count - status->reload->failed;
+    out->reload.last = status->reload->at;
+    out->reload.last_good = status->reload->good_at;
+    out->reload.last_is_good = status->reload->ok;
+}
+
+/* For other programs it ends with a line feed, as the command prints it. */
+static bool gather_status(const struct status *status, struct snapshot *out)
+{
+    char *json = status_json(status);
+    const bool made = json != NULL && asprintf(&out->status, "%s\n", json) >= 0;
+    free(json);
+    return made;
+}
+
+static struct snapshot *gather(struct admin_service *service)
+{
+    const struct status status = service->tell(service->context);
+    struct snapshot *out = snapshot_new();
+    if (out == NULL) {
+        return NULL;
+    }
+    out->is_serving = status_health(&status, out->health);
+    out->is_ready = status.is_serving;
+    gather_rest(&status, out);
+    if (!gather_counts(&status, out) || !gather_relays(&status, out) ||
+        !gather_endpoints(&status, out) || !gather_status(&status, out)) {
+        snapshot_free(out);
+        return NULL;
+    }
+    return out;
+}
+
+static void on_wanted(uv_async_t *wanted)
+{
+    struct admin_service *service = wanted->data;
+    admin_source_give(service->source, gather(service));
+}
+
+/* From the server's thread. */
+static void want(void *context)
+{
+    struct admin_service *service = context;
+    uv_async_send(&service->wanted);
+}
+
+/* ---- life ---- */
+
+bool admin_service_start(struct admin_service *service, uv_loop_t *loop, struct socket_set *sockets,
+                         struct status (*tell)(void *context), void *context)
+{
+    service->tell = tell;
+    service->context = context;
+    service->source = admin_source_new(want, service);
+    if (service->source == NULL) {
+        return false;
+    }
+    uv_async_init(loop, &service->wanted, on_wanted);
+    service->wanted.data = service;
+    if (!admin_service_prepare(service, sockets)) {
+        return false;
+    }
+    admin_service_switch(service, sockets);
+    return true;
+}
+
+bool admin_service_prepare(struct admin_service *service, struct socket_set *sockets)
+{
+    if (sockets->count == 0 || sockets->groups[0].kept) {
+        return true;
+    }
+    service->next = admin_start(sockets->groups[0].fds[0], service->source);
+    sockets->groups[0].fds[0] = -1; /* handed over */
+    return service->next != NULL;
+}
+
+void admin_service_switch(struct admin_service *service, const struct socket_set *sockets)
+{
+    if (sockets->count == 0 || !sockets->groups[0].kept) {
+        admin_stop(service->server);
+        service->server = service->next;
+        service->next = NULL;
+    }
+}
+
+void admin_service_close(struct admin_service *service)
+{
+    if (service->source != NULL) {
+        admin_stop(service->server);
+        admin_stop(service->next);
+        service->server = service->next = NULL;
+        uv_close((uv_handle_t *)&service->wanted, NULL);
+        admin_source_free(service->source);
+        service->source = NULL;
+    }
+}
