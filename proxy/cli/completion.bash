@@ -48,7 +48,7 @@ _splitmx()
     fi
 
     case "$kind" in
-    FILE | MAP)
+    FILE)
         compopt -o default # readline's own: it knows quotes and folders
         ;;
     SET)
@@ -58,7 +58,7 @@ _splitmx()
         words=$("$program" ledger "${config[@]}" --json 2>/dev/null | sed -n 's/^{"set": *\([0-9]*\).*/\1/p')
         mapfile -t COMPREPLY < <(compgen -W "$words all" -- "$current")
         ;;
-    ADDRESS | DOMAIN) ;; # not for us to guess
+    ADDRESS | DOMAIN | RELAY) ;; # not for us to guess
     esac
 }
 
