@@ -399,7 +399,7 @@ static bool read_file(struct loader *loader)
 static struct config *load(const char *path, bool *faulty, struct diag_list *diags)
 {
     size_t errors = diag_errors(diags);
-    struct loader loader = {.diags = diags, .later = keys_later};
+    struct loader loader = {.diags = diags};
     loader.config = config_new();
     if (!loader.config) {
         goto no_memory;

@@ -2,8 +2,7 @@
  * config: `splitmx.yaml` as an immutable, reference-counted snapshot (design: section 3).
  *
  * Loaded by a schema held as a table; every error is placed and all are reported. Next hops, relay
- * names and TLS names are kept as text with their place: routing and tls compile them. A key whose
- * feature this version does not have is refused with "not in this version".
+ * names and TLS names are kept as text with their place: routing and tls compile them.
  *
  * Thread: loading blocks on files and belongs off the event loops; a loaded snapshot may be read by
  * all threads; config_ref and config_unref are atomic. Times are milliseconds, sizes bytes.

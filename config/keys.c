@@ -18,9 +18,6 @@
 #define MINUTE (SECOND * 60)
 #define DAY    (MINUTE * 60 * 24)
 
-/* A feature enters a version by leaving this table. */
-const struct schema_later keys_later[] = {{NULL, NULL}};
-
 /* Checks of texts. */
 
 static bool is_host_port(struct span text)
@@ -251,7 +248,6 @@ static const struct field host_fields[] = {
     {.key = "priority", .read = read_unsigned, .offset = HOST(priority), .max = 65535},
 };
 static const struct schema host_schema = {
-    .name = "host",
     .what = "a host",
     .fields = host_fields,
     .field_count = COUNT(host_fields),
@@ -308,7 +304,6 @@ static const struct field relay_fields[] = {
      .max = 65535},
 };
 static const struct schema relay_schema = {
-    .name = "relay",
     .what = "a relay",
     .fields = relay_fields,
     .field_count = COUNT(relay_fields),
@@ -407,7 +402,6 @@ static const struct field listen_fields[] = {
      .expected = "a network such as 10.0.0.0/8 or 2001:db8::/32"},
 };
 static const struct schema listen_schema = {
-    .name = "listen",
     .what = "a listener",
     .fields = listen_fields,
     .field_count = COUNT(listen_fields),
@@ -432,7 +426,6 @@ static const struct field tls_fields[] = {
      .expected = "\"1.2\" or \"1.3\""},
 };
 static const struct schema tls_schema = {
-    .name = "tls",
     .what = "`tls`",
     .fields = tls_fields,
     .field_count = COUNT(tls_fields),
@@ -456,7 +449,6 @@ static const struct field limits_fields[] = {
     {LIMIT("received-hops", received_hops, 1, 1000)},
 };
 static const struct schema limits_schema = {
-    .name = "limits",
     .what = "`limits`",
     .fields = limits_fields,
     .field_count = COUNT(limits_fields),
@@ -477,7 +469,6 @@ static const struct field timeouts_fields[] = {
     {TIMEOUT("drain", drain, 0)},
 };
 static const struct schema timeouts_schema = {
-    .name = "timeouts",
     .what = "`timeouts`",
     .fields = timeouts_fields,
     .field_count = COUNT(timeouts_fields),
@@ -497,7 +488,6 @@ static const struct field ledger_fields[] = {
      .max = 64 * GIB},
 };
 static const struct schema ledger_schema = {
-    .name = "ledger",
     .what = "`ledger`",
     .fields = ledger_fields,
     .field_count = COUNT(ledger_fields),
@@ -511,7 +501,7 @@ static const struct field dns_fields[] = {
      .expected = "a name server's address and port, such as \"127.0.0.1:53\""},
 };
 static const struct schema dns_schema = {
-    .name = "dns", .what = "`dns`", .fields = dns_fields, .field_count = COUNT(dns_fields)};
+    .what = "`dns`", .fields = dns_fields, .field_count = COUNT(dns_fields)};
 
 static const struct field admin_fields[] = {
     {.key = "listen",
@@ -522,14 +512,14 @@ static const struct field admin_fields[] = {
      .expected = "an address and a port, such as \"127.0.0.1:8025\""},
 };
 static const struct schema admin_schema = {
-    .name = "admin", .what = "`admin`", .fields = admin_fields, .field_count = COUNT(admin_fields)};
+    .what = "`admin`", .fields = admin_fields, .field_count = COUNT(admin_fields)};
 
 static const struct field log_fields[] = {
     {.key = "level", .read = read_word, .offset = FILE_KEY(log_level), .words = log_levels},
     {.key = "format", .read = read_word, .offset = FILE_KEY(log_format), .words = log_formats},
 };
 static const struct schema log_schema = {
-    .name = "log", .what = "`log`", .fields = log_fields, .field_count = COUNT(log_fields)};
+    .what = "`log`", .fields = log_fields, .field_count = COUNT(log_fields)};
 
 static const struct field file_fields[] = {
     {.key = "hostname",
@@ -591,7 +581,6 @@ static const struct field file_fields[] = {
     {.key = "log", .read = read_map, .schema = &log_schema},
 };
 const struct schema keys_of_file = {
-    .name = "file",
     .what = "the file",
     .fields = file_fields,
     .field_count = COUNT(file_fields),

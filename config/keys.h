@@ -10,7 +10,4 @@
 /* The file's own mapping, read into a struct config. */
 extern const struct schema keys_of_file;
 
-/* What later versions bring. */
-extern const struct schema_later keys_later[];
-
 #endif

@@ -467,36 +467,16 @@ static void tell_missing(struct loader *loader, const struct schema *schema,
     }
 }
 
-static bool is_later(const struct loader *loader, const char *schema, const char *key)
+static void read_field(struct loader *loader, const struct field *field, void *base)
 {
-    const struct schema_later *later = loader->later;
-    while (later->key && (strcmp(later->schema, schema) != 0 || strcmp(later->key, key) != 0)) {
-        later++;
-    }
-    return later->key != NULL;
-}
-
-static void read_field(struct loader *loader, const struct schema *schema,
-                       const struct field *field, struct diag_place key_place, void *base)
-{
-    bool later = is_later(loader, schema->name, field->key);
     struct yaml_event value = loader_next(loader);
-    if (later) {
-        /* Nothing that is wrong in it need be mended, for it has to go. */
-        yaml_skip(loader->reader, value);
-    } else {
-        field->read(loader, field, value, base);
-    }
+    field->read(loader, field, value, base);
     if (field->given) {
         *((bool *)((char *)base + field->given)) = true;
     }
     if (field->place) {
         *((struct config_mark *)((char *)base + field->place)) =
             (struct config_mark){value.place.line, value.place.column};
-    }
-    if (later && !loader->broken) {
-        diag_error(loader->diags, key_place, "`%s` is not in this version of splitmx; remove it",
-                   field->key);
     }
 }
 
@@ -519,7 +499,7 @@ unsigned long long schema_read(struct loader *loader, const struct schema *schem
             continue;
         }
         seen |= 1ull << (field - schema->fields);
-        read_field(loader, schema, field, key.place, base);
+        read_field(loader, field, base);
     }
     if (!loader->broken) {
         tell_missing(loader, schema, place, what, seen);

@@ -10,17 +10,10 @@
 #include "config/config.h"
 #include "config/yaml.h"
 
-/* Keys that a later version of splitmx brings: refused. */
-struct schema_later {
-    const char *schema; /* its name */
-    const char *key;
-};
-
 struct loader {
     struct config *config; /* for the folder that paths are relative to */
     struct yaml_reader *reader;
     struct diag_list *diags;
-    const struct schema_later *later; /* ends with a NULL key */
     bool broken;  /* a syntax error ended the file: what is missing is not told */
     bool in_list; /* the value being read is an entry of its field's list */
     bool no_memory;
@@ -50,7 +43,6 @@ struct field {
 };
 
 struct schema {
-    const char *name; /* for struct schema_later */
     const char *what; /* for messages: "a listener" */
     const struct field *fields;
     size_t field_count;

@@ -157,17 +157,6 @@ def certify(folder):
             os.chown(item, nobody.pw_uid, nobody.pw_gid)
 
 
-def test_the_missing_list_of_the_readme_is_that_of_the_program(folder):
-    """A feature that has come leaves both lists; one that is refused is in both."""
-    readme = (REPOSITORY / "README.md").read_text()
-    missing = readme.split("## What this version does not do yet", 1)[1].split("\n## ", 1)[0]
-    later = re.search(r"keys_later\[\] = \{(.*?)\};", (REPOSITORY / "config" / "keys.c").read_text(), re.S)[1]
-    refused = set(re.findall(r'\{"\w+", "([\w-]+)"', later))
-    assert refused == set(re.findall(r"`([\w-]+):", missing))
-    for command in re.findall(r"the command `(\w+)`", missing):
-        assert "not in this version" in run(f"build/splitmx {command}", folder).stderr
-
-
 def test_a_listener_with_tls_needs_a_certificate(folder):
     change(folder, "address: 127.0.0.1:2525", "address: 127.0.0.1:2525\n    tls: encrypt")
     done = run("build/splitmx check -c quickstart/splitmx.yaml", folder)
