@@ -132,7 +132,8 @@ static void do_mail(struct session *s, struct span argument)
     if (s->tls == LISTEN_TLS_ENCRYPT && !is_secure(s)) {
         session_say(s, 530, "5.7.0", "Must issue a STARTTLS command first");
     } else if (status != PARSE_OK) {
-        say_parse_error(s, status, "Syntax: MAIL FROM:<address>");
+        say_parse_error(s, status,
+                        "Syntax: MAIL FROM:<address> [SIZE=octets] [BODY=7BIT or 8BITMIME]");
     } else if (mail.smtputf8 && !s->world->policy->config->smtputf8) {
         session_say(s, 555, "5.5.4", "Unknown parameter");
     } else if (mail.size > s->world->policy->config->limits.message_size) {

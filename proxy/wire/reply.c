@@ -178,7 +178,7 @@ static enum reply_status line_parse(struct reply_parser *parser, struct span lin
         parser->on_line(parser->context, text);
     }
     const size_t enhanced = enhanced_length(text, code / 100);
-    if (parser->lines == 0) {
+    if (out->enhanced[0] == '\0') { /* not every server writes it on every line */
         memcpy(out->enhanced, text.ptr, enhanced);
         out->enhanced[enhanced] = '\0';
     }
