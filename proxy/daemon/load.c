@@ -68,17 +68,9 @@ static int load(const char *path, struct in_force *out, struct diag_list *diags)
     if (diag_errors(diags) != 0 || !privileges_drop(config, diags)) {
         goto done;
     }
-    if (!confine(config, &out->confinement, diags)) {
-        status = EXIT_FAILURE;
-        goto done;
-    }
     /* What is wrong from here on need not be what is written. */
-    thread_check(out->workers, diags);
-    if (diag_errors(diags) != 0) {
-        status = EXIT_FAILURE;
-        goto done;
-    }
-    if (!take_state_directory(out, config, diags)) {
+    if (!confine(config, &out->confinement, diags) || !thread_check(out->workers, diags) ||
+        !take_state_directory(out, config, diags)) {
         status = EXIT_FAILURE;
         goto done;
     }

@@ -16,7 +16,7 @@ static void *wait_for_the_rest(void *end)
     return NULL;
 }
 
-void thread_check(unsigned workers, struct diag_list *diags)
+bool thread_check(unsigned workers, struct diag_list *diags)
 {
     const unsigned wanted = workers + OTHERS;
     pthread_t *threads = calloc(wanted, sizeof(*threads));
@@ -27,7 +27,7 @@ void thread_check(unsigned workers, struct diag_list *diags)
     if (!threads || sem_init(&end, 0, 0) != 0) {
         diag_machine(diags, "out of memory");
         free(threads);
-        return;
+        return false;
     }
     while (error == 0 && count < wanted) {
         error = pthread_create(&threads[count], NULL, wait_for_the_rest, &end);
@@ -48,4 +48,5 @@ void thread_check(unsigned workers, struct diag_list *diags)
     }
     sem_destroy(&end);
     free(threads);
+    return error == 0;
 }

@@ -9,8 +9,8 @@
 
 #include "config/diag.h"
 
-/* Starts so many beside libuv's pool and the log's and ledger's own, all at once, and ends them. An
- * error that names the limits where that fails. */
-void thread_check(unsigned workers, struct diag_list *diags);
+/* Starts so many beside libuv's pool and the log's and ledger's own, all at once, and ends them.
+ * False where that fails, with an error that names the limits. */
+bool thread_check(unsigned workers, struct diag_list *diags);
 
 #endif
