@@ -196,8 +196,8 @@ ASAN := BUILD=$(BUILD)/asan OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= 
         SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 asan:
 	$(MAKE) --no-print-directory $(ASAN) all unit
-	$(MAKE) --no-print-directory $(ASAN) e2e
-	$(MAKE) --no-print-directory $(ASAN) hosts HOSTS_BUT="--ignore=tests/hosts/test_senders.py --ignore=tests/hosts/test_testssl.py"
+	$(MAKE) --no-print-directory $(ASAN) TESTS=e2e+hosts steps \
+	    HOSTS_BUT="--ignore=tests/hosts/test_senders.py --ignore=tests/hosts/test_testssl.py"
 
 # ---- races: unit tests that begin threads, end-to-end tests marked `threads` and a soak, with ThreadSanitizer ----
 
@@ -333,28 +333,21 @@ run:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@$(PYTHON) tests/demo/demo.py $(if $(filter-out 0,$(ONCE)),--once) $(BUILD)/splitmx
 
-# The container's tests wait for disks and networks for the most part: they run beside the first of the others, which have no
-# clock that matters.
-TESTS := test-container lint unit sim model fuzz soak e2e hosts asan tsan cost
+# The steps in their order; what is joined by a plus runs side by side.
+TESTS := test-container+quick soak e2e+hosts asan tsan cost
+QUICK := lint unit sim model fuzz
 test:
 	@tests/install test
 	@tests/e2e/install.sh
-	@set -e; mkdir -p $(BUILD); beside=; \
-	trap '[ -z "$$beside" ] || wait $$beside || true' EXIT; \
-	for t in $(TESTS); do \
-	    echo "== make $$t"; \
-	    if [ $$t = test-container ]; then \
-	        $(MAKE) --no-print-directory $$t >$(BUILD)/$$t.log 2>&1 & beside=$$!; \
-	    else \
-	        $(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),5,$(T)) $$t; \
-	    fi; \
-	    if [ $$t = fuzz ] && [ -n "$$beside" ]; then \
-	        wait $$beside && beside= || { cat $(BUILD)/test-container.log; exit 1; }; \
-	        tail -n 1 $(BUILD)/test-container.log; \
-	    fi; \
-	done; \
-	if [ -n "$$beside" ]; then wait $$beside && beside= || { cat $(BUILD)/test-container.log; exit 1; }; fi
-	@echo "test: all passed ($(TESTS))"
+	@$(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),5,$(T)) steps
+	@echo "test: all passed ($(subst quick,$(QUICK),$(TESTS)))"
+
+steps:
+	+@MAKE='$(MAKE)' tests/steps $(BUILD) $(TESTS)
+
+# What needs the processor, and nothing of what is around it.
+quick:
+	+@MAKE='$(MAKE)' tests/steps $(BUILD) $(QUICK)
 
 # ---- the rest ----
 
@@ -436,5 +429,5 @@ OBJECTS := $(foreach l,$(LAYERS) tests/sim,$(call objects,$(l))) $(BUILD)/proxy/
 -include $(OBJECTS:.o=.d)
 
 .SECONDARY:
-.PHONY: all run test unit e2e memcheck tsan hosts sim model soak lint analyse format layers listed fuzz fuzz-programs cost bench bench-docs asan \
+.PHONY: all run test steps quick unit e2e memcheck tsan hosts sim model soak lint analyse format layers listed fuzz fuzz-programs cost bench bench-docs asan \
         container test-container install uninstall deb clean help
