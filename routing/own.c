@@ -40,11 +40,13 @@ static size_t add_interfaces(const struct net_address *own, const struct ifaddrs
     return count;
 }
 
-/* Whatever of this host listens there: it takes us for itself. */
+/* Whatever of this host listens there: it takes us for itself. (Special addresses are refused as
+ * such.) */
 static size_t add_host(const struct ifaddrs *interface, struct net_address *list, size_t count)
 {
     for (; interface != NULL; interface = interface->ifa_next) {
-        if (interface->ifa_addr != NULL && net_address_from(interface->ifa_addr, &list[count])) {
+        if (interface->ifa_addr != NULL && net_address_from(interface->ifa_addr, &list[count]) &&
+            !net_address_is_special(&list[count])) {
             net_address_set_port(&list[count++], 0);
         }
     }

@@ -8,8 +8,8 @@
 
 /*
  * The listeners' addresses as given and, for wildcards, those that this host's interfaces have now,
- * with the same port; then all that they have, with port 0. The caller frees; NULL: no listener, or
- * no memory.
+ * with the same port; then all that they have but special ones, with port 0. The caller frees;
+ * NULL: no listener, or no memory.
  */
 struct net_address *own_addresses(const struct net_address *listeners, size_t listener_count,
                                   size_t *count);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libuv's pool, the log, the ledger, and some room for the child that reads a ledger. */
-#define OTHERS 8
+/* libuv's pool, the log and the ledger. */
+#define OTHERS 6
 
 static void *wait_for_the_rest(void *end)
 {
@@ -40,11 +40,11 @@ bool thread_check(unsigned workers, struct diag_list *diags)
         pthread_join(threads[i], NULL);
     }
     if (error != 0) {
-        diag_machine(
-            diags,
-            "%u threads are needed, and after %u there are no more: %s: raise the limit "
-            "of tasks (TasksMax=, a container's pids limit, ulimit -u) or say `workers: 1`",
-            wanted, count, strerror(error));
+        diag_machine(diags,
+                     "%u threads are needed, and after %u there are no more: %s: raise the limit "
+                     "of tasks (TasksMax=, a container's pids limit, ulimit -u) or of memory, "
+                     "or say `workers: 1`",
+                     wanted, count, strerror(error));
     }
     sem_destroy(&end);
     free(threads);

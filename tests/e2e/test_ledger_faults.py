@@ -231,7 +231,8 @@ def test_who_leaves_before_354_without_having_waited_leaves_nothing_in_the_ledge
     client.send("DATA\r\n")
     assert asked.wait(10)
     client.reset()
-    split.kingmailer.wait_for(lambda: split.kingmailer.connections[-1].ended or go.set(), "the end of the leg")
+    poll(lambda: split.daemon.status()["sessions"]["open"] == 0, "the end of the session")
+    go.set()
     assert split.daemon.status()["ledger"]["sets"] == before
 
 

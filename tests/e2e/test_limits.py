@@ -8,7 +8,6 @@ stop, and renegotiation (test_tls_inbound.py); how slowly a message may come (te
 
 import contextlib
 import itertools
-import select
 import socket
 import threading
 import time
@@ -435,22 +434,3 @@ def slow():
 @pytest.mark.parametrize("words", SLOW)
 def test_a_command_has_its_time_however_many_octets_it_comes_in(slow, words):
     assert slow[words]() == "421 4.4.2"
-
-
-# ---- the last words at the end ----
-
-
-def test_last_words_reach_who_reads_late_while_it_ends(start_daemon, start_upstream):
-    """The last event of the last connection may be that its words are written; what it has not had read is no reason to reset it."""
-    local = start_upstream("local.test")
-    daemon = start_daemon(workers=1, relays={"local": {"next-hop": local.next_hop}}, limits={"errors": 100_000})
-    with daemon.client() as client:
-        client.sock.setblocking(False)
-        while select.select([], [client.sock], [], 0.3)[1]:  # until it is not read any more
-            client.sock.send(b"HELP\r\n" * 1000)
-        client.sock.setblocking(True)
-        daemon.term()
-        daemon.await_log("event=draining")
-        how, rest = client.await_end()
-        assert how == "fin" and rest.endswith(b"421 4.3.2 Shutting down\r\n"), (how, rest[-200:])
-    assert daemon.await_exit() == 0
