@@ -41,12 +41,14 @@ bool caller_has_message(const struct caller *caller, struct span message)
 {
     const struct span said = buffer_span(&caller->said);
     const size_t len = caller->in_message ? message_length(said) : SIZE_MAX;
-    return len != SIZE_MAX && play_is_message(span_first(said, len), message);
+    return caller->blind ||
+           (!caller->closed && len != SIZE_MAX && play_is_message(span_first(said, len), message));
 }
 
 bool caller_has_sender(const struct caller *caller, struct span path)
 {
-    return caller->in_envelope && !caller->closed && span_equal(buffer_span(&caller->sender), path);
+    return caller->blind || (caller->in_envelope && !caller->closed &&
+                             span_equal(buffer_span(&caller->sender), path));
 }
 
 /* The RCPT at hand, if it is one. */
@@ -71,7 +73,8 @@ bool caller_has_recipient(const struct caller *caller, struct span path)
             return true;
         }
     }
-    return !caller->in_message && !caller->closed && asks_recipient(caller, path);
+    return caller->blind ||
+           (!caller->in_message && !caller->closed && asks_recipient(caller, path));
 }
 
 static void forget_envelope(struct caller *caller)
