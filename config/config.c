@@ -170,7 +170,7 @@ static char *folder_of(const char *path)
 static void default_text(struct loader *loader, struct config_text *text, const char *value)
 {
     if (!text->text) {
-        loader_text(loader, text, span_of(value), (struct diag_place){NULL, 0, 0});
+        loader_text(loader, text, span_of(value), DIAG_NOWHERE);
     }
 }
 
@@ -184,7 +184,7 @@ static void default_routes(struct loader *loader)
     struct config_text *item = loader_add(loader, &items, &routes->count, sizeof(*item));
     routes->items = items;
     if (item) {
-        loader_path(loader, item, SPAN(DEFAULT_ROUTES), (struct diag_place){NULL, 0, 0});
+        loader_path(loader, item, SPAN(DEFAULT_ROUTES), DIAG_NOWHERE);
     }
 }
 

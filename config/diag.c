@@ -165,7 +165,7 @@ void diag_machine(struct diag_list *list, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    list_add(list, DIAG_ERROR, true, (struct diag_place){0}, format, args);
+    list_add(list, DIAG_ERROR, true, DIAG_NOWHERE, format, args);
     va_end(args);
 }
 

@@ -22,6 +22,9 @@ struct diag_place {
     unsigned column;
 };
 
+/* No place: what is told is about the machine. */
+#define DIAG_NOWHERE ((struct diag_place){NULL, 0, 0})
+
 struct diag {
     enum diag_level level;
     bool machine; /* see diag_machine */

@@ -26,6 +26,16 @@ bool span_ends(struct span s, struct span suffix)
     return s.len >= suffix.len && span_equal(span_skip(s, s.len - suffix.len), suffix);
 }
 
+bool span_is_ascii(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if ((unsigned char)s.ptr[i] >= 0x80) {
+            return false;
+        }
+    }
+    return true;
+}
+
 size_t span_find(struct span s, char c)
 {
     if (s.len == 0) { /* an empty span may hold NULL, which memchr does not accept */

@@ -62,6 +62,7 @@ bool span_equal_fold(struct span a, struct span b);
 bool span_starts_fold(struct span s, struct span prefix);
 
 bool span_ends(struct span s, struct span suffix);
+bool span_is_ascii(struct span s);
 
 /* Position of the first (last) c, or s.len when there is none. */
 size_t span_find(struct span s, char c);

@@ -4,11 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define KEPT 0
-#else
-#define KEPT SPARES_KEPT
-#endif
+#include "config/sanitizer.h"
+
+#define KEPT (SANITIZED ? 0 : SPARES_KEPT)
 
 /* In front of every block. */
 struct spare {

@@ -141,7 +141,7 @@ static bool set_add(struct relay_set *set, struct relay *relay, const struct con
 
 static void out_of_memory(struct compiler *compiler)
 {
-    diag_error(compiler->diags, (struct diag_place){0}, "out of memory");
+    diag_error(compiler->diags, DIAG_NOWHERE, "out of memory");
 }
 
 static void check_hops(struct compiler *compiler, const struct relay *relay,

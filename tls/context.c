@@ -263,7 +263,7 @@ static bool read_system(const struct making *making, struct pem_file *file, stru
         warn_system(making, "this system has no file of them");
         return true;
     }
-    return pem_read(file, path, PEM_PUBLIC, (struct diag_place){0}, own) || diag_errors(own) > 0;
+    return pem_read(file, path, PEM_PUBLIC, DIAG_NOWHERE, own) || diag_errors(own) > 0;
 }
 
 /* False when memory is short. A store that is broken was made of nothing: it is looked at again. */
@@ -282,8 +282,8 @@ static bool trust_system(const struct making *making)
         fine = before || context;
     }
     if (context && file.bytes &&
-        store_fill(SSL_CTX_get_cert_store(context->ssl), context->lookup, &file,
-                   (struct diag_place){0}, own)) {
+        store_fill(SSL_CTX_get_cert_store(context->ssl), context->lookup, &file, DIAG_NOWHERE,
+                   own)) {
         memcpy(context->made_of, file.digest, sizeof(context->made_of));
     }
     if (fine && diag_errors(own) > 0) {

@@ -133,46 +133,29 @@ static const char *words_of(const struct call_answer *answer)
     return strlen(words) > codes ? words + codes : "";
 }
 
-static bool is_unknown(const struct call_answer *answer)
-{
-    return (answer->code == 550 || answer->code == 553) &&
-           (strcmp(answer->enhanced, "5.1.1") == 0 || strcmp(answer->enhanced, "5.1.10") == 0);
-}
-
 /* False: somebody else is to be asked. */
 static bool judge_answer(struct inquiry *inquiry, const struct attempt *attempt)
 {
     const struct call *call = &attempt->call;
     const struct call_answer *answer = &call->answers[0];
-    const struct reply reply = {.code = answer->code};
-    unsigned code = answer->code;
-    const char *enhanced = answer->enhanced;
+    struct reply reply = {.code = answer->code};
+    memcpy(reply.enhanced, answer->enhanced, sizeof reply.enhanced);
     if (call->answered == 0) {
         bool lacks = call->wish.smtputf8 && !call->offer.smtputf8;
         conclude(inquiry, lacks ? 550 : 451, lacks ? "5.6.7" : "4.4.2", call->why);
         return true;
     }
-    if (attempt->role == ROLE_RELAY && !call->mail_refused && is_unknown(answer) &&
+    if (attempt->role == ROLE_RELAY && !call->mail_refused && reply_is_unknown_recipient(&reply) &&
         inquiry->decision.unknown_recipient != NULL) {
         inquiry->role = ROLE_UNKNOWN;
         return false;
     }
-    if (attempt->role == ROLE_FALLBACK && code / 100 == 5) {
-        code = 451;
-        enhanced = "4.4.1";
-    } else if (reply_blames_us(&reply)) {
-        code = 451;
-        enhanced = "4.3.5";
-    } else if (code == 421) {
-        code = 451;
-    } else if (code == 552 && call->mail_refused) {
-        code = 554;
-        enhanced = "5.3.4";
-    }
+    reply_translate(&reply, attempt->role == ROLE_FALLBACK, call->mail_refused);
+    const char *enhanced = reply.enhanced;
     if (enhanced[0] == '\0') {
-        enhanced = code / 100 == 2 ? "2.0.0" : code / 100 == 4 ? "4.0.0" : "5.0.0";
+        enhanced = reply_is(&reply, 2) ? "2.0.0" : reply_is(&reply, 4) ? "4.0.0" : "5.0.0";
     }
-    conclude(inquiry, code, enhanced, words_of(answer));
+    conclude(inquiry, reply.code, enhanced, words_of(answer));
     return true;
 }
 
@@ -266,24 +249,12 @@ static struct attempt *attempt_next(struct inquiry *inquiry)
     return attempt_add(inquiry, relay, hop, NULL);
 }
 
-static bool is_ascii(struct span text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        if ((unsigned char)text.ptr[i] > 127) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* False: it is a listener of ours. */
 static bool attempt_begin(struct inquiry *inquiry, struct attempt *attempt)
 {
     const struct relay *relay = attempt->relay;
     const struct policy *policy = &inquiry->check.doctor->prepared->policy;
-    for (size_t i = 0; i < policy->own_count; i++) {
-        attempt->own = attempt->own || net_address_equal(&policy->own[i], &attempt->at->address);
-    }
+    attempt->own = policy_is_own(policy, &attempt->at->address);
     if (attempt->own) {
         return false;
     }
@@ -295,7 +266,7 @@ static bool attempt_begin(struct inquiry *inquiry, struct attempt *attempt)
         .identity = relay->identity,
         .recipients = inquiry->recipients,
         .recipient_count = 1,
-        .smtputf8 = !is_ascii(span_of(inquiry->recipient)),
+        .smtputf8 = !span_is_ascii(span_of(inquiry->recipient)),
     };
     call_begin(&attempt->call, &inquiry->check, &wish);
     return true;

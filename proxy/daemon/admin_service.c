@@ -24,7 +24,6 @@ static bool gather_counts(const struct status *status, struct snapshot *out)
 static bool gather_relays(const struct status *status, struct snapshot *out)
 {
     const struct relay_set *relays = status->prepared->relays;
-    const uint64_t now = uv_hrtime() / 1000000; /* the loops' clock */
     out->limits = calloc(relay_count(relays) + 1, sizeof *out->limits);
     for (size_t i = 0; out->limits != NULL && i < relay_count(relays); i++) {
         const struct relay *relay = relay_at(relays, i);
@@ -37,9 +36,7 @@ static bool gather_relays(const struct status *status, struct snapshot *out)
         }
         limit->connections_max = relay->max_connections;
         limit->paced = relay->paced;
-        limit->slowed =
-            relay->paced && pace_allowed(pacing_of(status->shared->pacing, span_of(relay->name)),
-                                         relay->max_connections, now) != PACE_NO_LIMIT;
+        limit->slowed = status_paced_to(status, relay) != PACE_NO_LIMIT;
     }
     return out->limits != NULL;
 }

@@ -10,18 +10,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "config/sanitizer.h"
 #include "proxy/daemon/config_files.h"
 #include "proxy/daemon/landlock.h"
 #include "proxy/daemon/prepare.h"
 #include "proxy/daemon/syscalls.h"
 #include "tls/context.h"
-
-/* A sanitizer looks at its process through /proc and ptrace. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#else
-#define SANITIZED false
-#endif
 
 /* ---- what has to stay within reach ---- */
 
@@ -106,7 +100,7 @@ bool confine(const struct config *config, struct confinement *out, struct diag_l
         .user = geteuid(),
     };
     tls_library_begin();
-    if (SANITIZED) {
+    if (SANITIZED) { /* it looks at its process through /proc and ptrace */
         snprintf(out->missing, sizeof(out->missing), "all else: this program has a sanitizer");
         return true;
     }

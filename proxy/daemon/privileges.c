@@ -23,11 +23,6 @@ static struct diag_place user_place(const struct config *config)
     return config_place(config, &config->user);
 }
 
-static struct diag_place nowhere(void)
-{
-    return (struct diag_place){NULL, 0, 0};
-}
-
 /* The configured user, found; false with the error that names the fix. */
 static bool find_user(const struct config *config, struct account *out, struct diag_list *diags)
 {
@@ -76,7 +71,7 @@ static void look_at_socket(const struct state_look *look)
     char *path = NULL;
 
     if (asprintf(&path, "%s/" CONTROL_SOCKET, look->path) < 0) {
-        diag_error(look->diags, nowhere(), "out of memory");
+        diag_error(look->diags, DIAG_NOWHERE, "out of memory");
         return;
     }
     if (lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode)) {
@@ -95,7 +90,7 @@ static void look_at_ledger(const struct state_look *look, const char *name)
     char *path = NULL;
 
     if (asprintf(&path, "%s/%s", look->path, name) < 0) {
-        diag_error(look->diags, nowhere(), "out of memory");
+        diag_error(look->diags, DIAG_NOWHERE, "out of memory");
         return;
     }
     const uid_t uid = look->user ? look->user->uid : geteuid();
@@ -268,7 +263,7 @@ void privileges_check(const struct config *config, enum privileges_for purpose,
     }
     struct reader reader = {&user, diags};
     if (!config_files(config, check_file, &reader)) {
-        diag_error(diags, nowhere(), "out of memory");
+        diag_error(diags, DIAG_NOWHERE, "out of memory");
     }
     look.user = &user;
     const size_t before = diag_errors(diags);
@@ -362,7 +357,7 @@ bool privileges_drop(const struct config *config, struct diag_list *diags)
         }
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-        diag_error(diags, nowhere(), "cannot set no-new-privileges: %s", strerror(errno));
+        diag_error(diags, DIAG_NOWHERE, "cannot set no-new-privileges: %s", strerror(errno));
         return false;
     }
     return true;

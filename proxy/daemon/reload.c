@@ -5,11 +5,6 @@
 
 #include "proxy/daemon/survey.h"
 
-static struct diag_place nowhere(void)
-{
-    return (struct diag_place){NULL, 0, 0};
-}
-
 static void refuse_change(const struct config *config, const struct config_text *now,
                           const struct config_text *before, const char *key,
                           struct diag_list *diags)
@@ -53,7 +48,7 @@ void reload_let_go(struct reload *reload)
 void reload_prepare(struct reload *reload)
 {
     if (reload->refused ||
-        !confine_reaches(reload->confinement, reload->path, nowhere(), reload->diags)) {
+        !confine_reaches(reload->confinement, reload->path, DIAG_NOWHERE, reload->diags)) {
         return;
     }
     struct config *config = survey_load(reload->path, PRIVILEGES_TO_RUN, reload->diags);

@@ -196,7 +196,7 @@ static bool group_add(struct socket_set *set, const struct config *config,
         return false;
     }
     if (!group_init(group, set->workers)) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_error(diags, DIAG_NOWHERE, "out of memory");
         return false;
     }
     set->count++;
@@ -228,7 +228,7 @@ static struct socket_set *bind_all(const struct config *config,
         set->groups = calloc(count + 1, sizeof *set->groups);
     }
     if (set == NULL || set->groups == NULL) {
-        diag_error(diags, (struct diag_place){0}, "out of memory");
+        diag_error(diags, DIAG_NOWHERE, "out of memory");
         sockets_free(set);
         return NULL;
     }

@@ -126,8 +126,7 @@ static json_t *number(uint64_t n)
     return json_integer((json_int_t)n);
 }
 
-/* How many transactions at once the relay is slowed to (design: section 7); PACE_NO_LIMIT: not. */
-static unsigned paced_to(const struct status *status, const struct relay *relay)
+unsigned status_paced_to(const struct status *status, const struct relay *relay)
 {
     if (!relay->paced) {
         return PACE_NO_LIMIT;
@@ -138,7 +137,7 @@ static unsigned paced_to(const struct status *status, const struct relay *relay)
 
 static json_t *relay_json(const struct status *status, const struct relay *relay)
 {
-    unsigned paced = paced_to(status, relay);
+    unsigned paced = status_paced_to(status, relay);
     json_t *hops = json_array();
     for (size_t i = 0; i < relay->hop_count; i++) {
         char text[300];
@@ -278,7 +277,7 @@ static void put_relays(FILE *out, const struct status *status)
         }
         fprintf(out, ", %u of %u connections", connections_of(status, relay),
                 relay->max_connections);
-        unsigned paced = paced_to(status, relay);
+        unsigned paced = status_paced_to(status, relay);
         if (paced != PACE_NO_LIMIT) {
             fprintf(out, ", slowed down to %u at once", paced);
         }

@@ -40,6 +40,9 @@ void status_reload_next(struct status_reload *reload, bool ok, char *text);
 /* What `healthcheck` says, a line; false: mail is not taken, or put off. */
 bool status_health(const struct status *status, char line[STATUS_HEALTH]);
 
+/* How many transactions at once the relay is slowed to (design: section 7); PACE_NO_LIMIT: not. */
+unsigned status_paced_to(const struct status *status, const struct relay *relay);
+
 /* For people, and for programs (JSON, one object). The caller frees; NULL: no memory. */
 char *status_text(const struct status *status);
 char *status_json(const struct status *status);

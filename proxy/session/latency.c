@@ -4,12 +4,6 @@ const uint32_t latency_bounds[LATENCY_BOUNDS] = {
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000, 300000,
 };
 
-static void add(_Atomic uint64_t *value, uint64_t n)
-{
-    uint64_t old = atomic_load_explicit(value, memory_order_relaxed);
-    atomic_store_explicit(value, old + n, memory_order_relaxed);
-}
-
 /* Most are among the first. */
 void latency_count(struct latency *latency, uint64_t milliseconds)
 {
@@ -17,14 +11,14 @@ void latency_count(struct latency *latency, uint64_t milliseconds)
     while (at < LATENCY_BOUNDS && milliseconds > latency_bounds[at]) {
         at++;
     }
-    add(&latency->bucket[at], 1);
-    add(&latency->sum, milliseconds);
+    count_add(&latency->bucket[at], 1);
+    count_add(&latency->sum, milliseconds);
 }
 
 void latency_add_up(const struct latency *latency, struct latency_sum *to)
 {
     for (unsigned i = 0; i <= LATENCY_BOUNDS; i++) {
-        to->bucket[i] += atomic_load_explicit(&latency->bucket[i], memory_order_relaxed);
+        to->bucket[i] += count_get(&latency->bucket[i]);
     }
-    to->sum += atomic_load_explicit(&latency->sum, memory_order_relaxed);
+    to->sum += count_get(&latency->sum);
 }

@@ -5,8 +5,7 @@
 #ifndef SPLITMX_PROXY_SESSION_LATENCY_H
 #define SPLITMX_PROXY_SESSION_LATENCY_H
 
-#include <stdatomic.h>
-#include <stdint.h>
+#include "proxy/session/count.h"
 
 /* The bounds of all buckets but the last, which has none; milliseconds, each of its bucket still.
  */

@@ -82,21 +82,9 @@ void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const c
 
 /* ---- replies on their way to the client ---- */
 
-/* What goes to the client for what an upstream said (design: law 3, section 6): in place. */
 static void leg_translate(const struct leg *leg, struct reply *reply, enum upstream_command command)
 {
-    if (leg->kind == LEG_IS_FALLBACK && reply_is(reply, 5)) {
-        reply->code = 451; /* it is no authority on who exists here (section 6) */
-        memcpy(reply->enhanced, "4.4.1", sizeof "4.4.1");
-    } else if (reply_blames_us(reply)) {
-        reply->code = 451;
-        memcpy(reply->enhanced, "4.3.5", sizeof "4.3.5");
-    } else if (reply->code == 421) {
-        reply->code = 451; /* that upstream closes; we do not */
-    } else if (reply->code == 552 && command == UPSTREAM_MAIL) {
-        reply->code = 554; /* a 552 to RCPT would read as too many recipients */
-        memcpy(reply->enhanced, "5.3.4", sizeof "5.3.4");
-    }
+    reply_translate(reply, leg->kind == LEG_IS_FALLBACK, command == UPSTREAM_MAIL);
 }
 
 /* ---- the envelope ---- */

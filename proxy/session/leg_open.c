@@ -131,11 +131,9 @@ static void leg_wait_for_place(struct leg *leg)
 
 static void leg_connect(struct leg *leg)
 {
-    for (size_t i = 0; i < leg->context->policy->own_count; i++) {
-        if (net_address_equal(leg_address(leg), &leg->context->policy->own[i])) {
-            leg_fail_with(leg, 451, "4.4.6", "the next hop is this server itself");
-            return;
-        }
+    if (policy_is_own(leg->context->policy, leg_address(leg))) {
+        leg_fail_with(leg, 451, "4.4.6", "the next hop is this server itself");
+        return;
     }
     leg->local = net_address_is_local(leg_address(leg));
     if (leg_take_pooled(leg)) {

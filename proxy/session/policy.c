@@ -35,3 +35,13 @@ void policy_init(struct policy *policy)
     atomic_init(&policy->references, 1);
     policy->shared = policy;
 }
+
+bool policy_is_own(const struct policy *policy, const struct net_address *address)
+{
+    for (size_t i = 0; i < policy->own_count; i++) {
+        if (net_address_equal(&policy->own[i], address)) {
+            return true;
+        }
+    }
+    return false;
+}

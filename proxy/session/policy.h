@@ -34,6 +34,9 @@ void policy_init(struct policy *policy);
  * when memory is short. */
 struct policy *policy_own(struct policy *policy);
 
+/* Whether this process listens there, so that mail would go in circles (design: section 6). */
+bool policy_is_own(const struct policy *policy, const struct net_address *address);
+
 static inline struct policy *policy_ref(struct policy *policy)
 {
     atomic_fetch_add_explicit(&policy->references, 1, memory_order_relaxed);

@@ -194,12 +194,6 @@ static void recipient_elsewhere(struct transaction *tx, const struct relay *to, 
     recipient_relay(tx, to, kind);
 }
 
-static bool is_unknown(const struct reply *reply)
-{
-    return (reply->code == 550 || reply->code == 553) &&
-           (strcmp(reply->enhanced, "5.1.1") == 0 || strcmp(reply->enhanced, "5.1.10") == 0);
-}
-
 /* A dictionary attack must not reach the other relay. */
 static bool may_ask_elsewhere(struct transaction *tx)
 {
@@ -215,7 +209,7 @@ void recipient_is_answered(struct transaction *tx, struct leg *leg, const struct
     struct reply reply = *event->reply;
     if (plain && event->unavailable && decision->fallback != NULL) {
         recipient_elsewhere(tx, decision->fallback, LEG_IS_FALLBACK, &reply);
-    } else if (plain && event->of_rcpt && is_unknown(&reply) &&
+    } else if (plain && event->of_rcpt && reply_is_unknown_recipient(&reply) &&
                decision->unknown_recipient != NULL && may_ask_elsewhere(tx)) {
         recipient_elsewhere(tx, decision->unknown_recipient, LEG_IS_UNKNOWN, &reply);
     } else {
@@ -224,16 +218,6 @@ void recipient_is_answered(struct transaction *tx, struct leg *leg, const struct
         }
         recipient_answered(tx, &reply);
     }
-}
-
-static bool is_ascii(struct span s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        if ((unsigned char)s.ptr[i] >= 0x80) {
-            return false;
-        }
-    }
-    return true;
 }
 
 void transaction_recipient(struct transaction *tx, struct span path)
@@ -254,7 +238,7 @@ void transaction_recipient(struct transaction *tx, struct span path)
         recipient_refuse(tx, 452, "4.5.3", "Too many recipients");
         return;
     }
-    if (!tx->context.envelope.smtputf8 && !is_ascii(path)) {
+    if (!tx->context.envelope.smtputf8 && !span_is_ascii(path)) {
         recipient_refuse(tx, 553, "5.6.7", "Non-ASCII addresses need SMTPUTF8");
         return;
     }

@@ -67,17 +67,15 @@ static inline struct relay_stats *relay_stats_none(struct relay_table *table)
     return &table->entry[RELAY_STATS_NONE];
 }
 
-/* One writer: a plain load and store is enough. */
 static inline void relay_stats_add(struct relay_stats *stats, enum relay_counter counter,
                                    uint64_t n)
 {
-    uint64_t old = atomic_load_explicit(&stats->value[counter], memory_order_relaxed);
-    atomic_store_explicit(&stats->value[counter], old + n, memory_order_relaxed);
+    count_add(&stats->value[counter], n);
 }
 
 static inline uint64_t relay_stats_get(const struct relay_stats *stats, enum relay_counter counter)
 {
-    return atomic_load_explicit(&stats->value[counter], memory_order_relaxed);
+    return count_get(&stats->value[counter]);
 }
 
 /* How many entries there are to read, the first two among them; any thread. */

@@ -39,11 +39,9 @@ struct stats {
     struct relay_table relays;
 };
 
-/* One writer: a plain load and store is enough, and cheaper than a locked addition. */
 static inline void stats_add(struct stats *stats, enum counter stat, uint64_t n)
 {
-    uint64_t old = atomic_load_explicit(&stats->value[stat], memory_order_relaxed);
-    atomic_store_explicit(&stats->value[stat], old + n, memory_order_relaxed);
+    count_add(&stats->value[stat], n);
 }
 
 static inline void stats_sub(struct stats *stats, enum counter stat, uint64_t n)
@@ -53,7 +51,7 @@ static inline void stats_sub(struct stats *stats, enum counter stat, uint64_t n)
 
 static inline uint64_t stats_get(const struct stats *stats, enum counter stat)
 {
-    return atomic_load_explicit(&stats->value[stat], memory_order_relaxed);
+    return count_get(&stats->value[stat]);
 }
 
 /* By what a connection's tell_tls says; no version below 1.2 is spoken. */

@@ -235,3 +235,25 @@ bool reply_blames_us(const struct reply *reply)
     return (reply->code >= 500 && reply->code <= 504) || reply->code == 530 || reply->code == 535 ||
            reply->code == 538 || reply->code == 555;
 }
+
+bool reply_is_unknown_recipient(const struct reply *reply)
+{
+    return (reply->code == 550 || reply->code == 553) &&
+           (strcmp(reply->enhanced, "5.1.1") == 0 || strcmp(reply->enhanced, "5.1.10") == 0);
+}
+
+void reply_translate(struct reply *reply, bool of_fallback, bool to_mail)
+{
+    if (of_fallback && reply_is(reply, 5)) {
+        reply->code = 451; /* it is no authority on who exists here (section 6) */
+        memcpy(reply->enhanced, "4.4.1", sizeof "4.4.1");
+    } else if (reply_blames_us(reply)) {
+        reply->code = 451;
+        memcpy(reply->enhanced, "4.3.5", sizeof "4.3.5");
+    } else if (reply->code == 421) {
+        reply->code = 451; /* that upstream closes; we do not */
+    } else if (reply->code == 552 && to_mail) {
+        reply->code = 554; /* a 552 to RCPT would read as too many recipients */
+        memcpy(reply->enhanced, "5.3.4", sizeof "5.3.4");
+    }
+}

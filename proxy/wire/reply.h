@@ -77,4 +77,10 @@ enum reply_status reply_parse(struct reply_parser *parser, struct span input, st
 /* What an upstream says because we are wrong (design: law 3): 500-504, 530, 535, 538, 555. */
 bool reply_blames_us(const struct reply *reply);
 
+/* Nobody of that name is known there (design: section 6, unknown-recipient). */
+bool reply_is_unknown_recipient(const struct reply *reply);
+
+/* What goes to the client for what an upstream said (design: law 3, sections 5 and 6): in place. */
+void reply_translate(struct reply *reply, bool of_fallback, bool to_mail);
+
 #endif

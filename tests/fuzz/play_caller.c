@@ -313,13 +313,7 @@ static void on_reset(void *self)
     caller->link = NULL;
 }
 
-static void on_written(void *self, struct span bytes)
-{
-    (void)self;
-    (void)bytes;
-}
-
-static const struct link_actor actor = {drop_inbox, on_end, on_reset, on_written};
+static const struct link_actor actor = {drop_inbox, on_end, on_reset, NULL};
 
 struct caller *caller_new(struct play *play, enum config_listen_tls tls, bool proxied)
 {

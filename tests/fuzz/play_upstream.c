@@ -468,13 +468,7 @@ static void on_reset(void *self)
     end->silent = true;
 }
 
-static void on_written(void *self, struct span bytes)
-{
-    (void)self;
-    (void)bytes;
-}
-
-static const struct link_actor actor = {on_bytes, on_end, on_reset, on_written};
+static const struct link_actor actor = {on_bytes, on_end, on_reset, NULL};
 
 void upstream_end_accept(struct link *link, struct server *server)
 {

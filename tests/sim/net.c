@@ -106,7 +106,7 @@ static void sim_write(struct conn *conn, struct span bytes)
     if (bytes.len == 0 || link->severed) {
         return;
     }
-    if (link->actor_open && link->actor != NULL) {
+    if (link->actor_open && link->actor != NULL && link->actor->on_written != NULL) {
         link->actor->on_written(link->self, bytes);
     }
     if (link->witness != NULL) {

@@ -28,7 +28,7 @@ struct link_actor {
     void (*on_bytes)(void *self); /* there are more in link_inbox */
     void (*on_end)(void *self);   /* the proxy has closed in order */
     void (*on_reset)(void *self); /* the proxy has sent RST; the link is closed */
-    /* The proxy's side is about to write this: for the oracle. */
+    /* The proxy's side is about to write this: for the oracle; NULL: nobody looks. */
     void (*on_written)(void *self, struct span bytes);
 };
 

@@ -363,12 +363,6 @@ static void on_reset(void *self)
     client_is_gone(c);
 }
 
-static void on_written(void *self, struct span bytes)
-{
-    (void)self;
-    (void)bytes;
-}
-
 /* What splitmx says, whether or not it is ever heard: one reply at a time. */
 static void witness(void *self, struct span reply)
 {
@@ -411,7 +405,6 @@ static const struct link_actor actor = {
     .on_bytes = on_bytes,
     .on_end = on_end,
     .on_reset = on_reset,
-    .on_written = on_written,
 };
 
 static void client_run(struct sim *sim, void *object, int kind)

@@ -15,16 +15,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "config/sanitizer.h"
 #include "proxy/daemon/confine.h"
 #include "proxy/daemon/landlock.h"
 #include "proxy/daemon/syscalls.h"
-
-/* Their own system calls are not on the list. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#else
-#define SANITIZED false
-#endif
 
 /* A child that says which line was not as it should be, by its exit status. */
 #define REQUIRE(condition)                                                                         \
