@@ -5,7 +5,6 @@ send() puts a message into the queue, where one attempt at it is made; run() mak
 returns when it is over; queue() tells who is still waited for, and why; settle() runs until nothing is left.
 """
 
-import json
 import re
 import shutil
 import subprocess
@@ -42,22 +41,22 @@ class PostfixQueue(Queueing):
         self._await_rest({})
 
     def run(self):
-        before = {entry["queue_id"]: self._attempts(entry["queue_id"]) for entry in self._entries()}
-        self._command("postqueue", "-f")
+        before = {entry["queue_id"]: self._attempts(entry["queue_id"]) for entry in self.server.entries()}
+        self.server.command("postqueue", "-f")
         self._await_rest(before)
 
     def queue(self):
         """{recipient: why there was no delivery}."""
-        return {one["address"]: one.get("delay_reason", "") for entry in self._entries() for one in entry["recipients"]}
+        return {one["address"]: one.get("delay_reason", "") for entry in self.server.entries() for one in entry["recipients"]}
 
     def log(self):
         return self.server.log()
 
     def forget(self):
         """What is queued is thrown away."""
-        if self._entries():
-            self._command("postsuper", "-d", "ALL")
-            poll(lambda: not self._entries(), f"the queue of {self.name} to empty", PATIENCE)
+        if self.server.entries():
+            self.server.command("postsuper", "-d", "ALL")
+            poll(lambda: not self.server.entries(), f"the queue of {self.name} to empty", PATIENCE)
 
     def _attempts(self, queue_id):
         return len(re.findall(rf" {queue_id}: from=.*\(queue active\)", self.log()))
@@ -66,21 +65,12 @@ class PostfixQueue(Queueing):
         """Until nothing is being delivered, and each of `before` has been once more since it was counted."""
 
         def rests():
-            entries = self._entries()
+            entries = self.server.entries()
             here = {entry["queue_id"] for entry in entries}
             return all(entry["queue_name"] == "deferred" for entry in entries) and \
                 all(queue_id not in here or self._attempts(queue_id) > count for queue_id, count in before.items())
 
         poll(rests, f"the end of a queue run of {self.name}", PATIENCE, interval=0.03)
-
-    def _entries(self):
-        return [json.loads(line) for line in self._command("postqueue", "-j").splitlines()]
-
-    def _command(self, program, *arguments):
-        command = [program, "-c", str(self.server.etc), *arguments]
-        done = subprocess.run([*self.server.wrapper, *command], capture_output=True, text=True, timeout=PATIENCE)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
 
 
 class EximQueue(Queueing):
