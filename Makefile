@@ -67,7 +67,7 @@ bench_sink    := data_end sink sink_server
 bench         := $(bench_load) $(bench_routes) $(bench_sink) $(bench_shared)
 unit_tests    := address bench_line body client command config confine control data_end diag dns \
                  dns_cache dns_message explain exposition header health histogram hosts identity import \
-                 key_sort ledger ledger_format ledger_keep ledger_memory ledger_model \
+                 key_sort keys ledger ledger_format ledger_keep ledger_memory ledger_model \
                  ledger_reader ledger_store load_text log memory net_address nexthop pacing \
                  privileges proxy_header quiet quota rate received recent record relay relay_stats repair \
                  reply resolver route seal server shared sorter source span spares store table \

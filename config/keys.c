@@ -329,7 +329,7 @@ static struct config_relay *add_relay(struct loader *loader, struct yaml_event k
     return relay;
 }
 
-static void read_relay(struct loader *loader, struct yaml_event key)
+static void read_relay(struct loader *loader, const struct schema *schema, struct yaml_event key)
 {
     struct config_relay *relay = add_relay(loader, key);
     struct diag_place key_place = key.place;
@@ -346,10 +346,9 @@ static void read_relay(struct loader *loader, struct yaml_event key)
         yaml_skip(loader->reader, value);
         return;
     }
-    unsigned long long seen =
-        schema_read(loader, &relay_schema, key_place, relay_schema.what, relay);
+    unsigned long long seen = schema_read(loader, schema, key_place, schema->what, relay);
     if (!loader->broken) {
-        check_relay(loader, relay, schema_has(&relay_schema, seen, "next-hop"));
+        check_relay(loader, relay, schema_has(schema, seen, "next-hop"));
     }
 }
 
@@ -368,7 +367,7 @@ static void read_relays(struct loader *loader, const struct field *field, struct
     }
     for (struct yaml_event key = loader_next(loader);
          key.kind == YAML_SCALAR_VALUE && !loader->broken; key = loader_next(loader)) {
-        read_relay(loader, key);
+        read_relay(loader, field->schema, key);
     }
 }
 
@@ -567,6 +566,7 @@ static const struct field file_fields[] = {
      .expected = "a mapping with `certificate` and `private-key`, or a list of such mappings"},
     {.key = "relays",
      .read = read_relays,
+     .schema = &relay_schema,
      .expected = "a mapping of names, such as `local: {next-hop: \"smtp:[127.0.0.1]:10025\"}`"},
     {.key = "split", .read = read_word, .offset = FILE_KEY(split), .words = splits},
     {.key = "smtputf8", .read = read_bool, .offset = FILE_KEY(smtputf8)},
