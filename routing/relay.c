@@ -350,6 +350,11 @@ static bool compile_all(struct compiler *compiler)
     return relay && set_add(compiler->set, relay, NULL);
 }
 
+const char *relay_colon(const struct relay *relay)
+{
+    return relay->name[strlen(relay->name) - 1] == ':' ? "" : ":";
+}
+
 static const char *relay_nearest(const struct relay_set *set, const char *word)
 {
     const char *names[NEAREST_MAX + 1];
@@ -380,6 +385,15 @@ void relay_report_unknown(const struct relay_set *set, const char *word, struct 
     const char *nearest = relay_nearest(set, word);
     if (nearest) {
         diag_error(diags, place, "no relay is named `%s`; did you mean `%s`?", word, nearest);
+    } else if (strchr(word, '[') || strchr(word, ':')) {
+        diag_error(diags, place,
+                   "here stands the name of a relay: give the next hop `%s` one under `relays:`",
+                   word);
+    } else if (strchr(word, '@')) {
+        diag_error(diags, place,
+                   "no address is rewritten here: say which relay takes this mail, and forward to "
+                   "`%s` there",
+                   word);
     } else if (strchr(word, '.')) {
         diag_error(diags, place, "no relay is named `%s`; a host is written `smtp:[%s]`", word,
                    word);

@@ -42,6 +42,9 @@ const struct relay *relay_find(const struct relay_set *set, struct span name); /
 size_t relay_count(const struct relay_set *set);
 const struct relay *relay_at(const struct relay_set *set, size_t index);
 
+/* What stands behind its name in a reply: a colon, but "smtp:" brings one of its own. */
+const char *relay_colon(const struct relay *relay);
+
 /* Adds the error that no relay has this name, with a did-you-mean. */
 void relay_report_unknown(const struct relay_set *set, const char *word, struct diag_place place,
                           struct diag_list *diags);

@@ -79,14 +79,11 @@ static void text_endpoints(const struct explanation *explanation, const struct h
     }
 }
 
-static void text_hop(const struct explanation *explanation, size_t i, FILE *out)
+/* As it is written, or the domain whose MX records name it. */
+static void text_hop_name(const struct inquiry *inquiry, const struct nexthop *hop, FILE *out)
 {
-    const struct inquiry *inquiry = explanation->inquiry;
-    const struct nexthop *hop = &inquiry->question.decision.relay->hops[i];
-    const struct hops *found = &inquiry->hops[ROLE_RELAY];
     char spelt[NEXTHOP_TEXT];
 
-    fputs("  next hop   ", out);
     if (hop->kind == NEXTHOP_DOMAIN) {
         fputs("MX of ", out);
         print_plain(out, question_mx_domain(hop, &inquiry->question.parsed));
@@ -95,6 +92,16 @@ static void text_hop(const struct explanation *explanation, size_t i, FILE *out)
         nexthop_text(hop, spelt, sizeof(spelt));
         print_plain(out, span_of(spelt));
     }
+}
+
+static void text_hop(const struct explanation *explanation, size_t i, FILE *out)
+{
+    const struct inquiry *inquiry = explanation->inquiry;
+    const struct nexthop *hop = &inquiry->question.decision.relay->hops[i];
+    const struct hops *found = &inquiry->hops[ROLE_RELAY];
+
+    fputs("  next hop   ", out);
+    text_hop_name(inquiry, hop, out);
     if (hop->kind == NEXTHOP_MX) {
         fprintf(out, " (by the MX records of %s)", hop->host);
     } else if (hop->kind == NEXTHOP_HOST) {
@@ -265,8 +272,7 @@ static void text_attempt(const struct explanation *explanation, size_t i, FILE *
                 attempt->relay->name);
     }
     if (attempt->at == NULL) {
-        nexthop_text(attempt->hop->hop, buffer, sizeof(buffer));
-        print_plain(out, span_of(buffer));
+        text_hop_name(explanation->inquiry, attempt->hop->hop, out);
         fputs(" leads nowhere: ", out);
         print_plain(out, span_of(attempt->hop->why));
     } else {

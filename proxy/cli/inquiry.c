@@ -71,6 +71,16 @@ static void conclude(struct inquiry *inquiry, unsigned code, const char *enhance
     text_puts(&text, words);
 }
 
+/* In our own words, as the client has them. */
+static void conclude_failure(struct inquiry *inquiry, const struct relay *relay, unsigned code,
+                             const char *enhanced, const char *why)
+{
+    char buffer[sizeof inquiry->verdict.words];
+    struct text words = TEXT(buffer);
+    text_printf(&words, "%s%s %s", relay->name, relay_colon(relay), why);
+    conclude(inquiry, code, enhanced, buffer);
+}
+
 void inquiry_settle(struct inquiry *inquiry)
 {
     const struct decision *decision = &inquiry->question.decision;
@@ -98,7 +108,8 @@ static bool judge_answer(struct inquiry *inquiry, const struct attempt *attempt)
     memcpy(reply.enhanced, answer->enhanced, sizeof reply.enhanced);
     if (call->answered == 0) {
         bool lacks = call->wish.smtputf8 && !call->offer.smtputf8;
-        conclude(inquiry, lacks ? 550 : 451, lacks ? "5.6.7" : "4.4.2", call->why);
+        conclude_failure(inquiry, attempt->relay, lacks ? 550 : 451, lacks ? "5.6.7" : "4.4.2",
+                         call->why);
         return true;
     }
     if (attempt->role == ROLE_RELAY && !call->mail_refused && reply_is_unknown_recipient(&reply) &&
@@ -126,16 +137,16 @@ static bool judge(struct inquiry *inquiry, const struct attempt *attempt)
     case CALL_UNAVAILABLE:
         return false;
     case CALL_REFUSED:
-        conclude(inquiry, 451, "4.3.0", call->why);
+        conclude_failure(inquiry, attempt->relay, 451, "4.3.0", call->why);
         return true;
     case CALL_TURNED_AWAY:
         conclude(inquiry, call->code, call->code / 100 == 5 ? "5.0.0" : "4.0.0", call->why);
         return true;
     case CALL_NO_IDENTITY:
-        conclude(inquiry, 451, "4.3.5", call->why);
+        conclude_failure(inquiry, attempt->relay, 451, "4.3.5", call->why);
         return true;
     case CALL_OUT_OF_TIME:
-        conclude(inquiry, 451, "4.4.1", call->why);
+        conclude_failure(inquiry, attempt->relay, 451, "4.4.1", call->why);
         return true;
     }
     return true;
@@ -235,23 +246,25 @@ static void give_up(struct inquiry *inquiry)
         inquiry->attempt_count > 0 ? inquiry->attempts[inquiry->attempt_count - 1] : NULL;
     bool lookup = last != NULL && last->at == NULL;
     if (lookup && last->hop->status == RESOLVER_LOOP) {
-        conclude(inquiry, 451, "4.4.6", last->hop->why);
+        conclude_failure(inquiry, last->relay, 451, "4.4.6", last->hop->why);
     } else if (lookup && last->hop->status == RESOLVER_NULL_MX &&
                last->hop->hop->kind == NEXTHOP_DOMAIN) {
-        conclude(inquiry, 556, "5.1.10", "the recipient's domain does not take mail (null MX)");
+        conclude_failure(inquiry, last->relay, 556, "5.1.10",
+                         "the recipient's domain does not take mail (null MX)");
     } else if (inquiry->role == ROLE_RELAY && inquiry->question.decision.fallback != NULL) {
         inquiry->role = ROLE_FALLBACK;
         order_hops(inquiry);
-    } else if (inquiry->role != ROLE_RELAY || last == NULL) {
-        conclude(inquiry, 451, "4.4.1",
-                 last == NULL ? "nobody can be asked"
-                 : lookup     ? last->hop->why
-                              : last->call.why);
+    } else if (last == NULL) {
+        conclude(inquiry, 451, "4.4.1", "nobody can be asked");
+    } else if (inquiry->role != ROLE_RELAY) {
+        conclude_failure(inquiry, last->relay, 451, "4.4.1",
+                         lookup ? last->hop->why : last->call.why);
     } else if (lookup) {
-        conclude(inquiry, 451, last->hop->status == RESOLVER_NULL_MX ? "4.4.4" : "4.4.3",
-                 last->hop->why);
+        conclude_failure(inquiry, last->relay, 451,
+                         last->hop->status == RESOLVER_NULL_MX ? "4.4.4" : "4.4.3", last->hop->why);
     } else {
-        conclude(inquiry, 451, last->call.tls_at_fault ? "4.7.5" : "4.4.1", last->call.why);
+        conclude_failure(inquiry, last->relay, 451, last->call.tls_at_fault ? "4.7.5" : "4.4.1",
+                         last->call.why);
     }
 }
 
@@ -265,7 +278,8 @@ static bool ask_next(struct inquiry *inquiry)
         } else if (attempt->at != NULL && attempt_begin(inquiry, attempt)) {
             return true;
         } else if (attempt->own) {
-            conclude(inquiry, 451, "4.4.6", "the next hop is this server itself");
+            conclude_failure(inquiry, attempt->relay, 451, "4.4.6",
+                             "the next hop is this server itself");
         }
     }
     if (inquiry->verdict.code == 0) {

@@ -74,9 +74,7 @@ static void leg_fail(struct leg *leg, const struct reply *reply)
 void leg_fail_with(struct leg *leg, unsigned code, const char *enhanced, const char *what)
 {
     struct reply reply;
-    const char *name = leg->relay->name; /* "smtp:" brings a colon of its own */
-    reply_setf(&reply, code, enhanced, "%s%s %s", name, name[strlen(name) - 1] == ':' ? "" : ":",
-               what);
+    reply_setf(&reply, code, enhanced, "%s%s %s", leg->relay->name, relay_colon(leg->relay), what);
     leg_fail(leg, &reply);
 }
 

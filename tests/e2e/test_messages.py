@@ -97,6 +97,8 @@ IN_YAML = [
     ("a@example.com: kingmailer.org", "3:16: no relay is named `kingmailer.org`; a host is written `smtp:[kingmailer.org]`"),
     ("a@example.com: {to: local, fallback: gmal}", "3:38: no relay is named `gmal`; did you mean `gmail`?"),
     ("a@example.com: {to: local, unknown-recipient: kingmail}", "3:47: no relay is named `kingmail`; did you mean `kingmailer`?"),
+    ("a@example.com: {to: local, fallback: \"smtp:[x.example]\"}", "3:39: here stands the name of a relay: give the next hop `smtp:[x.example]` one under `relays:`"),
+    ("a@example.com: user@gmail.com", "3:16: no address is rewritten here: say which relay takes this mail, and forward to `user@gmail.com` there"),
     ("a@example.com: {to: local, fallbck: gmail}", "3:28: unknown key `fallbck`; did you mean `fallback`?"),
     ("a@example.com: {fallback: gmail}", "3:16: no `to:` here: expected a destination"),
     ("a@example.com: smpt:[h.example]", "3:16: transport `smpt:` is not known here; did you mean `smtp:`?"),

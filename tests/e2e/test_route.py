@@ -275,6 +275,7 @@ def test_a_relay_that_is_away_or_silent_is_put_off(route, local):
     local.stop()
     probe = asked.probe(status=1)
     assert (probe["enhanced"], probe["attempts"][0]["why"]) == ("4.4.1", "connection refused")
+    assert probe["text"] == "local: connection refused", "as a client hears it"
 
 
 def test_names_without_addresses_are_put_off(route, dns):
