@@ -64,7 +64,9 @@ static void text_health(const struct explanation *explanation, const struct net_
     if (!daemon_view_runs(explanation->daemon)) {
         return;
     }
-    if (!daemon_view_health(explanation->daemon, address, &health)) {
+    if (!daemon_view_health(explanation->daemon, address,
+                            explanation->inquiry->decision.relay->identity == IDENTITY_PROXY,
+                            &health)) {
         fputs(": no mail lately", out);
     } else if (strcmp(health.state, "ok") == 0) {
         fputs(": ok", out);
@@ -296,7 +298,8 @@ static void text_attempt(const struct explanation *explanation, size_t i, FILE *
             print_plain(out, span_of(call->why));
         }
         if (call->end == CALL_DONE &&
-            daemon_view_health(explanation->daemon, &attempt->at->address, &health) &&
+            daemon_view_health(explanation->daemon, &attempt->at->address,
+                               attempt->relay->identity == IDENTITY_PROXY, &health) &&
             strcmp(health.state, "down") == 0) {
             fputs("\n             (the daemon takes it for down, and goes past it until a probe of "
                   "its own succeeds)",

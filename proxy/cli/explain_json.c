@@ -132,7 +132,9 @@ static void json_endpoint(const struct explanation *explanation, size_t hop,
     fprintf(out, "{\"next_hop\":%zu", hop);
     json_text(out, "host", at->host[0] != '\0' ? at->host : NULL);
     json_address(&at->address, out);
-    if (daemon_view_health(explanation->daemon, &at->address, &health)) {
+    if (daemon_view_health(explanation->daemon, &at->address,
+                           explanation->inquiry->decision.relay->identity == IDENTITY_PROXY,
+                           &health)) {
         json_text(out, "health", health.state);
         fprintf(out, ",\"failures\":%u,\"seconds\":%llu}", health.failures,
                 (unsigned long long)health.seconds);

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from splitmx_test.messages import message
 from splitmx_test.upstream import close, reply, silence
 from splitmx_test.waiting import poll
 
@@ -142,6 +143,15 @@ def test_without_a_daemon_that_is_said(route, local):
     asked = route(relays=relays(local))
     assert f"health     not known: no splitmx runs with state directory {asked.daemon.folder.path}/state" in asked.text(WHO)
     assert json.loads(asked.text("--json", WHO))["daemon"] is False
+
+
+def test_health_with_and_without_a_proxy_header_is_told_apart(start_daemon, local):
+    both = {"local": {"next-hop": local.next_hop, "identity": "none"}, "other": {"next-hop": local.next_hop, "identity": "proxy"}}
+    daemon = start_daemon(relays=both, routes={WHO: "local", "proxied@example.com": "other"})
+    assert daemon.send(message(), WHO) == 250
+    assert [(one["proxy"], one["state"]) for one in daemon.status()["endpoints"]] == [(False, "ok")]
+    assert ": ok" in daemon.command("route", WHO).out
+    assert ": no mail lately" in daemon.command("route", "proxied@example.com").out
 
 
 def test_health_is_the_running_daemons(start_daemon, local):
