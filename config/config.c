@@ -1,8 +1,10 @@
 #include "config/config.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "config/hostname.h"
 #include "config/keys.h"
@@ -395,6 +397,16 @@ static bool read_file(struct loader *loader)
     return true;
 }
 
+bool config_is_there(const char *path, struct diag_list *diags)
+{
+    if (access(path, F_OK) == 0 || errno != ENOENT) {
+        return true;
+    }
+    diag_error(diags, (struct diag_place){path, 0, 0},
+               "cannot be opened: there is no such file; -c FILE names another");
+    return false;
+}
+
 /* diags is not NULL here. */
 static struct config *load(const char *path, bool *faulty, struct diag_list *diags)
 {
@@ -403,6 +415,10 @@ static struct config *load(const char *path, bool *faulty, struct diag_list *dia
     loader.config = config_new();
     if (!loader.config) {
         goto no_memory;
+    }
+    if (!config_is_there(path, diags)) {
+        config_unref(loader.config);
+        return NULL;
     }
     loader.config->path = span_dup(span_of(path));
     loader.config->folder = folder_of(path);

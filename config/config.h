@@ -134,6 +134,8 @@ struct config *config_load(const char *path, struct diag_list *diags);
 /* The same, but what could be read is returned even when there were errors (*faulty is true then),
  * so that what it names can be looked at, too. Nothing in it need be there but defaults. */
 struct config *config_read(const char *path, bool *faulty, struct diag_list *diags);
+/* False, and told, when there is no such file; whatever else it is, reading tells. */
+bool config_is_there(const char *path, struct diag_list *diags);
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config); /* NULL is accepted */
 

@@ -147,8 +147,12 @@ static void report(const struct generation_writer *writer, int rc, struct diag_l
     if (rc == EIO || rc == ENOSPC) {
         rc = why_not_written(writer->unfinished, rc);
     }
-    diag_machine(diags, "%s: the routing table cannot be written: %s", writer->unfinished,
-                 mdb_strerror(rc));
+    diag_machine(diags, "%s: the routing table cannot be written: %s%s", writer->unfinished,
+                 mdb_strerror(rc),
+                 rc == EFBIG
+                     ? "; this process may write no larger file: raise `ulimit -f` (systemd: "
+                       "LimitFSIZE=)"
+                     : "");
 }
 
 struct generation_writer *generation_create(const char *path, uint64_t bytes,

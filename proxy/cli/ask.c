@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "config/config.h"
 #include "config/diag.h"
 #include "config/yaml.h"
 #include "proxy/cli/ask.h"
@@ -99,8 +100,9 @@ static char *find_in_lines(const char *config_path)
 char *ask_state_directory(const char *config_path)
 {
     struct diag_list *diags = diag_list_new();
-    bool broken;
-    char *found = find_in_yaml(config_path, &broken, diags);
+    bool broken = true;
+    char *found =
+        config_is_there(config_path, diags) ? find_in_yaml(config_path, &broken, diags) : NULL;
 
     if (!found && broken) {
         found = find_in_lines(config_path);
@@ -199,19 +201,20 @@ bool ask_is_same_file(const char *a, const char *b)
     return same;
 }
 
-bool options_served(const struct options *options, unsigned timeout)
+int options_served(const struct options *options, unsigned timeout)
 {
     char *directory = ask_state_directory(options->config), *answer = NULL;
     size_t length = 0;
-    int error;
-    bool served = true;
+    int error, served = CLI_OK;
 
-    if (directory &&
-        ask_daemon(directory, CONTROL_CONFIGURATION, timeout, &answer, &length, &error) == 0 &&
+    if (!directory) {
+        return CLI_CONFIG;
+    }
+    if (ask_daemon(directory, CONTROL_CONFIGURATION, timeout, &answer, &length, &error) == 0 &&
         answer && !ask_is_same_file(options->config, answer)) {
         fprintf(stderr, "the splitmx with state directory %s serves %s, not %s\n", directory,
                 answer, options->config);
-        served = false;
+        served = CLI_FAILED;
     }
     free(answer);
     free(directory);

@@ -79,13 +79,10 @@ const char *daemon_view_why(const struct daemon_view *view)
     return view != NULL ? view->why : "";
 }
 
-/* An endpoint that is spoken to with a PROXY header and without one is there twice: the worse is
- * told, for one of the two is a mistake. */
 bool daemon_view_health(const struct daemon_view *view, const struct net_address *address,
-                        struct daemon_health *out)
+                        bool proxy, struct daemon_health *out)
 {
     char wanted[NET_ADDRESS_TEXT];
-    bool found = false;
     size_t i;
     json_t *endpoint;
     net_address_text_port(address, wanted, sizeof wanted);
@@ -95,16 +92,16 @@ bool daemon_view_health(const struct daemon_view *view, const struct net_address
         const char *at = json_string_value(json_object_get(endpoint, "address"));
         const char *state = json_string_value(json_object_get(endpoint, "state"));
         if (at == NULL || state == NULL || strcmp(at, wanted) != 0 ||
-            (found && strcmp(state, "ok") == 0)) {
+            json_is_true(json_object_get(endpoint, "proxy")) != proxy) {
             continue;
         }
-        found = true;
         *out = (struct daemon_health){
             .state = state,
             .failures = (unsigned)json_integer_value(json_object_get(endpoint, "failures")),
             .seconds = (uint64_t)json_integer_value(json_object_get(endpoint, "seconds"))};
+        return true;
     }
-    return found;
+    return false;
 }
 
 bool daemon_view_slowed(const struct daemon_view *view, const char *relay, unsigned *to)

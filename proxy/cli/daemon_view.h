@@ -30,9 +30,10 @@ bool daemon_view_runs(const struct daemon_view *view);
 /* Why it does not, or what is odd about it, in words; else "". */
 const char *daemon_view_why(const struct daemon_view *view);
 
-/* False: the daemon does not know it, as it had no mail for it lately, or there is no daemon. */
+/* Of the address as it is spoken to with a PROXY header, or without one, which are counted apart.
+ * False: the daemon does not know it, as it had no mail for it lately, or there is no daemon. */
 bool daemon_view_health(const struct daemon_view *view, const struct net_address *address,
-                        struct daemon_health *out);
+                        bool proxy, struct daemon_health *out);
 /* How many transactions at once the relay is slowed down to; false: it is not. */
 bool daemon_view_slowed(const struct daemon_view *view, const char *relay, unsigned *to);
 

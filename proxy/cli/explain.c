@@ -49,15 +49,22 @@ static void text_health(const struct explanation *explanation, const struct net_
     if (!daemon_view_runs(explanation->daemon)) {
         return;
     }
-    if (!daemon_view_health(explanation->daemon, address, &health)) {
+    if (!daemon_view_health(explanation->daemon, address,
+                            explanation->inquiry->question.decision.relay->identity == IDENTITY_PROXY,
+                            &health)) {
         fputs(": no mail lately", out);
-    } else if (strcmp(health.state, "ok") == 0) {
-        fputs(": ok", out);
-    } else {
-        fprintf(out, ": %s for %llu s, %u failure%s in a row", health.state,
-                (unsigned long long)health.seconds, health.failures,
-                health.failures == 1 ? "" : "s");
+        return;
     }
+    fprintf(out, ": %s", health.state);
+    if (health.failures == 0) {
+        return;
+    }
+    if (strcmp(health.state, "ok") == 0) { /* still: it takes several */
+        fputs(", but", out);
+    } else {
+        fprintf(out, " for %llu s,", (unsigned long long)health.seconds);
+    }
+    fprintf(out, " %u failure%s in a row", health.failures, health.failures == 1 ? "" : "s");
 }
 
 static void text_endpoints(const struct explanation *explanation, const struct hop *hop, FILE *out)
@@ -287,7 +294,8 @@ static void text_attempt(const struct explanation *explanation, size_t i, FILE *
             print_plain(out, span_of(call->why));
         }
         if (call->end == CALL_DONE &&
-            daemon_view_health(explanation->daemon, &attempt->at->address, &health) &&
+            daemon_view_health(explanation->daemon, &attempt->at->address,
+                               attempt->relay->identity == IDENTITY_PROXY, &health) &&
             strcmp(health.state, "down") == 0) {
             fputs("\n             (the daemon takes it for down, and goes past it until a probe of "
                   "its own succeeds)",

@@ -13,7 +13,9 @@ static void json_endpoint(const struct explanation *explanation, size_t hop,
 {
     struct daemon_health health;
     struct question_endpoint endpoint = {.hop = hop, .host = at->host, .address = &at->address};
-    if (daemon_view_health(explanation->daemon, &at->address, &health)) {
+    const struct relay *relay = explanation->inquiry->question.decision.relay;
+    if (daemon_view_health(explanation->daemon, &at->address, relay->identity == IDENTITY_PROXY,
+                           &health)) {
         endpoint.state = health.state;
         endpoint.failures = health.failures;
         endpoint.seconds = health.seconds;

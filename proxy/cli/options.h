@@ -48,8 +48,9 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
 int options_ask(const struct options *options, const char *verb, const char *prefix,
                 unsigned timeout);
 
-/* False, and told, when the daemon of this configuration's state directory serves another file. A
- * daemon that does not answer is options_ask's to tell. */
-bool options_served(const struct options *options, unsigned timeout);
+/* CLI_OK; or another exit status, and told, when the daemon of this configuration's state directory
+ * serves another file, or the configuration cannot be read. A daemon that does not answer is
+ * options_ask's to tell. */
+int options_served(const struct options *options, unsigned timeout);
 
 #endif

@@ -20,8 +20,9 @@ int cli_reload(int argc, char **argv)
     if (done != OPTIONS_FINE) {
         return done;
     }
-    if (!options_served(&options, PATIENCE)) {
-        return CLI_FAILED;
+    const int served = options_served(&options, PATIENCE);
+    if (served != CLI_OK) {
+        return served;
     }
     return options_ask(&options, "reload", "reloaded: ", PATIENCE);
 }

@@ -84,6 +84,9 @@ static int load(const char *path, struct in_force *out, struct diag_list *diags)
     out->sockets = sockets_bind(config, NULL, out->workers, diags);
     out->admin_sockets = sockets_bind_admin(config, NULL, diags);
     status = out->sockets != NULL && out->admin_sockets != NULL ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (status == EXIT_SUCCESS) {
+        sockets_drop_unused(out->sockets, out->admin_sockets, diags);
+    }
 done:
     config_unref(config);
     return status;

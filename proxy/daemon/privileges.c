@@ -206,8 +206,17 @@ static void give_state_directory(const struct config *config, struct diag_list *
         return;
     }
     if (chown(path, user.uid, user.gid) != 0) {
-        diag_error(diags, config_place(config, &config->state_directory),
-                   "cannot give the state directory to %s: %s", user.name, strerror(errno));
+        const int error = errno;
+        struct diag_place place = config_place(config, &config->state_directory);
+        if (error == EPERM) { /* a container's root may have fewer rights than root */
+            diag_error(diags, place,
+                       "cannot give the state directory to %s: %s; this root lacks CAP_CHOWN: "
+                       "grant it, or make %s before, belonging to %s, or start as %s",
+                       user.name, strerror(error), path, user.name, user.name);
+        } else {
+            diag_error(diags, place, "cannot give the state directory to %s: %s", user.name,
+                       strerror(error));
+        }
         rmdir(path);
     }
     account_release(&user);

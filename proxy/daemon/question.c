@@ -236,19 +236,17 @@ void question_put_endpoint(const struct question_endpoint *endpoint, FILE *out)
 
 /* ---- in the daemon itself ---- */
 
-/* As daemon_view_health has it: an endpoint that is there twice, with PROXY and without, is told as
- * the worse of the two. */
-static void find_health(const struct health *health, uint64_t now, struct question_endpoint *out)
+static void find_health(const struct health *health, bool proxy, uint64_t now,
+                        struct question_endpoint *out)
 {
     struct health_status found;
     for (size_t cursor = 0; health_next(health, &cursor, &found);) {
-        if (!net_address_equal(&found.endpoint.address, out->address) ||
-            (out->state != NULL && found.state == HEALTH_OK)) {
-            continue;
+        if (found.endpoint.proxy == proxy &&
+            net_address_equal(&found.endpoint.address, out->address)) {
+            out->state = status_health_text(found.state);
+            out->failures = found.failures;
+            out->seconds = now > found.since ? (now - found.since) / 1000 : 0;
         }
-        out->state = status_health_text(found.state);
-        out->failures = found.failures;
-        out->seconds = now > found.since ? (now - found.since) / 1000 : 0;
     }
 }
 
@@ -264,7 +262,7 @@ static void put_literals(const struct relay *relay, const struct health *health,
         if (hop->kind == NEXTHOP_ADDRESS) {
             struct question_endpoint endpoint = {.hop = i, .host = host, .address = &hop->address};
             net_address_text(&hop->address, host, sizeof host);
-            find_health(health, now, &endpoint);
+            find_health(health, relay->identity == IDENTITY_PROXY, now, &endpoint);
             fputs(between, out);
             question_put_endpoint(&endpoint, out);
             between = ",";

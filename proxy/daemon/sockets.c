@@ -261,6 +261,41 @@ struct socket_set *sockets_bind_admin(const struct config *config, const struct 
     return bind_all(config, &listener, count, current, 1, diags);
 }
 
+static bool is_used(int fd, const struct socket_set *set)
+{
+    for (size_t i = 0; set != NULL && i < set->count; i++) {
+        if (passed_fits(fd, &set->groups[i].address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void sockets_drop_unused(const struct socket_set *set, const struct socket_set *admin,
+                         struct diag_list *diags)
+{
+    for (size_t i = 0; i < notify_sockets(); i++) {
+        const int fd = NOTIFY_FIRST_FD + (int)i;
+        struct sockaddr_storage name;
+        socklen_t length = sizeof name;
+        struct net_address address;
+        char text[NET_ADDRESS_TEXT] = "no address of the Internet";
+        if (is_used(fd, set) || is_used(fd, admin)) {
+            continue;
+        }
+        if (getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
+            net_address_from((struct sockaddr *)&name, &address)) {
+            net_address_text_port(&address, text, sizeof text);
+        }
+        diag_warning(diags, DIAG_NOWHERE,
+                     "the service manager passed a socket for %s, where no TCP listener is "
+                     "configured: it is closed; make its unit and `listen:` agree",
+                     text);
+        /* Its number stays taken: what came to have it would look like one that was passed. */
+        dup3(STDIN_FILENO, fd, O_CLOEXEC);
+    }
+}
+
 void sockets_free(struct socket_set *set)
 {
     if (set == NULL) {

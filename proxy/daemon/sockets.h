@@ -44,6 +44,10 @@ struct socket_set *sockets_bind(const struct config *config, const struct socket
 /* The same for `admin: listen`, if there is one: a set of one group or of none, with one socket. */
 struct socket_set *sockets_bind_admin(const struct config *config, const struct socket_set *current,
                                       struct diag_list *diags);
+/* Closes what the service manager passed and none of these sets (may be NULL) listens on, with a
+ * warning each; at the start, once. */
+void sockets_drop_unused(const struct socket_set *set, const struct socket_set *admin,
+                         struct diag_list *diags);
 void sockets_free(struct socket_set *set); /* closes what was not handed over */
 
 #endif

@@ -76,6 +76,7 @@ struct endpoint {
     const char *state;
     unsigned failures;
     uint64_t seconds; /* in this state */
+    bool proxy;       /* spoken to with a PROXY header; without one it is another */
 };
 
 const char *status_health_text(enum health_state state)
@@ -102,6 +103,7 @@ static bool next_endpoint(const struct status *status, size_t *cursor, struct en
     net_address_text_port(&found.endpoint.address, out->address, sizeof out->address);
     out->state = status_health_text(found.state);
     out->failures = found.failures;
+    out->proxy = found.endpoint.proxy;
     out->seconds = now > found.since ? (now - found.since) / 1000 : 0;
     return true;
 }
@@ -113,10 +115,11 @@ static json_t *endpoints_json(const struct status *status)
     json_t *list = json_array();
     struct endpoint endpoint;
     for (size_t cursor = 0; next_endpoint(status, &cursor, &endpoint);) {
-        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I}", "address", endpoint.address,
-                                              "state", endpoint.state, "failures",
-                                              (json_int_t)endpoint.failures, "seconds",
-                                              (json_int_t)endpoint.seconds));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:b, s:s, s:I, s:I}", "address", endpoint.address,
+                                        "proxy", (int)endpoint.proxy, "state", endpoint.state,
+                                        "failures", (json_int_t)endpoint.failures, "seconds",
+                                        (json_int_t)endpoint.seconds));
     }
     return list;
 }

@@ -125,12 +125,26 @@ static bool sender_is_good(struct session *s, struct span *path, bool utf8)
     return false;
 }
 
+/* A parameter of MAIL whose value is wrong, or that is given again. */
+static const char *wrong_value(struct span keyword)
+{
+    if (span_equal_fold(keyword, SPAN("SIZE"))) {
+        return "SIZE takes a number of octets, and is given once";
+    }
+    if (span_equal_fold(keyword, SPAN("BODY"))) {
+        return "BODY takes 7BIT or 8BITMIME, and is given once";
+    }
+    return "SMTPUTF8 takes no value, and is given once";
+}
+
 static void do_mail(struct session *s, struct span argument)
 {
     struct mail_command mail = {0};
     enum parse_status status = mail_parse(argument, &mail);
     if (s->tls == LISTEN_TLS_ENCRYPT && !is_secure(s)) {
         session_say(s, 530, "5.7.0", "Must issue a STARTTLS command first");
+    } else if (status == PARSE_VALUE) {
+        session_say(s, 501, "5.5.4", wrong_value(mail.wrong));
     } else if (status != PARSE_OK) {
         say_parse_error(s, status,
                         "Syntax: MAIL FROM:<address> [SIZE=octets] [BODY=7BIT or 8BITMIME]");

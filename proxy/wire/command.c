@@ -297,6 +297,7 @@ enum parse_status mail_parse(struct span argument, struct mail_command *out)
                                              ? mail_parameter(&parameter, &size_given, out)
                                              : PARSE_SYNTAX;
         if (status != PARSE_OK) {
+            out->wrong = parameter.keyword;
             return status;
         }
     }

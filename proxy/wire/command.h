@@ -68,6 +68,7 @@ struct mail_command {
     bool body_8bit;   /* BODY=8BITMIME */
     bool body_given;
     bool smtputf8;
+    struct span wrong; /* PARSE_VALUE: the parameter's keyword */
 };
 
 struct rcpt_command {

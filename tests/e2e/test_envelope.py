@@ -142,6 +142,16 @@ def test_mail(ask, argument, answer, told):
         assert commands == [b"MAIL " + octets(told), f"RCPT TO:<{GOOD}>".encode()]
 
 
+@pytest.mark.parametrize("parameters, said", [
+    ("SIZE=1K", "SIZE takes a number of octets"), ("BODY=BINARYMIME", "BODY takes 7BIT or 8BITMIME"),
+    ("SIZE=1 BODY=7BIT body=7BIT", "BODY takes"), ("BODY=7BIT smtputf8=yes", "SMTPUTF8 takes no value"), ("A==1", "Syntax: MAIL FROM:"),
+])
+def test_the_parameter_that_is_wrong_is_named(split, parameters, said):
+    with split.client() as client:
+        answer = client.mail(parameters=parameters)
+        assert answer == SYNTAX and f"{SYNTAX} {said}" in answer.wire.decode(), answer
+
+
 # ---- RCPT ----
 
 RECIPIENTS = [

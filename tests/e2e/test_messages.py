@@ -153,6 +153,13 @@ COMMAND_LINES = [
 ]
 
 
+def test_of_a_configuration_that_is_not_there(tmp_path):
+    for command in ("run", "check", "reload", "status"):
+        result = splitmx(command, "-c", tmp_path / "none.yaml")
+        assert result.status == 78, result
+        assert result.err == f"{tmp_path}/none.yaml: cannot be opened: there is no such file; -c FILE names another\n"
+
+
 def checked(folder, configuration, yaml=ROUTES, transports=None):
     (folder / "splitmx.yaml").write_text(configuration)
     (folder / "routes.yaml").write_text(yaml)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from splitmx_test.messages import message
 from splitmx_test.upstream import close, reply, silence
 from splitmx_test.waiting import poll
 
@@ -144,6 +145,15 @@ def test_without_a_daemon_that_is_said(route, local):
     assert json.loads(asked.text("--json", WHO))["daemon"] is False
 
 
+def test_health_with_and_without_a_proxy_header_is_told_apart(start_daemon, local):
+    both = {"local": {"next-hop": local.next_hop, "identity": "none"}, "other": {"next-hop": local.next_hop, "identity": "proxy"}}
+    daemon = start_daemon(relays=both, routes={WHO: "local", "proxied@example.com": "other"})
+    assert daemon.send(message(), WHO) == 250
+    assert [(one["proxy"], one["state"]) for one in daemon.status()["endpoints"]] == [(False, "ok")]
+    assert ": ok" in daemon.command("route", WHO).out
+    assert ": no mail lately" in daemon.command("route", "proxied@example.com").out
+
+
 def test_health_is_the_running_daemons(start_daemon, local):
     daemon = start_daemon(relays=relays(local), routes={WHO: "local"})
     where = f"127.0.0.1:{local.port}"
@@ -162,6 +172,10 @@ def test_health_is_the_running_daemons(start_daemon, local):
     assert daemon.send(b"Subject: x\r\n\r\nx\r\n", WHO) == 250
     assert told() == "ok" and f"[127.0.0.1]:{local.port}: ok\n" in said()
     local.stop()
+    with daemon.client() as client:
+        assert client.mail() == 250
+        client.rcpt(WHO)
+    assert f"[127.0.0.1]:{local.port}: ok, but 1 failure in a row" in said()
 
     def down():
         with daemon.client() as client:

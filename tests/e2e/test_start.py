@@ -270,6 +270,30 @@ def test_too_few_tasks_are_told_with_the_limits_to_raise(start_daemon):
     assert re.search(r"\d+ threads are needed, and after \d+ there are no more: .*TasksMax=.*ulimit -u", result.stderr), result.stderr
 
 
+def test_a_socket_of_the_manager_that_no_listener_has_is_closed_with_a_warning(start_split):
+    split = start_split(start=False)
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        where = "%s:%d" % passed.getsockname()
+        split.daemon.start(listen_socket=passed)
+        told = [line for line in split.daemon.lines if "passed a socket" in line]
+        assert len(told) == 1 and f"passed a socket for {where}, where no TCP listener is configured: it is closed" in told[0], told
+        assert not os.readlink(f"/proc/{split.daemon.process.pid}/fd/3").startswith("socket:")
+        assert split.daemon.reload().status == 0
+        assert split.daemon.send(message(), USER) == 250
+        assert len([line for line in split.daemon.lines if "passed a socket" in line]) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
+def test_root_without_the_right_to_give_files_away_is_told_what_to_do(start_daemon):
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]", "identity": "none"}})
+    state = daemon.folder.path / "state"
+    shutil.rmtree(state, ignore_errors=True)
+    result = subprocess.run(["setpriv", "--bounding-set", "-chown", str(BINARY), "run", "-c", str(daemon.config)], capture_output=True,
+                            text=True, timeout=20)
+    assert result.returncode == 78 and not state.exists(), result
+    assert f"root lacks CAP_CHOWN: grant it, or make {state} before, belonging to nobody" in result.stderr, result.stderr
+
+
 def test_a_datagram_socket_of_the_manager_is_not_listened_on(start_split):
     split = start_split()
     split.daemon.stop()

@@ -168,7 +168,7 @@ def test_a_full_disk_is_no_error_of_the_configuration(start_daemon):
         done = subprocess.run([BINARY, command, "-c", daemon.config, *operand], preexec_fn=fill, timeout=60,
                               capture_output=True, text=True)
         assert done.returncode == 1, done
-        assert "the routing table cannot be written: File too large" in done.stderr, done
+        assert "the routing table cannot be written: File too large; this process may write no larger file: raise `ulimit -f`" in done.stderr, done
 
 
 def test_a_limit_of_file_sizes_does_not_end_a_daemon(start_daemon, start_upstream):

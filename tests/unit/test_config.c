@@ -630,7 +630,8 @@ static void an_unreadable_file_is_told(void **state)
     (void)state;
     assert_null(config_load("nowhere/f", diags));
     told(diags, lines, sizeof(lines));
-    assert_string_equal(lines, "nowhere/f: cannot be opened: No such file or directory");
+    assert_string_equal(
+        lines, "nowhere/f: cannot be opened: there is no such file; -c FILE names another");
     diag_list_free(diags);
     assert_null(config_load("nowhere/f", NULL));
 }

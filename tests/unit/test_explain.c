@@ -161,8 +161,9 @@ static struct net_address address_of(const char *text)
 #define STATUS                                                                                     \
     "{\"configuration\":\"/"                                                                       \
     "nowhere\",\"relays\":[{\"name\":\"king\",\"slowed_to\":2}],\"endpoints\":["                   \
-    "{\"address\":\"192.0.2.1:25\",\"state\":\"ok\",\"failures\":0,\"seconds\":9},"                \
-    "{\"address\":\"192.0.2.1:25\",\"state\":\"down\",\"failures\":4,\"seconds\":7},"              \
+    "{\"address\":\"192.0.2.1:25\",\"proxy\":true,\"state\":\"ok\",\"failures\":0,\"seconds\":9}," \
+    "{\"address\":\"192.0.2.1:25\",\"state\":\"down\",\"failures\":4,\"seconds\":"                 \
+    "7},"                                                                                          \
     "{\"address\":\"192.0.2.2:25\",\"state\":\"ok\",\"failures\":0,\"seconds\":9}]}"
 
 static void health_is_what_the_daemon_says(void **state)
@@ -175,18 +176,20 @@ static void health_is_what_the_daemon_says(void **state)
     unsigned slowed = 0;
     (void)state;
     assert_true(daemon_view_runs(view));
-    assert_true(daemon_view_health(view, &first, &health)); /* the worse of the two */
+    assert_true(daemon_view_health(view, &first, true, &health));
+    assert_string_equal(health.state, "ok");
+    assert_true(daemon_view_health(view, &first, false, &health)); /* another to the daemon */
     assert_string_equal(health.state, "down");
     assert_int_equal(health.failures, 4);
     assert_int_equal(health.seconds, 7);
-    assert_true(daemon_view_health(view, &second, &health));
+    assert_true(daemon_view_health(view, &second, false, &health));
     assert_string_equal(health.state, "ok");
-    assert_false(daemon_view_health(view, &third, &health));
+    assert_false(daemon_view_health(view, &third, false, &health));
     assert_true(daemon_view_slowed(view, "king", &slowed));
     assert_int_equal(slowed, 2);
     assert_false(daemon_view_slowed(view, "other", &slowed));
-    assert_false(daemon_view_runs(none) || daemon_view_health(none, &first, &health));
-    assert_false(daemon_view_runs(NULL) || daemon_view_health(NULL, &first, &health));
+    assert_false(daemon_view_runs(none) || daemon_view_health(none, &first, false, &health));
+    assert_false(daemon_view_runs(NULL) || daemon_view_health(NULL, &first, false, &health));
     daemon_view_free(view);
     daemon_view_free(none);
 }
