@@ -12,6 +12,7 @@ from splitmx_test.daemon import BINARY, REPOSITORY, Daemon, Result
 from .servers import HostPostfix
 
 EXAMPLES = REPOSITORY / "docs" / "examples"
+ELSEWHERE = {"docker-mailserver": REPOSITORY / "docker" / "splitmx"}  # the folder there only says so
 USER = 64999  # and group, of splitmx: no number that a Debian gives away
 # In a name space for mounts of its own: the folder's `etc` and `lib` over those of the machine, its `state` writable.
 MOUNTS = """
@@ -26,7 +27,7 @@ exec "$@"
 
 
 def read(example, name):
-    return (EXAMPLES / example / name).read_text()
+    return (ELSEWHERE.get(example, EXAMPLES / example) / name).read_text()
 
 
 class Place:
@@ -110,7 +111,7 @@ class ExamplePostfix(HostPostfix):
         self.at = at
         super().__init__(there, "mail", recipients, smtpd_peername_lookup="yes", smtpd_recipient_restrictions="",
                          smtpd_relay_restrictions="permit_mynetworks, defer_unauth_destination",
-                         listeners=["smtp unix - - n - - smtp", "showq unix n - n - - showq", "pickup unix n - n 60 1 pickup"],
+                         listeners=["127.0.0.1:587 inet n - n - - smtpd", "smtp unix - - n - - smtp", "showq unix n - n - - showq", "pickup unix n - n 60 1 pickup"],
                          smtp_host_lookup="dns")
         for name, configured in (("postfix-master.cf", "master.cf"), ("postfix-main.cf", "main.cf")):
             if (EXAMPLES / example / name).exists():
