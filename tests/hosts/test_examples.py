@@ -3,7 +3,8 @@ The examples of docs/examples: their very files, on hosts that have the names an
 
 What the lab supplies, so that nothing in the files has to be replaced (but REPLACED):
 
-    mx.example.com                  192.0.2.10, which is 10.89.0.10 on the private network; the host that splitmx is on
+    mx.example.com                  192.0.2.10, which is 10.89.0.10 on the private network: the host that splitmx is on
+    other names of example.com      what the example's README or zone says of them
     kingmailer.org                  192.0.2.30, whose MX record leads to a trap
     aspmx.l.google.com and so on    a stand-in
     authorities that Debian trusts  the lab's own
@@ -53,7 +54,7 @@ def serve(lab):
 def mailserver(lab):
     """mailserver(host, "postfix-same-host"): the example's Postfix there, with what has come to it."""
     with contextlib.ExitStack() as stack:
-        yield lambda there, example, recipients=("user",), **settings: Counted(
+        yield lambda there, example, recipients=("user", "postmaster"), **settings: Counted(
             stack.enter_context(ExamplePostfix(there, example, recipients, **settings)))
 
 
@@ -144,7 +145,7 @@ def test_kingmail_goes_to_the_bracketed_host_by_the_line_of_a_postfix_map(lab, s
 
 
 def test_the_family_is_at_gmail_and_so_am_i_while_the_server_here_is_down(lab, serve, mailserver, gmail):
-    here = mailserver(lab.mx, "postfix-same-host", ["user", "postmaster"])
+    here = mailserver(lab.mx, "postfix-same-host")
     splitmx = serve("gmail-family", "splitmx.yaml", "routes.yaml")
     sent = message()
     assert answers(splitmx, USER, AUNT, "absent@example.com", "postmaster@example.com", sent=sent) == [250, 250, "550 5.1.1", 250]
@@ -183,16 +184,21 @@ def haproxy(lab, tmp_path):
         yield start
 
 
-def test_behind_haproxy_the_server_sees_the_client_of_haproxy(lab, serve, mailserver, haproxy):
+def test_behind_haproxy_the_server_sees_the_client_of_haproxy(lab, serve, mailserver, haproxy, start_server):
+    start_server(lab.far, "kingmailer.org", KING_HOST)
     here = mailserver(lab.local_host, "haproxy", at="10.89.0.25")
-    splitmx = serve("haproxy", "splitmx.yaml", "routes.yaml")
-    log = haproxy()
-    poll(lambda: "Health check for server smtp/splitmx1 succeeded, reason: Layer7 check passed" in log.read_text(), "HAProxy to find splitmx")
-    with lab.client.client((lab.lower.address, 25), hello="helo.client.test") as client:
-        assert client.send_mail(message(), USER) == 250
-    here.await_log("client=", CLIENT)
-    assert "helo.client.test (client.test [192.0.2.50])" in splitmx_received(here.await_new("user")[0])
-    splitmx.await_log("client=192.0.2.50")
+    with lab.names.only([line for line in lab.names.records if "example.com" not in line] + mx("example.com", (0, "mx.example.com"))
+                        + host("mx.example.com", "192.0.2.20") + host("splitmx1.example.com", "192.0.2.10", "2001:db8::10")):
+        splitmx = serve("haproxy", "splitmx.yaml", "routes.yaml")
+        log = haproxy()
+        poll(lambda: "Health check for server smtp/splitmx1 succeeded, reason: Layer7 check passed" in log.read_text(), "HAProxy to find splitmx")
+        with lab.client.client((lab.lower.address, 25), hello="helo.client.test") as client:
+            assert client.send_mail(message(), USER) == 250
+        here.await_log("client=", CLIENT)
+        assert "helo.client.test (client.test [192.0.2.50])" in splitmx_received(here.await_new("user")[0])
+        splitmx.await_log("client=192.0.2.50")
+        told = splitmx.command("doctor")
+        assert told.status == 0 and "0 errors" in told.out and "that `proxy-protocol` lists" in told.out, told
 
 
 def splitmx_received(mail):
@@ -203,7 +209,8 @@ def splitmx_received(mail):
 # Two instances behind two MX records.
 
 
-def test_when_the_first_of_two_is_away_mail_comes_by_the_second(lab, serve, mailserver):
+def test_when_the_first_of_two_is_away_mail_comes_by_the_second(lab, serve, mailserver, start_server):
+    start_server(lab.far, "kingmailer.org", KING_HOST)
     here = mailserver(lab.local_host, "two-mx", at="10.89.0.25")
     first, second = (serve("two-mx", "splitmx.yaml", "routes.yaml", there=there, renamed={"splitmx.yaml": f"{name}.yaml"})
                      for there, name in ((lab.mx, "mx1"), (lab.lower, "mx2")))
@@ -214,6 +221,9 @@ def test_when_the_first_of_two_is_away_mail_comes_by_the_second(lab, serve, mail
     others = [line for line in lab.names.records if not line.startswith(("mx-host=example.com,", "host-record=mx.", "host-record=lower."))]
     sender = lab.senders[0]
     with lab.names.only(others + [line for part in records for line in part]):
+        for splitmx in (first, second):
+            told = splitmx.command("doctor")
+            assert told.status == 0 and "0 errors" in told.out, told
         for splitmx, name in ((first, "mx1"), (second, "mx2")):
             sender.send(message(), USER)
             sender.await_empty_queue()
