@@ -111,8 +111,9 @@ class ExamplePostfix(HostPostfix):
         self.at = at
         super().__init__(there, "mail", recipients, smtpd_peername_lookup="yes", smtpd_recipient_restrictions="",
                          smtpd_relay_restrictions="permit_mynetworks, defer_unauth_destination",
-                         listeners=["127.0.0.1:587 inet n - n - - smtpd", "smtp unix - - n - - smtp", "showq unix n - n - - showq", "pickup unix n - n 60 1 pickup"],
-                         smtp_host_lookup="dns")
+                         smtp_host_lookup="dns",
+                         listeners=["127.0.0.1:587 inet n - n - - smtpd", "smtp unix - - n - - smtp",
+                                    "showq unix n - n - - showq", "pickup unix n - n 60 1 pickup"])
         for name, configured in (("postfix-master.cf", "master.cf"), ("postfix-main.cf", "main.cf")):
             if (EXAMPLES / example / name).exists():
                 with open(self.etc / configured, "a") as file:
