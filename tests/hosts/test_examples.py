@@ -40,6 +40,18 @@ def files_of(example, names, renamed=None):
     return {name: read(example, (renamed or {}).get(name, name)).replace(*REPLACED.get(example, ("", ""))) for name in names}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _places(lab):
+    """Without overlays nothing can be put into a host's /etc."""
+    place = Place(lab, lab.mx, {})
+    try:
+        tried = subprocess.run(place.command("true"), capture_output=True, text=True, timeout=60)
+        if tried.returncode != 0:
+            pytest.skip(f"file systems cannot be laid over each other here: {tried.stderr.strip()}")
+    finally:
+        place.remove()
+
+
 @pytest.fixture
 def serve(lab):
     """serve("kingmailer", "splitmx.yaml", "routes.yaml"): splitmx with these files of the example, until the test ends."""
@@ -265,6 +277,14 @@ def test_what_a_user_here_sends_to_those_elsewhere_goes_by_splitmx(lab, house, g
     with lab.mx.client(("127.0.0.1", 587)) as client:
         client.mail(USER)
         assert client.rcpt("absent@example.com") == "550 5.1.1"
+
+
+def test_what_a_program_here_sends_by_sendmail_goes_there_too(lab, house):
+    here, splitmx, king = house
+    done = lab.mx.run("/usr/sbin/sendmail", "-C", here.server.etc, "-f", USER, KING, input=b"Subject: test\n\ntest\n")
+    assert done.returncode == 0, done
+    assert king.await_messages(1)[0].recipients == [KING]
+    assert "client=127.0.0.1" in splitmx.await_log("event=transaction")
 
 
 def test_a_line_that_routes_lost_makes_no_loop(lab, house):
