@@ -149,11 +149,23 @@ static void put_hosts(const struct domain_check *domain, size_t count, struct te
     }
 }
 
+/* Whether a load balancer is in front, whose addresses senders then see, and not ours. */
+static bool behind_another(const struct config *config)
+{
+    for (size_t i = 0; i < config->listener_count; i++) {
+        if (config->listeners[i].proxy_protocol.count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void say_absent(struct domain_check *domain)
 {
     char list[2000];
     struct text text = TEXT(list);
-    const char *hostname = doctor_config(domain->check.doctor)->hostname.text;
+    const struct config *config = doctor_config(domain->check.doctor);
+    const char *hostname = config->hostname.text;
     if (domain->implicit && domain->hosts[0].count == 0) {
         check_say(&domain->check, LEVEL_ERROR,
                   "has neither an MX nor an address in DNS, so no mail for it comes here; make its "
@@ -169,6 +181,13 @@ static void say_absent(struct domain_check *domain)
         return;
     }
     put_hosts(domain, domain->count, &text);
+    if (behind_another(config)) {
+        check_say(&domain->check, LEVEL_WARNING,
+                  "none of its MX is this host (%s): as is right when they lead to the load "
+                  "balancer that `proxy-protocol` lists; make sure that they do",
+                  list);
+        return;
+    }
     check_say(&domain->check, LEVEL_ERROR,
               "none of its MX is this host (%s): its mail does not come here; put %s before them",
               list, hostname);

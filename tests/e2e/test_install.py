@@ -25,7 +25,7 @@ FILES = {
     "share/man/man8/splitmx.8": 0o644,
 }
 EXAMPLES = "share/doc/splitmx/examples"
-HOST = REPOSITORY / "docs" / "examples" / "host"
+HOST = REPOSITORY / "docs" / "examples" / "postfix-same-host"
 
 
 def make(*arguments):
@@ -176,7 +176,7 @@ def test_open_files_are_enough_for_the_connections_of_the_defaults(service, star
 
 
 def test_the_example_is_good_and_the_socket_unit_has_its_address(installed, reachable_folder):
-    for path in HOST.iterdir():
+    for path in HOST.glob("*.yaml"):
         shutil.copy(path, reachable_folder)
     config = reachable_folder / "splitmx.yaml"
     config.write_text(config.read_text() + f"state-directory: {reachable_folder}/state\nuser: nobody\n")

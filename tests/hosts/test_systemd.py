@@ -15,7 +15,7 @@ from splitmx_test.waiting import poll
 pytestmark = pytest.mark.skipif(BINARY.exists() and is_sanitized(), reason="a sanitizer needs more than the unit lets it have")
 
 SYSTEMD = Path("/lib/systemd/systemd")
-EXAMPLE = "/usr/local/share/doc/splitmx/examples/host"
+EXAMPLE = "/usr/local/share/doc/splitmx/examples/postfix-same-host"
 # Comes, is greeted, says QUIT, again and again.
 CLIENTS = """
 import smtplib, sys, time
@@ -104,7 +104,7 @@ def machine():
 
 @pytest.fixture
 def serving(machine):
-    machine.do("sh", "-c", f"cp {EXAMPLE}/* /etc/splitmx")
+    machine.do("sh", "-c", f"cp {EXAMPLE}/*.yaml /etc/splitmx")
     machine.do("splitmx", "check")
     machine.run("systemctl", "reset-failed", "splitmx")  # starts are counted, too
     machine.do("systemctl", "restart", "splitmx")

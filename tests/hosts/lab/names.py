@@ -78,9 +78,15 @@ class Names:
     @contextlib.contextmanager
     def also(self, *records):
         """Other records, and those known before, for as long as this lasts; may be nested and changed within."""
+        with self.only(self.records + [line for part in records for line in part]):
+            yield self
+
+    @contextlib.contextmanager
+    def only(self, records):
+        """These lines in place of all known before, for as long as this lasts."""
         before = self.records
         try:
-            self.change(before + [line for part in records for line in part])
+            self.change(records)
             yield self
         finally:
             self.change(before)
