@@ -11,6 +11,7 @@
 
 #include "proxy/admin/exposition.h"
 #include "proxy/admin/metrics.h"
+#include "proxy/admin/page.h"
 
 #define BACKLOG     16
 #define CONNECTIONS 32                /* at once; one more, and the oldest makes way */
@@ -75,7 +76,8 @@ void admin_source_give(struct admin_source *source, struct snapshot *snapshot)
 struct admin {
     struct MHD_Daemon *http;
     struct admin_source *source;
-    bool closing; /* under the source's lock */
+    bool closing;             /* under the source's lock */
+    char policy[PAGE_POLICY]; /* of the status page */
     /* Of the server's own thread: */
     struct {
         int fd; /* -1: a free place */
@@ -117,7 +119,8 @@ static struct snapshot *ask(struct admin *admin)
 struct page {
     unsigned status;
     const char *type;
-    char *body; /* owned */
+    const char *policy; /* what a browser may load and run of it; NULL: nothing */
+    char *body;         /* owned */
     size_t size;
 };
 
@@ -170,17 +173,22 @@ static const struct {
     {"/readyz", show_ready},
 };
 
-static const char index_text[] = "splitmx\n"
-                                 "\n"
-                                 "/metrics      for Prometheus\n"
-                                 "/status.json  what `splitmx status --json` prints\n"
-                                 "/healthz      200 while mail is served, else 503\n"
-                                 "/readyz       200 while new sessions are taken, else 503\n";
+static void show_page(struct admin *admin, struct page *page)
+{
+    page->status = MHD_HTTP_OK;
+    page->type = PAGE_TYPE;
+    page->policy = admin->policy;
+    page->size = page_html().len;
+    page->body = malloc(page->size);
+    if (page->body != NULL) {
+        memcpy(page->body, page_html().ptr, page->size);
+    }
+}
 
 static void make_page(struct admin *admin, const char *path, struct page *page)
 {
     if (strcmp(path, "/") == 0) {
-        page_text(page, MHD_HTTP_OK, index_text);
+        show_page(admin, page);
         return;
     }
     for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
@@ -202,17 +210,19 @@ static void make_page(struct admin *admin, const char *path, struct page *page)
 
 /* Nothing here is for other sites, for a cache, or to be taken for something else. A connection is
  * for one request, so none can be kept. */
-static void add_headers(struct MHD_Response *response, const char *type)
+static void add_headers(struct MHD_Response *response, const struct page *page)
 {
     static const char *const headers[][2] = {
         {"Cache-Control", "no-store"},
         {"Connection", "close"},
-        {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
         {"Cross-Origin-Resource-Policy", "same-origin"},
         {"Referrer-Policy", "no-referrer"},
         {"X-Content-Type-Options", "nosniff"},
     };
-    MHD_add_response_header(response, "Content-Type", type);
+    MHD_add_response_header(response, "Content-Type", page->type);
+    MHD_add_response_header(response, "Content-Security-Policy",
+                            page->policy != NULL ? page->policy
+                                                 : "default-src 'none'; frame-ancestors 'none'");
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
         MHD_add_response_header(response, headers[i][0], headers[i][1]);
     }
@@ -230,7 +240,7 @@ static enum MHD_Result answer(struct MHD_Connection *connection, const struct pa
         free(page->body);
         return MHD_NO;
     }
-    add_headers(response, page->type);
+    add_headers(response, page);
     if (page->status == MHD_HTTP_METHOD_NOT_ALLOWED) {
         MHD_add_response_header(response, "Allow", "GET, HEAD");
     }
@@ -350,7 +360,7 @@ struct admin *admin_start(int fd, struct admin_source *source)
     const int flags = fcntl(fd, F_GETFL);
     struct admin *admin = calloc(1, sizeof *admin);
     fstat(fd, &socket);
-    if (admin == NULL) {
+    if (admin == NULL || !page_policy(admin->policy)) {
         goto fail;
     }
     admin->source = source;
