@@ -47,7 +47,7 @@ proxy/session := commit latency ledger ledger_format ledger_keep ledger_set leg 
                  prober quota rate recipients relay_stats session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
-proxy/admin   := admin exposition metrics page snapshot
+proxy/admin   := admin exposition metrics snapshot status_page
 page_scripts  := dom words health graph flow relays transactions route page
 proxy/daemon  := admin_service burial config_files confine control control_ask daemon descriptors early_signals \
                  folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
@@ -127,16 +127,16 @@ $(BUILD)/page.html: $(page)/page.html $(page)/page.css $(page_scripts:%=$(page)/
 	$(call say,join)sed -e '/^\/\* page.css \*\/$$/{r $(page)/page.css' -e 'd}' \
 	    -e '/^\/\* scripts \*\/$$/{r $(BUILD)/page.js' -e 'd}' $< >$@
 
-$(BUILD)/proxy/admin/page_bytes.c: $(BUILD)/page.html
+$(BUILD)/proxy/admin/status_page_bytes.c: $(BUILD)/page.html
 	@mkdir -p $(@D)
-	@{ echo '#include <stddef.h>'; echo '#include "proxy/admin/page.h"'; echo 'const unsigned char page_bytes[] = {'; \
+	@{ echo '#include <stddef.h>'; echo '#include "proxy/admin/status_page.h"'; echo 'const unsigned char status_page_bytes[] = {'; \
 	    od -An -v -t u1 $< | sed 's/[0-9][0-9]*/&,/g'; \
-	    echo '};'; echo 'const size_t page_bytes_size = sizeof page_bytes;'; } >$@
+	    echo '};'; echo 'const size_t status_page_bytes_size = sizeof status_page_bytes;'; } >$@
 
-$(BUILD)/proxy/admin/page_bytes.o: $(BUILD)/proxy/admin/page_bytes.c Makefile
+$(BUILD)/proxy/admin/status_page_bytes.o: $(BUILD)/proxy/admin/status_page_bytes.c Makefile
 	$(call say,cc  )$(CC) $(FLAGS) -MMD -MP -c $< -o $@
 
-$(call archive,proxy/admin): $(BUILD)/proxy/admin/page_bytes.o
+$(call archive,proxy/admin): $(BUILD)/proxy/admin/status_page_bytes.o
 
 # ---- unit tests: tests/unit/test_X.c is linked with the layer that holds X and those below, or with tests/bench/X ----
 

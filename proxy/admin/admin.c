@@ -11,7 +11,7 @@
 
 #include "proxy/admin/exposition.h"
 #include "proxy/admin/metrics.h"
-#include "proxy/admin/page.h"
+#include "proxy/admin/status_page.h"
 
 #define BACKLOG     16
 #define CONNECTIONS 32                /* at once; one more, and the oldest makes way */
@@ -76,8 +76,8 @@ void admin_source_give(struct admin_source *source, struct snapshot *snapshot)
 struct admin {
     struct MHD_Daemon *http;
     struct admin_source *source;
-    bool closing;             /* under the source's lock */
-    char policy[PAGE_POLICY]; /* of the status page */
+    bool closing;                    /* under the source's lock */
+    char policy[STATUS_PAGE_POLICY]; /* of the status page */
     /* Of the server's own thread: */
     struct {
         int fd; /* -1: a free place */
@@ -176,12 +176,12 @@ static const struct {
 static void show_page(struct admin *admin, struct page *page)
 {
     page->status = MHD_HTTP_OK;
-    page->type = PAGE_TYPE;
+    page->type = STATUS_PAGE_TYPE;
     page->policy = admin->policy;
-    page->size = page_html().len;
+    page->size = status_page_html().len;
     page->body = malloc(page->size);
     if (page->body != NULL) {
-        memcpy(page->body, page_html().ptr, page->size);
+        memcpy(page->body, status_page_html().ptr, page->size);
     }
 }
 
@@ -360,7 +360,7 @@ struct admin *admin_start(int fd, struct admin_source *source)
     const int flags = fcntl(fd, F_GETFL);
     struct admin *admin = calloc(1, sizeof *admin);
     fstat(fd, &socket);
-    if (admin == NULL || !page_policy(admin->policy)) {
+    if (admin == NULL || !status_page_policy(admin->policy)) {
         goto fail;
     }
     admin->source = source;

@@ -49,7 +49,7 @@ function showFlow(data) {
   }
   const height = Math.max(2, rows.length) * ROW + 8, centre = height / 2;
   const narrow = width < 480, left = narrow ? 62 : 96, right = Math.min(230, Math.round(width * 0.38));
-  const from = Math.round(left + (width - left - right) * 0.42), box = narrow ? 28 : 42;
+  const from = Math.round(left + (width - left - right) * 0.42), box = narrow ? 31 : 42;
   const total = sum(rows.map((row) => row.rate));
   svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
   svg.replaceChildren();
@@ -62,7 +62,7 @@ function showFlow(data) {
   svg.append(draw('text', {x: 0, y: centre - 1}, 'Clients'));
   svg.append(draw('text', {class: 'small', x: 0, y: centre + 13}, `${count(open)} open`));
   svg.append(draw('rect', {class: 'box', x: from - box, y: centre - 15, width: 2 * box, height: 30, rx: 6}));
-  svg.append(draw('text', {x: from, y: centre + 4.5, 'text-anchor': 'middle', 'font-weight': 600}, narrow ? 'split' : 'splitmx'));
+  svg.append(draw('text', {x: from, y: centre + 4.5, 'text-anchor': 'middle', 'font-weight': 600}, 'splitmx'));
   setText(byId('flow-words'), `${plural(open, 'session')} open. ` + rows.map((row) =>
     `To ${row.name}: ${rateWords(row)}, ${{good: 'well', warn: 'with a warning', bad: 'does not answer'}[row.state]}.`).join(' '));
 }

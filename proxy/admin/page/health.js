@@ -94,7 +94,7 @@ function judge(data) {
   }
   if (state === 'good') {
     reasons.push({state, text: moved > 0
-      ? plural(moved, 'message') + ' handed over in the last ten minutes; every relay is well.'
+      ? plural(moved, 'message') + ' handed over to relays in the last ten minutes; every relay is well.'
       : 'No mail in the last ten minutes; every relay is well.'});
   }
   return {state, headline, reasons};

@@ -40,8 +40,8 @@ function tile(name, value, more) {
 
 function showTiles(data) {
   const m = data.messages, rate = sum(lately(data, (data.history || {}).sessions, 60));
-  const figures = [['Sessions open', count(data.sessions.open), ''], ['Sessions', count(data.sessions.total), `${count(rate)} in the last minute`],
-    ['Messages accepted', count(m.accepted), ''], ['deferred (4xx)', count(m.deferred), ''], ['refused (5xx)', count(m.refused), '']];
+  const figures = [['Sessions open', count(data.sessions.open), `${count(rate)} new/min`], ['Sessions so far', count(data.sessions.total), ''],
+    ['Messages accepted', count(m.accepted), ''], ['Deferred', count(m.deferred), '4xx'], ['Refused', count(m.refused), '5xx']];
   if (isNew(byId('tiles'), figures)) {
     fill(byId('tiles'), figures.map((f) => tile(...f)));
   }

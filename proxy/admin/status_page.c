@@ -1,4 +1,4 @@
-#include "proxy/admin/page.h"
+#include "proxy/admin/status_page.h"
 
 #include <openssl/evp.h>
 
@@ -7,9 +7,9 @@
 #define DIGEST 32
 #define BASE64 (4 * ((DIGEST + 2) / 3) + 1)
 
-struct span page_html(void)
+struct span status_page_html(void)
 {
-    return (struct span){(const char *)page_bytes, page_bytes_size};
+    return (struct span){(const char *)status_page_bytes, status_page_bytes_size};
 }
 
 /* What is between the first `open` and the next `close`; null where there is none. */
@@ -35,12 +35,12 @@ static bool hash(struct span text, char base64[static BASE64])
     return true;
 }
 
-bool page_policy(char text[static PAGE_POLICY])
+bool status_page_policy(char text[static STATUS_PAGE_POLICY])
 {
     char style[BASE64], script[BASE64];
-    struct text out = text_over(text, PAGE_POLICY);
-    if (!hash(between(page_html(), "<style>", "</style>"), style) ||
-        !hash(between(page_html(), "<script type=\"module\">", "</script>"), script)) {
+    struct text out = text_over(text, STATUS_PAGE_POLICY);
+    if (!hash(between(status_page_html(), "<style>", "</style>"), style) ||
+        !hash(between(status_page_html(), "<script type=\"module\">", "</script>"), script)) {
         return false;
     }
     /* Images: only the icon, which the page draws itself. */
