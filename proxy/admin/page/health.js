@@ -5,12 +5,19 @@ const RANK = {good: 0, warn: 1, bad: 2};
 const SIGNS = {good: '✓', warn: '!', bad: '✕'};
 const RECENT = 600; // seconds: what counts as now for the headline
 
+// Null: nothing is known of it, for or against, as of a server that has a name and is looked up when there is mail.
 function endpointState(endpoint) {
+  if (endpoint.state === null) {
+    return 'good';
+  }
   const states = {ok: 'good', good: 'good', suspect: 'warn', probing: 'warn', down: 'bad', bad: 'bad', open: 'bad'};
   return states[endpoint.state] || 'warn';
 }
 
 function endpointWords(endpoint) {
+  if (endpoint.state === null) {
+    return 'nothing is known against it';
+  }
   const words = {good: 'answers', warn: 'in doubt', bad: 'does not answer'}[endpointState(endpoint)];
   return words + (endpoint.failures > 0 ? ', ' + plural(endpoint.failures, 'failure') + ' in a row' : '');
 }
@@ -67,6 +74,10 @@ function reasonsOf(data) {
       const why = relay.endpoints.filter((e) => endpointState(e) !== 'good' && e.why).map((e) => e.address + ': ' + e.why);
       say(health.state, 'Relay ' + relay.name + ': ' + health.words + (why.length > 0 ? ' (' + why[0] + ')' : '') + '.');
     }
+  }
+  const listed = new Set(data.relays.flatMap((relay) => relay.endpoints.map((e) => e.address)));
+  for (const endpoint of (data.endpoints || []).filter((e) => !listed.has(e.address) && endpointState(e) !== 'good')) {
+    say('warn', 'Server ' + endpoint.address + ': ' + endpointWords(endpoint) + '.');
   }
   if (data.ledger && data.ledger.usable === false) {
     say('warn', 'The ledger cannot be used' + (data.ledger.why ? ': ' + data.ledger.why : '') + '. Mail flows without it.');

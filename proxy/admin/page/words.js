@@ -52,7 +52,3 @@ function sum(list) {
 function most(list) {
   return (list || []).reduce((a, b) => Math.max(a, b || 0), 0);
 }
-
-function listed(words) {
-  return words.length < 2 ? words.join('') : words.slice(0, -1).join(', ') + ' and ' + words[words.length - 1];
-}
