@@ -47,11 +47,12 @@ proxy/session := commit latency ledger ledger_format ledger_keep ledger_set leg 
                  prober quota rate recipients relay_stats session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
-proxy/admin   := admin exposition metrics snapshot status_page
+proxy/admin   := admin exposition history host metrics page_json query snapshot status_page transactions \
+                  transactions_json
 page_scripts  := dom words health graph flow relays transactions route page
 proxy/daemon  := admin_service burial config_files confine control control_ask daemon descriptors early_signals \
                  folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
-                 privileges quote readable reload repair sockets state_lock status survey \
+                 privileges question quote readable reload repair sockets state_lock status survey \
                  syscalls thread_check worker
 proxy/cli     := ask check daemon_view doctor doctor_call doctor_domain doctor_hops doctor_local \
                  doctor_names doctor_relay doctor_run doctor_table explain explain_json \

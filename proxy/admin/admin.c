@@ -10,7 +10,11 @@
 #include <unistd.h>
 
 #include "proxy/admin/exposition.h"
+#include "proxy/admin/host.h"
 #include "proxy/admin/metrics.h"
+#include "proxy/admin/page.h"
+#include "proxy/admin/page_json.h"
+#include "proxy/admin/query.h"
 #include "proxy/admin/status_page.h"
 
 #define BACKLOG     16
@@ -21,8 +25,6 @@
 #define REQUEST_MAX (8 * 1024)        /* octets of a request */
 #define PATIENCE    2                 /* seconds to wait for a snapshot */
 
-#define PLAIN "text/plain; charset=utf-8"
-
 /* ---- the source ---- */
 
 struct admin_source {
@@ -30,6 +32,7 @@ struct admin_source {
     pthread_cond_t changed;
     void (*want)(void *context);
     void *context;
+    struct snapshot_wish wish;
     struct snapshot *fresh; /* given, and not taken yet */
     bool given;             /* also when there was no memory for it */
 };
@@ -61,6 +64,13 @@ void admin_source_free(struct admin_source *source)
     }
 }
 
+void admin_source_wish(struct admin_source *source, struct snapshot_wish *out)
+{
+    pthread_mutex_lock(&source->lock);
+    *out = source->wish;
+    pthread_mutex_unlock(&source->lock);
+}
+
 void admin_source_give(struct admin_source *source, struct snapshot *snapshot)
 {
     pthread_mutex_lock(&source->lock);
@@ -76,8 +86,8 @@ void admin_source_give(struct admin_source *source, struct snapshot *snapshot)
 struct admin {
     struct MHD_Daemon *http;
     struct admin_source *source;
-    bool closing;                    /* under the source's lock */
-    char policy[STATUS_PAGE_POLICY]; /* of the status page */
+    bool closing; /* under the source's lock */
+    char policy[STATUS_PAGE_POLICY];
     /* Of the server's own thread: */
     struct {
         int fd; /* -1: a free place */
@@ -92,8 +102,16 @@ static time_t seconds(void)
     return now.tv_sec;
 }
 
+/* Whether what was given is for this wish: another server, of a reload, may wish for something else
+ * meanwhile, and who has asked before may have given up. */
+static bool is_wished(const struct snapshot *snapshot, const struct snapshot_wish *wish)
+{
+    return snapshot == NULL || (snapshot->wish.page == wish->page &&
+                                strcmp(snapshot->wish.address, wish->address) == 0);
+}
+
 /* One made after the call. NULL: nobody answers, there is no memory, or it is over. */
-static struct snapshot *ask(struct admin *admin)
+static struct snapshot *ask(struct admin *admin, const struct snapshot_wish *wish)
 {
     struct admin_source *source = admin->source;
     struct timespec until;
@@ -103,33 +121,41 @@ static struct snapshot *ask(struct admin *admin)
     snapshot_free(source->fresh); /* who asked for it has given up */
     source->fresh = NULL;
     source->given = false;
+    source->wish = *wish;
     source->want(source->context);
     int error = 0;
-    while (!source->given && !admin->closing && error == 0) {
+    while ((!source->given || !is_wished(source->fresh, wish)) && !admin->closing && error == 0) {
         error = pthread_cond_timedwait(&source->changed, &source->lock, &until);
     }
-    struct snapshot *snapshot = source->fresh;
-    source->fresh = NULL;
+    struct snapshot *snapshot = NULL;
+    if (source->fresh != NULL && is_wished(source->fresh, wish)) {
+        snapshot = source->fresh;
+        source->fresh = NULL;
+    }
     pthread_mutex_unlock(&source->lock);
     return snapshot;
 }
 
 /* ---- pages ---- */
 
-struct page {
-    unsigned status;
-    const char *type;
-    const char *policy; /* what a browser may load and run of it; NULL: nothing */
-    char *body;         /* owned */
-    size_t size;
-};
-
-static void page_text(struct page *page, unsigned status, const char *text)
+void page_body(struct page *page, unsigned status, const char *type, char *body)
 {
     page->status = status;
-    page->type = PLAIN;
-    page->body = strdup(text);
-    page->size = page->body != NULL ? strlen(text) : 0;
+    page->type = type;
+    page->body = body;
+    page->size = body != NULL ? strlen(body) : 0;
+}
+
+void page_text(struct page *page, unsigned status, const char *text)
+{
+    page_body(page, status, PAGE_TEXT, strdup(text));
+}
+
+static void show_status_page(const char *policy, struct page *page)
+{
+    const struct span html = status_page_html();
+    page_body(page, MHD_HTTP_OK, STATUS_PAGE_TYPE, span_dup(html));
+    page->policy = policy;
 }
 
 static void show_metrics(struct snapshot *snapshot, struct page *page)
@@ -141,11 +167,23 @@ static void show_metrics(struct snapshot *snapshot, struct page *page)
 
 static void show_status(struct snapshot *snapshot, struct page *page)
 {
-    page->status = MHD_HTTP_OK;
-    page->type = "application/json";
-    page->body = snapshot->status;
-    page->size = page->body != NULL ? strlen(page->body) : 0;
+    page_body(page, MHD_HTTP_OK, PAGE_JSON, snapshot->status);
     snapshot->status = NULL;
+}
+
+static void show_page(struct snapshot *snapshot, struct page *page)
+{
+    page_body(page, MHD_HTTP_OK, PAGE_JSON, page_json(snapshot));
+}
+
+static void show_route(struct snapshot *snapshot, struct page *page)
+{
+    if (snapshot->is_address || snapshot->route == NULL) {
+        page_body(page, MHD_HTTP_OK, PAGE_JSON, snapshot->route);
+        snapshot->route = NULL;
+    } else {
+        page_body(page, MHD_HTTP_BAD_REQUEST, PAGE_JSON, page_json_error(snapshot->route));
+    }
 }
 
 static void show_health(struct snapshot *snapshot, struct page *page)
@@ -163,47 +201,66 @@ static void show_ready(struct snapshot *snapshot, struct page *page)
     }
 }
 
-static const struct {
+enum needs { NEEDS_NOTHING, NEEDS_SNAPSHOT, NEEDS_PAGE, NEEDS_ROUTE };
+
+static const struct choice {
     const char *path;
+    enum needs needs; /* with nothing it is the status page */
     void (*show)(struct snapshot *snapshot, struct page *page);
-} pages[] = {
-    {"/metrics", show_metrics},
-    {"/status.json", show_status},
-    {"/healthz", show_health},
-    {"/readyz", show_ready},
+} choices[] = {
+    {"/", NEEDS_NOTHING, NULL},
+    {"/metrics", NEEDS_SNAPSHOT, show_metrics},
+    {"/status.json", NEEDS_SNAPSHOT, show_status},
+    {"/page.json", NEEDS_PAGE, show_page},
+    {"/route.json", NEEDS_ROUTE, show_route},
+    {"/healthz", NEEDS_SNAPSHOT, show_health},
+    {"/readyz", NEEDS_SNAPSHOT, show_ready},
 };
 
-static void show_page(struct admin *admin, struct page *page)
+static const struct choice *choice_of(const char *path)
 {
-    page->status = MHD_HTTP_OK;
-    page->type = STATUS_PAGE_TYPE;
-    page->policy = admin->policy;
-    page->size = status_page_html().len;
-    page->body = malloc(page->size);
-    if (page->body != NULL) {
-        memcpy(page->body, status_page_html().ptr, page->size);
-    }
-}
-
-static void make_page(struct admin *admin, const char *path, struct page *page)
-{
-    if (strcmp(path, "/") == 0) {
-        show_page(admin, page);
-        return;
-    }
-    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
-        if (strcmp(path, pages[i].path) == 0) {
-            struct snapshot *snapshot = ask(admin);
-            if (snapshot == NULL) {
-                page_text(page, MHD_HTTP_SERVICE_UNAVAILABLE, "no answer from splitmx\n");
-            } else {
-                pages[i].show(snapshot, page);
-            }
-            snapshot_free(snapshot);
-            return;
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        if (strcmp(path, choices[i].path) == 0) {
+            return &choices[i];
         }
     }
-    page_text(page, MHD_HTTP_NOT_FOUND, "there is no such page; / names those there are\n");
+    return NULL;
+}
+
+/* The address that is asked for. False: the page says what is wrong with it. */
+static bool read_wish(struct MHD_Connection *connection, const struct choice *choice,
+                      struct snapshot_wish *wish, struct page *page)
+{
+    wish->page = choice->needs == NEEDS_PAGE;
+    if (choice->needs != NEEDS_ROUTE) {
+        return true;
+    }
+    const char *text = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "address");
+    const char *wrong = query_address(text != NULL ? text : "", wish->address);
+    if (wrong != NULL) {
+        page_body(page, MHD_HTTP_BAD_REQUEST, PAGE_JSON, page_json_error(wrong));
+    }
+    return wrong == NULL;
+}
+
+static void make_page(struct admin *admin, struct MHD_Connection *connection, const char *path,
+                      struct page *page)
+{
+    const struct choice *choice = choice_of(path);
+    struct snapshot_wish wish = {0};
+    if (choice == NULL) {
+        page_text(page, MHD_HTTP_NOT_FOUND, "there is no such page; / names those there are\n");
+    } else if (choice->needs == NEEDS_NOTHING) {
+        show_status_page(admin->policy, page);
+    } else if (read_wish(connection, choice, &wish, page)) {
+        struct snapshot *snapshot = ask(admin, &wish);
+        if (snapshot == NULL) {
+            page_text(page, MHD_HTTP_SERVICE_UNAVAILABLE, "no answer from splitmx\n");
+        } else {
+            choice->show(snapshot, page);
+        }
+        snapshot_free(snapshot);
+    }
 }
 
 /* ---- HTTP ---- */
@@ -219,10 +276,10 @@ static void add_headers(struct MHD_Response *response, const struct page *page)
         {"Referrer-Policy", "no-referrer"},
         {"X-Content-Type-Options", "nosniff"},
     };
+    const char *policy =
+        page->policy != NULL ? page->policy : "default-src 'none'; frame-ancestors 'none'";
     MHD_add_response_header(response, "Content-Type", page->type);
-    MHD_add_response_header(response, "Content-Security-Policy",
-                            page->policy != NULL ? page->policy
-                                                 : "default-src 'none'; frame-ancestors 'none'");
+    MHD_add_response_header(response, "Content-Security-Policy", policy);
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
         MHD_add_response_header(response, headers[i][0], headers[i][1]);
     }
@@ -254,6 +311,17 @@ static bool has_header(struct MHD_Connection *connection, const char *name)
     return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name) != NULL;
 }
 
+static bool is_host_fine(struct MHD_Connection *connection)
+{
+    struct sockaddr_storage at = {0};
+    socklen_t length = sizeof at;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info != NULL && getsockname(info->connect_fd, (struct sockaddr *)&at, &length) == 0 &&
+           host_is_fine((struct sockaddr *)&at,
+                        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Host"));
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
                                   const char *path, const char *method, const char *version,
                                   const char *data, size_t *size, void **request)
@@ -268,8 +336,12 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     } else if (has_header(connection, "Content-Length") ||
                has_header(connection, "Transfer-Encoding")) {
         page_text(&page, MHD_HTTP_BAD_REQUEST, "a request here has no body\n");
+    } else if (!is_host_fine(connection)) {
+        page_text(&page, MHD_HTTP_FORBIDDEN,
+                  "this server is asked for as 127.0.0.1, as localhost or by another address, not "
+                  "by a name that others have given it\n");
     } else {
-        make_page(context, path, &page);
+        make_page(context, connection, path, &page);
     }
     return answer(connection, &page);
 }
@@ -321,7 +393,8 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
 
 /* ---- life ---- */
 
-/* No page's path has anything to decode, and %00 would end what is compared. */
+/* No page's path has anything to decode, and %00 would end what is compared; the address is decoded
+ * by query_address, which sees that. */
 static size_t leave_as_it_is(void *context, struct MHD_Connection *connection, char *text)
 {
     (void)context;

@@ -3,7 +3,7 @@
  *
  * It has a thread of its own (libmicrohttpd's). For a page it asks for a snapshot, which another
  * thread gives; while none comes, it has nothing to show and says 503. Nothing of what a client
- * sends gets any further than to the choice of the page.
+ * sends gets any further than to the choice of the page, but for the address of a route.
  */
 #ifndef SPLITMX_PROXY_ADMIN_ADMIN_H
 #define SPLITMX_PROXY_ADMIN_ADMIN_H
@@ -18,8 +18,11 @@ struct admin_source;
 struct admin_source *admin_source_new(void (*want)(void *context), void *context);
 void admin_source_free(struct admin_source *source); /* NULL is accepted */
 
-/* The snapshot that is wanted; it is the source's from here on. NULL: there was no memory for it.
- * Any thread; waits for nothing. */
+/* What is wanted now. Any thread. */
+void admin_source_wish(struct admin_source *source, struct snapshot_wish *out);
+
+/* The snapshot that is wanted, with the wish that it answers; it is the source's from here on.
+ * NULL: there was no memory for it. Any thread; waits for nothing. */
 void admin_source_give(struct admin_source *source, struct snapshot *snapshot);
 
 struct admin;

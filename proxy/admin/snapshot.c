@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "proxy/admin/history.h"
+
 struct snapshot *snapshot_new(void)
 {
     return calloc(1, sizeof(struct snapshot));
@@ -12,10 +14,18 @@ void snapshot_free(struct snapshot *snapshot)
     if (snapshot == NULL) {
         return;
     }
+    for (size_t i = 0; i < snapshot->limit_count; i++) {
+        free(snapshot->limits[i].hops);
+    }
     free(snapshot->relays);
     free(snapshot->limits);
     free(snapshot->endpoints);
     free(snapshot->status);
+    free(snapshot->hostname);
+    free(snapshot->reload_errors);
+    history_free(snapshot->history);
+    free(snapshot->transactions);
+    free(snapshot->route);
     free(snapshot);
 }
 

@@ -11,7 +11,15 @@
 #include "proxy/session/ledger.h"
 #include "proxy/session/relay_stats.h"
 #include "proxy/session/stats.h"
+#include "routing/address.h"
 #include "routing/health.h"
+#include "routing/nexthop.h"
+
+/* What somebody waits for: the less, the less there is to gather. */
+struct snapshot_wish {
+    bool page;                     /* what only the status page shows, too */
+    char address[ADDRESS_MAX + 1]; /* where mail for it goes, and nothing else; "": not asked */
+};
 
 /* What all workers have counted of a relay; without a name: of no relay. */
 struct snapshot_relay {
@@ -20,9 +28,20 @@ struct snapshot_relay {
     struct latency_sum time[RELAY_TIMES];
 };
 
+/* A next hop, as it is written. Of names it is not known here what they lead to. */
+struct snapshot_hop {
+    char text[NEXTHOP_HOST_MAX + 48]; /* "192.0.2.1:25", "[mail.example.com]:25" */
+    bool proxy;
+    bool is_known; /* mail went there lately: the rest says how that was */
+    enum health_state state;
+    unsigned failures; /* in a row */
+};
+
 /* A relay of the configuration in force. */
 struct snapshot_limit {
     char name[RELAY_STATS_NAME];
+    struct snapshot_hop *hops; /* for the page */
+    size_t hop_count;
     unsigned connections_max; /* at each endpoint */
     bool paced;
     bool slowed; /* the receiver has asked to be sent less */
@@ -35,9 +54,12 @@ struct snapshot_endpoint {
     unsigned failures; /* in a row */
 };
 
+struct history;
+
 struct snapshot {
-    const char *version; /* lives for ever */
-    time_t started;
+    struct snapshot_wish wish; /* that it answers */
+    const char *version;       /* lives for ever */
+    time_t now, started;
     unsigned workers;
     bool is_serving;  /* as `splitmx healthcheck` sees it */
     bool is_ready;    /* it takes new sessions */
@@ -60,6 +82,16 @@ struct snapshot {
         bool last_is_good;
     } reload;
     char *status; /* JSON */
+
+    /* For the page; NULL where memory was short. */
+    char *hostname;
+    char *reload_errors; /* lines; NULL: there were none */
+    struct history *history;
+    char *transactions; /* lines of the log, the newest first */
+
+    /* For an address. */
+    bool is_address;
+    char *route; /* JSON; where it is no address, words */
 };
 
 /* Empty. NULL: no memory. */

@@ -4,21 +4,6 @@
 #include "proxy/daemon/quote.h"
 #include "tls/policy.h"
 
-/* Whose MX records a next hop means; empty for one that is the host itself. */
-struct span explain_mx_domain(const struct nexthop *hop, const struct address *parsed)
-{
-    switch (hop->kind) {
-    case NEXTHOP_MX:
-        return span_of(hop->host);
-    case NEXTHOP_DOMAIN:
-        return parsed->domain;
-    case NEXTHOP_HOST:
-    case NEXTHOP_ADDRESS:
-        break;
-    }
-    return SPAN("");
-}
-
 /* ---- the look-up ---- */
 
 static void text_tried(const struct trail *trail, FILE *out)
@@ -97,14 +82,14 @@ static void text_endpoints(const struct explanation *explanation, const struct h
 static void text_hop(const struct explanation *explanation, size_t i, FILE *out)
 {
     const struct inquiry *inquiry = explanation->inquiry;
-    const struct nexthop *hop = &inquiry->decision.relay->hops[i];
+    const struct nexthop *hop = &inquiry->question.decision.relay->hops[i];
     const struct hops *found = &inquiry->hops[ROLE_RELAY];
     char spelt[NEXTHOP_TEXT];
 
     fputs("  next hop   ", out);
     if (hop->kind == NEXTHOP_DOMAIN) {
         fputs("MX of ", out);
-        print_plain(out, explain_mx_domain(hop, &inquiry->parsed));
+        print_plain(out, question_mx_domain(hop, &inquiry->question.parsed));
         fprintf(out, ", port %u", hop->port);
     } else {
         nexthop_text(hop, spelt, sizeof(spelt));
@@ -199,7 +184,7 @@ static void text_daemon(const struct explanation *explanation, FILE *out)
 
 static void text_relay(const struct explanation *explanation, FILE *out)
 {
-    const struct decision *decision = &explanation->inquiry->decision;
+    const struct decision *decision = &explanation->inquiry->question.decision;
     const struct relay *relay = decision->relay;
     unsigned slowed;
 
@@ -225,13 +210,13 @@ static void text_relay(const struct explanation *explanation, FILE *out)
 
 static void text_reply(const struct inquiry *inquiry, FILE *out)
 {
-    const struct decision *decision = &inquiry->decision;
+    const struct decision *decision = &inquiry->question.decision;
 
     fprintf(out, "  %-10s %u %s %s\n", decision->code / 100 == 4 ? "put off" : "refused",
             decision->code, decision->enhanced, decision->text);
     if (decision->outside) {
         fputs("  because    ", out);
-        print_plain(out, inquiry->parsed.domain);
+        print_plain(out, inquiry->question.parsed.domain);
         fputs(" is not among the `domains:` (default: those in the keys of YAML routes;\n"
               "             a transport map and `*` add none)\n",
               out);
@@ -329,11 +314,11 @@ void explain_text(const struct explanation *explanation, FILE *out)
 {
     const struct inquiry *inquiry = explanation->inquiry;
 
-    print_plain(out, inquiry->asked);
+    print_plain(out, inquiry->question.asked);
     fputc('\n', out);
-    text_tried(&inquiry->trail, out);
-    text_matched(&inquiry->decision, out);
-    switch (inquiry->decision.kind) {
+    text_tried(&inquiry->question.trail, out);
+    text_matched(&inquiry->question.decision, out);
+    switch (inquiry->question.decision.kind) {
     case DECISION_RELAY:
         text_relay(explanation, out);
         break;

@@ -20,7 +20,4 @@ struct explanation {
 void explain_text(const struct explanation *explanation, FILE *out);
 void explain_json(const struct explanation *explanation, FILE *out);
 
-/* Whose MX records a next hop means; empty for one that is the host itself. */
-struct span explain_mx_domain(const struct nexthop *hop, const struct address *parsed);
-
 #endif

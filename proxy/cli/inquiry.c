@@ -2,62 +2,21 @@
 
 #include <stdlib.h>
 
-/* ---- what the table says ---- */
-
-static void on_key(void *context, struct span key, enum table_found found)
-{
-    struct trail *trail = context;
-    struct trail_key *keys = realloc(trail->keys, (trail->count + 1) * sizeof *keys);
-    if (keys == NULL) {
-        trail->broken = true;
-        return;
-    }
-    trail->keys = keys;
-    char *copy = span_dup(key);
-    if (copy == NULL) {
-        trail->broken = true;
-        return;
-    }
-    keys[trail->count++] = (struct trail_key){copy, found};
-}
-
-/* As route_decide has looked: not at all where the address or its domain is refused. */
-static void read_trail(struct inquiry *inquiry, const struct config *config,
-                       const struct table *table)
-{
-    const struct decision *decision = &inquiry->decision;
-    struct address address = inquiry->parsed;
-    struct table_hit unused;
-    char delimiter = config->recipient_delimiter;
-    if (decision->broken || decision->outside || inquiry->parsed.whole.len == 0) {
-        return;
-    }
-    if (address.domain.len == 0) {
-        address =
-            (struct address){.local = SPAN("postmaster"), .domain = span_of(config->hostname.text)};
-        delimiter = '\0';
-    }
-    (void)table_trace(table, &address, delimiter, &unused, on_key, &inquiry->trail);
-}
-
 struct inquiry *inquiry_new(const struct config *config, const struct relay_set *relays,
                             const struct table *table, struct span asked)
 {
     struct inquiry *inquiry = calloc(1, sizeof *inquiry);
-    struct address address = {0};
     if (inquiry == NULL) {
         return NULL;
     }
-    inquiry->asked = asked;
-    route_decide(config, relays, table, asked, &inquiry->parsed, &inquiry->decision);
-    /* Of an address that is refused as such no key is looked for. */
-    if (address_parse(asked, false, config->smtputf8, &address) == ADDRESS_OK) {
-        inquiry->parsed = address;
-        read_trail(inquiry, config, table);
+    if (!question_ask(&inquiry->question, config, relays, table, asked)) {
+        free(inquiry);
+        return NULL;
     }
-    inquiry->recipient = span_dup(inquiry->parsed.whole.len > 0 ? inquiry->parsed.whole : SPAN(""));
+    inquiry->recipient = span_dup(
+        inquiry->question.parsed.whole.len > 0 ? inquiry->question.parsed.whole : SPAN(""));
     inquiry->recipients[0] = inquiry->recipient;
-    if (inquiry->recipient == NULL || inquiry->trail.broken) {
+    if (inquiry->recipient == NULL) {
         inquiry_free(inquiry);
         return NULL;
     }
@@ -72,10 +31,7 @@ void inquiry_free(struct inquiry *inquiry)
     for (size_t i = 0; i < inquiry->attempt_count; i++) {
         free(inquiry->attempts[i]);
     }
-    for (size_t i = 0; i < inquiry->trail.count; i++) {
-        free(inquiry->trail.keys[i].key);
-    }
-    free(inquiry->trail.keys);
+    question_release(&inquiry->question);
     free(inquiry->attempts);
     free(inquiry->recipient);
     free(inquiry);
@@ -83,12 +39,12 @@ void inquiry_free(struct inquiry *inquiry)
 
 bool inquiry_is_open(const struct inquiry *inquiry)
 {
-    return inquiry->decision.kind == DECISION_RELAY;
+    return inquiry->question.decision.kind == DECISION_RELAY;
 }
 
 const struct relay *inquiry_relay(const struct inquiry *inquiry, enum role role)
 {
-    const struct decision *decision = &inquiry->decision;
+    const struct decision *decision = &inquiry->question.decision;
     switch (role) {
     case ROLE_RELAY:
         return decision->relay;
@@ -117,7 +73,7 @@ static void conclude(struct inquiry *inquiry, unsigned code, const char *enhance
 
 void inquiry_settle(struct inquiry *inquiry)
 {
-    const struct decision *decision = &inquiry->decision;
+    const struct decision *decision = &inquiry->question.decision;
     if (decision->kind == DECISION_REPLY) {
         conclude(inquiry, decision->code, decision->enhanced, decision->text);
     } else if (decision->kind == DECISION_DISCARD) {
@@ -146,7 +102,7 @@ static bool judge_answer(struct inquiry *inquiry, const struct attempt *attempt)
         return true;
     }
     if (attempt->role == ROLE_RELAY && !call->mail_refused && reply_is_unknown_recipient(&reply) &&
-        inquiry->decision.unknown_recipient != NULL) {
+        inquiry->question.decision.unknown_recipient != NULL) {
         inquiry->role = ROLE_UNKNOWN;
         return false;
     }
@@ -283,7 +239,7 @@ static void give_up(struct inquiry *inquiry)
     } else if (lookup && last->hop->status == RESOLVER_NULL_MX &&
                last->hop->hop->kind == NEXTHOP_DOMAIN) {
         conclude(inquiry, 556, "5.1.10", "the recipient's domain does not take mail (null MX)");
-    } else if (inquiry->role == ROLE_RELAY && inquiry->decision.fallback != NULL) {
+    } else if (inquiry->role == ROLE_RELAY && inquiry->question.decision.fallback != NULL) {
         inquiry->role = ROLE_FALLBACK;
         order_hops(inquiry);
     } else if (inquiry->role != ROLE_RELAY || last == NULL) {
@@ -326,7 +282,8 @@ static void look_up(struct inquiry *inquiry)
     for (enum role role = ROLE_RELAY; role < ROLES; role++) {
         const struct relay *relay = inquiry_relay(inquiry, role);
         if (relay != NULL && (role == ROLE_RELAY || inquiry->probing)) {
-            hops_begin(&inquiry->hops[role], &inquiry->check, relay, inquiry->parsed.domain);
+            hops_begin(&inquiry->hops[role], &inquiry->check, relay,
+                       inquiry->question.parsed.domain);
         }
     }
 }

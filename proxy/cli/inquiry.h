@@ -9,18 +9,7 @@
 
 #include "proxy/cli/doctor_hops.h"
 #include "proxy/cli/doctor_state.h"
-
-/* A key of the look-up order that was looked for. */
-struct trail_key {
-    char *key; /* owned */
-    enum table_found found;
-};
-
-struct trail {
-    struct trail_key *keys;
-    size_t count;
-    bool broken; /* memory was short */
-};
+#include "proxy/daemon/question.h"
 
 /* Who is asked: the route's relay, and those that are asked after it. */
 enum role { ROLE_RELAY, ROLE_FALLBACK, ROLE_UNKNOWN, ROLES };
@@ -45,10 +34,7 @@ struct verdict {
 
 struct inquiry {
     struct check check;
-    struct span asked; /* as asked, outlives it */
-    struct address parsed;
-    struct decision decision;
-    struct trail trail;
+    struct question question;
 
     bool looked_up; /* `hops` of ROLE_RELAY say what was found */
     struct hops hops[ROLES];

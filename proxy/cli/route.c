@@ -60,13 +60,6 @@ static struct table *open_table(const struct config *config, const struct relay_
     return table_load(config, relays, NULL, 0, diags);
 }
 
-/* An address as it stands in mail and logs, without its angle brackets. */
-static struct span bare(struct span address)
-{
-    bool angled = address.len > 2 && address.ptr[0] == '<' && address.ptr[address.len - 1] == '>';
-    return angled ? span_make(address.ptr + 1, address.len - 2) : address;
-}
-
 /* ---- the questions ---- */
 
 struct questions {
@@ -106,8 +99,7 @@ static bool questions_read(struct questions *questions, const struct config *con
     questions->probe = options->probe;
     questions->inquiries = calloc((size_t)options->operand_count, sizeof(struct inquiry *));
     for (int i = 0; questions->inquiries && i < options->operand_count; i++) {
-        struct inquiry *inquiry =
-            inquiry_new(config, relays, table, bare(span_of(options->operands[i])));
+        struct inquiry *inquiry = inquiry_new(config, relays, table, span_of(options->operands[i]));
         if (!inquiry) {
             break;
         }
@@ -160,7 +152,7 @@ static bool explain_all(const struct questions *questions, const struct daemon_v
         } else {
             explain_text(&explanation, stdout);
         }
-        if (inquiry->decision.broken) {
+        if (inquiry->question.decision.broken) {
             fprintf(stderr, "the table cannot be read\n");
             fine = false;
         }

@@ -9,6 +9,9 @@
 #include <uv.h>
 
 #include "proxy/admin/admin.h"
+#include "proxy/admin/history.h"
+#include "proxy/admin/transactions.h"
+#include "proxy/daemon/log.h"
 #include "proxy/daemon/sockets.h"
 #include "proxy/daemon/status.h"
 
@@ -18,14 +21,20 @@ struct admin_service {
     struct admin *server, *next;          /* NULL: none; that of the reload under way */
     struct status (*tell)(void *context); /* how the daemon is */
     void *context;
+    /* While there is a server; NULL where memory was short. */
+    uv_timer_t step;
+    struct log *log;
+    struct history *history;
+    struct transactions *transactions;
 };
 
 /*
  * `sockets`: one socket, or none where there is no `admin:`; it is taken over. False: no memory,
  * threads or descriptors. `service` with source NULL was never started.
  */
-bool admin_service_start(struct admin_service *service, uv_loop_t *loop, struct socket_set *sockets,
-                         struct status (*tell)(void *context), void *context);
+bool admin_service_start(struct admin_service *service, uv_loop_t *loop, struct log *log,
+                         struct socket_set *sockets, struct status (*tell)(void *context),
+                         void *context);
 
 /* The two phases of a reload. False: as at the start, and nothing has changed. The next one serves
  * from here on beside the last; after a good one comes admin_service_switch, which ends that. */

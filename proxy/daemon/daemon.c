@@ -522,7 +522,7 @@ static bool start(struct daemon *d)
     }
     d->log = log_start(STDERR_FILENO, config->log_level, config->log_format);
     if (d->log == NULL || !reserved ||
-        !admin_service_start(&d->admin, &d->loop, d->now.admin_sockets, status_of, d) ||
+        !admin_service_start(&d->admin, &d->loop, d->log, d->now.admin_sockets, status_of, d) ||
         !start_workers(d)) {
         fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
         return false;

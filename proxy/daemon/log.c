@@ -40,6 +40,9 @@ struct log {
     struct log_lane *common;    /* of all threads that have none of their own */
     pthread_mutex_t common_use; /* held by who writes to it */
     pthread_t thread;
+    pthread_mutex_t watch_use; /* of the two below; held while something is shown */
+    void (*see)(void *context, struct span bytes);
+    void *see_context;
     atomic_bool asleep; /* the thread has found every lane empty */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -152,6 +155,15 @@ static void write_dropped(struct log *log, uint64_t dropped)
 
 /* ---- the thread ---- */
 
+static void show(struct log *log, struct span bytes)
+{
+    pthread_mutex_lock(&log->watch_use);
+    if (log->see) {
+        log->see(log->see_context, bytes);
+    }
+    pthread_mutex_unlock(&log->watch_use);
+}
+
 /* Writes what the lane holds; false when that was nothing. */
 static bool lane_drain(struct log *log, struct log_lane *lane)
 {
@@ -159,6 +171,7 @@ static bool lane_drain(struct log *log, struct log_lane *lane)
     bool any = dropped != 0;
     struct span bytes = log_ring_peek(&lane->ring);
     while (bytes.len > 0) {
+        show(log, bytes);
         write_out(log, bytes);
         log_ring_take(&lane->ring, bytes.len);
         bytes = log_ring_peek(&lane->ring);
@@ -244,6 +257,7 @@ static void log_free(struct log *log)
     pthread_cond_destroy(&log->wake);
     pthread_mutex_destroy(&log->mutex);
     pthread_mutex_destroy(&log->common_use);
+    pthread_mutex_destroy(&log->watch_use);
     free(log);
 }
 
@@ -270,6 +284,7 @@ struct log *log_start(int fd, enum config_log_level level, enum config_log_forma
     log_configure(log, level, format);
     pthread_mutex_init(&log->mutex, NULL);
     pthread_mutex_init(&log->common_use, NULL);
+    pthread_mutex_init(&log->watch_use, NULL);
     init_wake(&log->wake);
     log->common = log_lane_open(log);
     /* The daemon's signals are its loop's, and a reader that went away is EPIPE here. */
@@ -303,6 +318,14 @@ void log_configure(struct log *log, enum config_log_level level, enum config_log
 {
     atomic_store_explicit(&log->level, (int)level, memory_order_relaxed);
     atomic_store_explicit(&log->format, (int)format, memory_order_relaxed);
+}
+
+void log_watch(struct log *log, void (*see)(void *context, struct span bytes), void *context)
+{
+    pthread_mutex_lock(&log->watch_use);
+    log->see = see;
+    log->see_context = context;
+    pthread_mutex_unlock(&log->watch_use);
 }
 
 void log_stop(struct log *log)

@@ -21,6 +21,9 @@ struct log;
 /* NULL when the thread cannot be started. Writes to descriptor fd. */
 struct log *log_start(int fd, enum config_log_level level, enum config_log_format format);
 void log_configure(struct log *log, enum config_log_level level, enum config_log_format format);
+/* From here on the log's thread shows what it writes, lane by lane, in pieces that may end within a
+ * line. NULL: to nobody; nobody is being shown anything any more when it returns. */
+void log_watch(struct log *log, void (*see)(void *context, struct span bytes), void *context);
 /* Writes out what is buffered, ends the thread. */
 void log_stop(struct log *log);
 

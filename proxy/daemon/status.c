@@ -17,7 +17,7 @@ static uint64_t total(const struct status *status, enum counter counter)
     return sum;
 }
 
-static void hop_text(const struct nexthop *hop, char *out, size_t cap)
+void status_hop_text(const struct nexthop *hop, char *out, size_t cap)
 {
     if (hop->kind == NEXTHOP_DOMAIN) {
         snprintf(out, cap, "MX of the recipient's domain");
@@ -78,7 +78,7 @@ struct endpoint {
     uint64_t seconds; /* in this state */
 };
 
-static const char *health_text(enum health_state state)
+const char *status_health_text(enum health_state state)
 {
     switch (state) {
     case HEALTH_OK:
@@ -100,7 +100,7 @@ static bool next_endpoint(const struct status *status, size_t *cursor, struct en
     }
     uint64_t now = uv_hrtime() / 1000000; /* the loops' clock */
     net_address_text_port(&found.endpoint.address, out->address, sizeof out->address);
-    out->state = health_text(found.state);
+    out->state = status_health_text(found.state);
     out->failures = found.failures;
     out->seconds = now > found.since ? (now - found.since) / 1000 : 0;
     return true;
@@ -141,7 +141,7 @@ static json_t *relay_json(const struct status *status, const struct relay *relay
     json_t *hops = json_array();
     for (size_t i = 0; i < relay->hop_count; i++) {
         char text[300];
-        hop_text(&relay->hops[i], text, sizeof text);
+        status_hop_text(&relay->hops[i], text, sizeof text);
         json_array_append_new(hops, json_string(text));
     }
     return json_pack("{s:s, s:o, s:I, s:I, s:o}", "name", relay->name, "next_hops", hops,
@@ -272,7 +272,7 @@ static void put_relays(FILE *out, const struct status *status)
         fprintf(out, "relay         %s:", relay->name);
         for (size_t h = 0; h < relay->hop_count; h++) {
             char text[300];
-            hop_text(&relay->hops[h], text, sizeof text);
+            status_hop_text(&relay->hops[h], text, sizeof text);
             fprintf(out, "%s %s", h == 0 ? "" : ",", text);
         }
         fprintf(out, ", %u of %u connections", connections_of(status, relay),

@@ -43,6 +43,12 @@ bool status_health(const struct status *status, char line[STATUS_HEALTH]);
 /* How many transactions at once the relay is slowed to (design: section 7); PACE_NO_LIMIT: not. */
 unsigned status_paced_to(const struct status *status, const struct relay *relay);
 
+/* A next hop as it is written. */
+void status_hop_text(const struct nexthop *hop, char *out, size_t cap);
+
+/* "ok", "suspect", "down" */
+const char *status_health_text(enum health_state state);
+
 /* For people, and for programs (JSON, one object). The caller frees; NULL: no memory. */
 char *status_text(const struct status *status);
 char *status_json(const struct status *status);

@@ -30,9 +30,10 @@ static struct inquiry inquiry_about(const char *asked, const struct decision *de
 {
     const struct span whole = span_of(asked);
     return (struct inquiry){
-        .asked = whole,
-        .parsed = {.whole = whole, .domain = span_skip(whole, span_rfind(whole, '@') + 1)},
-        .decision = *decision};
+        .question = {
+            .asked = whole,
+            .parsed = {.whole = whole, .domain = span_skip(whole, span_rfind(whole, '@') + 1)},
+            .decision = *decision}};
 }
 
 /* Where nobody was asked but the table. */
@@ -208,7 +209,7 @@ static void a_probe_tells_who_was_asked_and_what_a_client_would_be_told(void **s
     decision.kind = DECISION_RELAY;
     decision.relay = &relay;
     struct inquiry inquiry = inquiry_about("a@example.com", &decision);
-    inquiry.trail = (struct trail){.keys = keys, .count = 2};
+    inquiry.question.trail = (struct trail){.keys = keys, .count = 2};
     inquiry.looked_up = true;
     inquiry.hops[ROLE_RELAY] = (struct hops){
         .count = 1,

@@ -1,0 +1,112 @@
+#include "proxy/admin/transactions.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "proxy/wire/record.h"
+
+#define LINE_MAX (RECORD_MAX + 128) /* with time and level in front */
+
+struct transactions {
+    /* Of the log's thread: the line that is coming. */
+    char line[LINE_MAX];
+    size_t len;
+    bool too_long;
+    /* Under the lock: */
+    pthread_mutex_t lock;
+    char *kept[TRANSACTIONS_MAX]; /* each with its line feed; NULL: none yet */
+    size_t next;
+};
+
+struct transactions *transactions_new(void)
+{
+    struct transactions *transactions = calloc(1, sizeof *transactions);
+    if (transactions != NULL) {
+        pthread_mutex_init(&transactions->lock, NULL);
+    }
+    return transactions;
+}
+
+void transactions_free(struct transactions *transactions)
+{
+    if (transactions != NULL) {
+        for (size_t i = 0; i < TRANSACTIONS_MAX; i++) {
+            free(transactions->kept[i]);
+        }
+        pthread_mutex_destroy(&transactions->lock);
+        free(transactions);
+    }
+}
+
+/* In front of its event a line has a time, a level and a session, all ours: so the first `event` is
+ * none that a client has sent. */
+static bool is_transaction(struct span line)
+{
+    const struct span text = SPAN("event=transaction "), json = SPAN("event\":\"transaction\"");
+    const char *event = memmem(line.ptr, line.len, "event", 5);
+    if (event == NULL) {
+        return false;
+    }
+    const struct span rest = span_skip(line, (size_t)(event - line.ptr));
+    return span_equal(span_first(rest, text.len), text) ||
+           span_equal(span_first(rest, json.len), json);
+}
+
+static void keep(struct transactions *transactions, struct span line)
+{
+    char *copy = span_dup(line);
+    if (copy == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&transactions->lock);
+    free(transactions->kept[transactions->next]);
+    transactions->kept[transactions->next] = copy;
+    transactions->next = (transactions->next + 1) % TRANSACTIONS_MAX;
+    pthread_mutex_unlock(&transactions->lock);
+}
+
+void transactions_see(struct transactions *transactions, struct span bytes)
+{
+    while (bytes.len > 0) {
+        const size_t feed = span_find(bytes, '\n');
+        const struct span piece = span_first(bytes, feed + 1);
+        bytes = span_skip(bytes, piece.len);
+        if (transactions->len + piece.len > sizeof transactions->line) {
+            transactions->too_long = true;
+        } else {
+            memcpy(transactions->line + transactions->len, piece.ptr, piece.len);
+            transactions->len += piece.len;
+        }
+        if (piece.ptr[piece.len - 1] != '\n') {
+            return; /* the rest comes with the next */
+        }
+        const struct span line = span_make(transactions->line, transactions->len);
+        if (!transactions->too_long && is_transaction(line)) {
+            keep(transactions, line);
+        }
+        transactions->len = 0;
+        transactions->too_long = false;
+    }
+}
+
+char *transactions_text(struct transactions *transactions)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        return NULL;
+    }
+    pthread_mutex_lock(&transactions->lock);
+    for (size_t i = 1; i <= TRANSACTIONS_MAX; i++) {
+        const char *line =
+            transactions->kept[(transactions->next + TRANSACTIONS_MAX - i) % TRANSACTIONS_MAX];
+        fputs(line != NULL ? line : "", out);
+    }
+    pthread_mutex_unlock(&transactions->lock);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

@@ -1,0 +1,31 @@
+/*
+ * transactions: the last hundred lines event=transaction of the log, for the status page. The log's
+ * own thread shows it what it writes, so who moves mail has nothing to do with it.
+ */
+#ifndef SPLITMX_PROXY_ADMIN_TRANSACTIONS_H
+#define SPLITMX_PROXY_ADMIN_TRANSACTIONS_H
+
+#include <jansson.h>
+
+#include "config/span.h"
+
+#define TRANSACTIONS_MAX        100
+#define TRANSACTIONS_RECIPIENTS 20 /* that are listed of one */
+
+struct transactions;
+
+/* NULL: no memory. */
+struct transactions *transactions_new(void);
+void transactions_free(struct transactions *transactions); /* NULL is accepted */
+
+/* Bytes of the log, in the order of a lane: lines may come in pieces, in both formats. A line for
+ * which there is no memory is not kept. One thread at a time. */
+void transactions_see(struct transactions *transactions, struct span bytes);
+
+/* The lines kept, the newest first. The caller frees; NULL: no memory. Any thread. */
+char *transactions_text(struct transactions *transactions);
+
+/* What such lines say, in the order that they have. NULL: no memory. */
+json_t *transactions_json(const char *lines);
+
+#endif
