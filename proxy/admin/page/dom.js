@@ -15,7 +15,7 @@ function byId(id) {
 }
 
 function fill(parent, children) {
-  parent.replaceChildren(...children.flat().filter((c) => c !== null && c !== undefined && c !== ''));
+  parent.replaceChildren(...children.flat(2).filter((c) => c !== null && c !== undefined && c !== ''));
   return parent;
 }
 

@@ -18,6 +18,9 @@ function endpointWords(endpoint) {
   if (endpoint.state === null) {
     return 'nothing is known against it';
   }
+  if (endpointState(endpoint) === 'good' && endpoint.failures > 0) {
+    return 'was tried in vain, ' + plural(endpoint.failures, 'failure') + ' in a row';
+  }
   const words = {good: 'answers', warn: 'in doubt', bad: 'does not answer'}[endpointState(endpoint)];
   return words + (endpoint.failures > 0 ? ', ' + plural(endpoint.failures, 'failure') + ' in a row' : '');
 }
@@ -54,7 +57,7 @@ function relayHealth(data, relay) {
   if (relay.slowed) {
     return {state: 'warn', words: 'its receiver has asked to be sent less; mail goes more slowly'};
   }
-  return {state: 'good', words: states.length > 0 ? 'well' : 'nothing against it'};
+  return {state: 'good', words: relay.endpoints.some((e) => e.state !== null) ? 'well' : 'not used lately'};
 }
 
 function reasonsOf(data) {

@@ -12,6 +12,13 @@ function endpointItem(endpoint) {
     endpoint.why ? make('span', {class: 'why'}, told(endpoint.why)) : null);
 }
 
+// Those of which nothing is known take one line together.
+function endpointList(endpoints) {
+  const known = endpoints.filter((e) => e.state !== null), others = endpoints.filter((e) => e.state === null);
+  return [known.length > 0 ? make('ul', {class: 'endpoints', 'aria-label': 'Servers'}, ...known.map(endpointItem)) : null,
+    others.length > 0 ? make('p', {}, 'Not asked lately: ', others.flatMap((e, i) => [i > 0 ? ', ' : '', told(e.address, 'mono')]), '.') : null];
+}
+
 function relayCard(data, relay) {
   const health = relayHealth(data, relay), own = historyOf(data, relay);
   const to = relay.recipients || {};
@@ -20,9 +27,7 @@ function relayCard(data, relay) {
   const head = make('div', {},
     make('header', {}, make('h3', {}, told(relay.name)), pill(health.state, health.words),
       relay.paced ? make('span', {class: 'soft'}, relay.slowed ? 'slowed down' : 'paced') : null),
-    relay.endpoints.length > 0
-      ? make('ul', {class: 'endpoints', 'aria-label': 'Servers'}, ...relay.endpoints.map(endpointItem))
-      : make('p', {}, 'None of its servers has failed lately.'),
+    ...endpointList(relay.endpoints),
     make('p', {}, since + (limit ? '; ' + limit : '') + '.'));
   return make('article', {class: 'relay'}, head, rateGraph(data.history || {}, own, relay.name),
     latencyGraph(data.history || {}, own, relay.name));

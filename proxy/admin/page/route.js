@@ -24,7 +24,7 @@ function endpointOf(endpoint) {
   const state = known ? endpointState({state: endpoint.health}) : 'good';
   const words = known ? endpointWords({state: endpoint.health, failures: endpoint.failures || 0}) : 'nothing is known against it';
   return make('li', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]),
-    told(endpoint.address || '–', 'mono'), endpoint.host ? [' (', told(endpoint.host), ')'] : null, ' ' + words);
+    told(endpoint.address || '–', 'mono'), endpoint.host && !String(endpoint.address).includes(endpoint.host) ? [' (', told(endpoint.host), ')'] : null, ' ' + words);
 }
 
 function hopItem(route, hop, i) {

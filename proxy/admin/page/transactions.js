@@ -7,28 +7,42 @@ function outcomeState(outcome) {
   return outcome === 'accepted' ? 'good' : outcome === 'rejected' || outcome === 'refused' ? 'bad' : 'warn';
 }
 
-function replyState(reply) {
-  return {2: 'good', 4: 'warn', 5: 'bad'}[String(reply || '')[0]] || 'warn';
+// `250/refused`: the answer to RCPT, and what became of the message there (docs/logs.md, `transaction`).
+const MARKS = {none: ['warn', 'not handed over'], accepted: ['good', 'accepted'], refused: ['bad', 'message refused'],
+  unknown: ['warn', 'message not answered']};
+
+function recipientOutcome(t, recipient) {
+  const [, rcpt, mark] = /^(\d{3})(?:\/(\w+))?$/.exec(recipient.reply || '') || [];
+  if (rcpt === undefined) {
+    return [{2: 'good', 5: 'bad'}[String(recipient.reply || '')[0]] || 'warn', recipient.reply || 'not asked'];
+  }
+  if (rcpt[0] !== '2') {
+    return [rcpt[0] === '5' ? 'bad' : 'warn', 'recipient refused: ' + rcpt];
+  }
+  return mark === undefined ? [outcomeState(t.outcome), t.outcome] : MARKS[mark] || ['warn', mark];
 }
 
-function recipientRow(recipient) {
-  const state = replyState(recipient.reply);
+function recipientRow(t, recipient) {
+  const [state, words] = recipientOutcome(t, recipient);
   return make('tr', {}, make('td', {}, told(recipient.address)), make('td', {}, recipient.relay === null ? '–' : told(recipient.relay)),
-    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(recipient.reply || 'not asked')));
+    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(words)));
 }
 
 function inside(t) {
   const client = make('p', {}, moment(t.at) + '. Client ', told(t.client, 'mono'), ' ',
     t.client_name ? told(t.client_name) : 'without a name', ', HELO ', t.helo ? told(t.helo) : 'none', ', ',
     t.tls ? told(t.tls) : 'no TLS', ', session ', told(t.session, 'mono'), '.');
-  const head = make('thead', {}, make('tr', {}, ...['Recipient', 'Relay', 'Answer'].map((name) => make('th', {scope: 'col'}, name))));
+  const head = make('thead', {}, make('tr', {}, ...['Recipient', 'Relay', 'Outcome'].map((name) => make('th', {scope: 'col'}, name))));
   return make('div', {class: 'inside'}, client, make('table', {}, make('caption', {class: 'spoken'}, 'Outcome of each recipient'),
-    head, make('tbody', {}, ...t.recipients.map(recipientRow))));
+    head, make('tbody', {}, ...t.recipients.map((r) => recipientRow(t, r)))),
+    t.more_recipients > 0 ? make('p', {}, `and ${plural(t.more_recipients, 'recipient')} more`) : null,
+    t.reply ? make('p', {}, 'Answer to the client: ', told(t.reply)) : null);
 }
 
 function transactionItem(t) {
   const first = t.recipients.length > 0 ? t.recipients[0].address : 'no recipient';
-  const more = t.recipients.length > 1 ? ` and ${t.recipients.length - 1} more` : '';
+  const others = t.recipients.length - 1 + (t.more_recipients || 0);
+  const more = others > 0 ? ` and ${others} more` : '';
   const summary = make('summary', {}, make('span', {class: 'time'}, clock(t.at)),
     make('bdi', {class: 'from'}, t.from ? plain(t.from) : '<>'), make('bdi', {class: 'to'}, '→ ' + plain(first) + more),
     make('span', {class: 'pill ' + outcomeState(t.outcome)}, make('span', {'aria-hidden': 'true'}, SIGNS[outcomeState(t.outcome)] + ' '), plain(t.outcome)),
