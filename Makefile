@@ -47,8 +47,9 @@ proxy/session := commit latency ledger ledger_format ledger_keep ledger_set leg 
                  prober quota rate recipients relay_stats session session_begin session_command session_told shared \
                  summary timers transaction unsettled upstream upstream_greet upstream_why world
 proxy/net     := conn conn_tls conn_write ledger_file ledger_reader ledger_store listener net
-proxy/admin   := admin exposition history host metrics page_json query snapshot transactions \
-                 transactions_json
+proxy/admin   := admin exposition history host metrics page_json query snapshot status_page transactions \
+                  transactions_json
+page_scripts  := dom words health graph flow relays transactions route page
 proxy/daemon  := admin_service burial config_files confine control control_ask daemon descriptors early_signals \
                  folder_list landlock ledger_print ledger_service load log log_ring notify pid_file prepare \
                  privileges question quote readable reload repair sockets state_lock status survey \
@@ -117,6 +118,26 @@ $(foreach l,$(LAYERS),$(eval $(call layer,$(l))))
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,cc  )$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+
+# ---- the status page: its parts joined to one HTML file, and that to an array of C ----
+
+page := proxy/admin/page
+$(BUILD)/page.html: $(page)/page.html $(page)/page.css $(page_scripts:%=$(page)/%.js) Makefile
+	@mkdir -p $(@D)
+	@cat $(page_scripts:%=$(page)/%.js) >$(BUILD)/page.js
+	$(call say,join)sed -e '/^\/\* page.css \*\/$$/{r $(page)/page.css' -e 'd}' \
+	    -e '/^\/\* scripts \*\/$$/{r $(BUILD)/page.js' -e 'd}' $< >$@
+
+$(BUILD)/proxy/admin/status_page_bytes.c: $(BUILD)/page.html
+	@mkdir -p $(@D)
+	@{ echo '#include <stddef.h>'; echo '#include "proxy/admin/status_page.h"'; echo 'const unsigned char status_page_bytes[] = {'; \
+	    od -An -v -t u1 $< | sed 's/[0-9][0-9]*/&,/g'; \
+	    echo '};'; echo 'const size_t status_page_bytes_size = sizeof status_page_bytes;'; } >$@
+
+$(BUILD)/proxy/admin/status_page_bytes.o: $(BUILD)/proxy/admin/status_page_bytes.c Makefile
+	$(call say,cc  )$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+
+$(call archive,proxy/admin): $(BUILD)/proxy/admin/status_page_bytes.o
 
 # ---- unit tests: tests/unit/test_X.c is linked with the layer that holds X and those below, or with tests/bench/X ----
 

@@ -15,6 +15,7 @@
 #include "proxy/admin/page.h"
 #include "proxy/admin/page_json.h"
 #include "proxy/admin/query.h"
+#include "proxy/admin/status_page.h"
 
 #define BACKLOG     16
 #define CONNECTIONS 32                /* at once; one more, and the oldest makes way */
@@ -86,6 +87,7 @@ struct admin {
     struct MHD_Daemon *http;
     struct admin_source *source;
     bool closing; /* under the source's lock */
+    char policy[STATUS_PAGE_POLICY];
     /* Of the server's own thread: */
     struct {
         int fd; /* -1: a free place */
@@ -149,18 +151,11 @@ void page_text(struct page *page, unsigned status, const char *text)
     page_body(page, status, PAGE_TEXT, strdup(text));
 }
 
-static void show_index(struct snapshot *snapshot, struct page *page)
+static void show_status_page(const char *policy, struct page *page)
 {
-    (void)snapshot;
-    page_text(page, MHD_HTTP_OK,
-              "splitmx\n"
-              "\n"
-              "/metrics      for Prometheus\n"
-              "/status.json  what `splitmx status --json` prints\n"
-              "/page.json    the same and more: the last hour, the last transactions\n"
-              "/route.json   ?address=… what `splitmx route --json` prints\n"
-              "/healthz      200 while mail is served, else 503\n"
-              "/readyz       200 while new sessions are taken, else 503\n");
+    const struct span html = status_page_html();
+    page_body(page, MHD_HTTP_OK, STATUS_PAGE_TYPE, span_dup(html));
+    page->policy = policy;
 }
 
 static void show_metrics(struct snapshot *snapshot, struct page *page)
@@ -210,10 +205,10 @@ enum needs { NEEDS_NOTHING, NEEDS_SNAPSHOT, NEEDS_PAGE, NEEDS_ROUTE };
 
 static const struct choice {
     const char *path;
-    enum needs needs; /* with nothing there is no snapshot */
+    enum needs needs; /* with nothing it is the status page */
     void (*show)(struct snapshot *snapshot, struct page *page);
 } choices[] = {
-    {"/", NEEDS_NOTHING, show_index},
+    {"/", NEEDS_NOTHING, NULL},
     {"/metrics", NEEDS_SNAPSHOT, show_metrics},
     {"/status.json", NEEDS_SNAPSHOT, show_status},
     {"/page.json", NEEDS_PAGE, show_page},
@@ -256,7 +251,7 @@ static void make_page(struct admin *admin, struct MHD_Connection *connection, co
     if (choice == NULL) {
         page_text(page, MHD_HTTP_NOT_FOUND, "there is no such page; / names those there are\n");
     } else if (choice->needs == NEEDS_NOTHING) {
-        choice->show(NULL, page);
+        show_status_page(admin->policy, page);
     } else if (read_wish(connection, choice, &wish, page)) {
         struct snapshot *snapshot = ask(admin, &wish);
         if (snapshot == NULL) {
@@ -438,7 +433,7 @@ struct admin *admin_start(int fd, struct admin_source *source)
     const int flags = fcntl(fd, F_GETFL);
     struct admin *admin = calloc(1, sizeof *admin);
     fstat(fd, &socket);
-    if (admin == NULL) {
+    if (admin == NULL || !status_page_policy(admin->policy)) {
         goto fail;
     }
     admin->source = source;

@@ -49,9 +49,9 @@ static void text_health(const struct explanation *explanation, const struct net_
     if (!daemon_view_runs(explanation->daemon)) {
         return;
     }
-    if (!daemon_view_health(explanation->daemon, address,
-                            explanation->inquiry->question.decision.relay->identity == IDENTITY_PROXY,
-                            &health)) {
+    if (!daemon_view_health(
+            explanation->daemon, address,
+            explanation->inquiry->question.decision.relay->identity == IDENTITY_PROXY, &health)) {
         fputs(": no mail lately", out);
         return;
     }

@@ -2,7 +2,7 @@
 # Installs what the end-to-end tests and those between hosts (tests/hosts) need. Quick when all is there; prints the exact line when not root.
 set -eu
 
-packages="python3-pytest python3-pytest-xdist testssl.sh swaks libnet-ssleay-perl msmtp nmap postfix haproxy dnsmasq-base iproute2 openssl systemd"
+packages="python3-pytest python3-pytest-xdist chromium chromium-driver python3-selenium testssl.sh swaks libnet-ssleay-perl msmtp nmap postfix haproxy dnsmasq-base iproute2 openssl systemd"
 cache="$(cd "$(dirname "$0")/../.." && pwd)/build/peers"
 exim="$cache/exim/usr/sbin/exim4"
 

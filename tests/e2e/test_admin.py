@@ -21,8 +21,8 @@ from splitmx_test.waiting import free_port, poll
 
 USER, KING = "user@example.com", "kingmail@example.com"
 PROMTOOL = shutil.which("promtool") or REPOSITORY / "build/peers/prometheus/usr/bin/promtool"
-PAGES = {"/": "text/plain; charset=utf-8", "/metrics": "text/plain; version=0.0.4; charset=utf-8", "/status.json": "application/json", "/page.json": "application/json",
-         "/healthz": "text/plain; charset=utf-8", "/readyz": "text/plain; charset=utf-8"}
+PAGES = {"/": "text/html; charset=utf-8", "/metrics": "text/plain; version=0.0.4; charset=utf-8", "/status.json": "application/json",
+         "/page.json": "application/json", "/healthz": "text/plain; charset=utf-8", "/readyz": "text/plain; charset=utf-8"}
 
 
 # ---- a strict reader of the exposition format ----

@@ -1,0 +1,96 @@
+
+// ---- recent transactions; those that are open stay open while others come ----
+
+const shown = new Map(); // what a transaction says → its element
+
+function outcomeState(outcome) {
+  return outcome === 'accepted' ? 'good' : outcome === 'rejected' || outcome === 'refused' ? 'bad' : 'warn';
+}
+
+// `250/refused`: the answer to RCPT, and what became of the message there (docs/logs.md, `transaction`).
+const MARKS = {none: ['warn', 'not handed over'], accepted: ['good', 'accepted'], refused: ['bad', 'message refused'],
+  unknown: ['warn', 'message not answered']};
+
+function recipientOutcome(t, recipient) {
+  const [, rcpt, mark] = /^(\d{3})(?:\/(\w+))?$/.exec(recipient.reply || '') || [];
+  if (rcpt === undefined) {
+    return [{2: 'good', 5: 'bad'}[String(recipient.reply || '')[0]] || 'warn', recipient.reply || 'not asked'];
+  }
+  if (rcpt[0] !== '2') {
+    return [rcpt[0] === '5' ? 'bad' : 'warn', 'recipient refused: ' + rcpt];
+  }
+  return mark === undefined ? [outcomeState(t.outcome), t.outcome] : MARKS[mark] || ['warn', mark];
+}
+
+function recipientRow(t, recipient) {
+  const [state, words] = recipientOutcome(t, recipient);
+  return make('tr', {}, make('td', {}, told(recipient.address)), make('td', {}, recipient.relay === null ? '–' : told(recipient.relay)),
+    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(words)));
+}
+
+function inside(t) {
+  const client = make('p', {}, moment(t.at) + '. Client ', told(t.client, 'mono'), ' ',
+    t.client_name ? told(t.client_name) : 'without a name', ', HELO ', t.helo ? told(t.helo) : 'none', ', ',
+    t.tls ? told(t.tls) : 'no TLS', ', session ', told(t.session, 'mono'), '.');
+  const head = make('thead', {}, make('tr', {}, ...['Recipient', 'Relay', 'Outcome'].map((name) => make('th', {scope: 'col'}, name))));
+  return make('div', {class: 'inside'}, client, make('table', {}, make('caption', {class: 'spoken'}, 'Outcome of each recipient'),
+    head, make('tbody', {}, ...t.recipients.map((r) => recipientRow(t, r)))),
+    t.more_recipients > 0 ? make('p', {}, `and ${plural(t.more_recipients, 'recipient')} more`) : null,
+    t.reply ? make('p', {}, 'Answer to the client: ', told(t.reply)) : null);
+}
+
+function transactionItem(t) {
+  const first = t.recipients.length > 0 ? t.recipients[0].address : 'no recipient';
+  const others = t.recipients.length - 1 + (t.more_recipients || 0);
+  const more = others > 0 ? ` and ${others} more` : '';
+  const summary = make('summary', {}, make('span', {class: 'time'}, clock(t.at)),
+    make('bdi', {class: 'from'}, t.from ? plain(t.from) : '<>'), make('bdi', {class: 'to'}, '→ ' + plain(first) + more),
+    make('span', {class: 'pill ' + outcomeState(t.outcome)}, make('span', {'aria-hidden': 'true'}, SIGNS[outcomeState(t.outcome)] + ' '), plain(t.outcome)),
+    make('span', {class: 'cost'}, (t.size === null ? '–' : size(t.size)) + ', ' + took(t.ms)));
+  const details = make('details', {}, summary);
+  details.addEventListener('toggle', () => {
+    if (details.open && details.childElementCount === 1) {
+      details.append(inside(t));
+    }
+  });
+  return details;
+}
+
+// Two that say the same are told apart by their number from the oldest.
+function keyed(transactions) {
+  const seen = new Map();
+  return [...transactions].reverse().map((t) => {
+    const text = JSON.stringify(t), n = (seen.get(text) || 0) + 1;
+    seen.set(text, n);
+    return [`${n} ${text}`, t];
+  }).reverse();
+}
+
+function showTransactions(data) {
+  const place = byId('transactions'), now = keyed(data.transactions);
+  const keys = new Set(now.map(([key]) => key));
+  setText(byId('recent-count'), now.length > 0 ? `the last ${now.length}, newest first` : '');
+  for (const [key, element] of shown) {
+    if (!keys.has(key)) {
+      element.remove();
+      shown.delete(key);
+    }
+  }
+  if (now.length === 0) {
+    fill(place, [make('p', {class: 'empty'}, 'No transaction since the start.')]);
+    return;
+  }
+  place.querySelector('.empty')?.remove();
+  let after = place.firstElementChild; // moves only what is not in its place, so that the focus stays
+  for (const [key, t] of now) {
+    if (!shown.has(key)) {
+      shown.set(key, transactionItem(t));
+    }
+    const element = shown.get(key);
+    if (element === after) {
+      after = after.nextElementSibling;
+    } else {
+      place.insertBefore(element, after);
+    }
+  }
+}
