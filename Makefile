@@ -352,7 +352,7 @@ quick:
 # ---- the rest ----
 
 MAN      := docs/splitmx.8 docs/splitmx.yaml.5 docs/splitmx-routes.5
-EXAMPLES := docs/examples/host
+EXAMPLES := docs/examples/host docs/examples/monitoring
 SYSTEMD  := proxy/daemon/systemd
 
 # Where a distribution has them elsewhere, or not at all.
