@@ -374,7 +374,7 @@ quick:
 # ---- the rest ----
 
 MAN      := docs/splitmx.8 docs/splitmx.yaml.5 docs/splitmx-routes.5
-EXAMPLES := $(addprefix docs/examples/,docker-mailserver gmail-family haproxy kingmailer local-users postfix-same-host two-mx)
+EXAMPLES := $(addprefix docs/examples/,docker-mailserver gmail-family haproxy kingmailer local-users monitoring postfix-same-host two-mx)
 SYSTEMD  := proxy/daemon/systemd
 
 # Where a distribution has them elsewhere, or not at all.

@@ -209,19 +209,26 @@ size_t diag_format(const struct diag *diag, char *out, size_t cap)
     return text.len;
 }
 
-void diag_print(const struct diag_list *list, FILE *out)
+void diag_print_marked(const struct diag_list *list, FILE *out, const char *error,
+                       const char *warning)
 {
     char line[MESSAGE_MAX * 6];
     if (!list) {
         return;
     }
     for (size_t i = 0; i < list->count; i++) {
-        diag_format(&list->items[i], line, sizeof(line));
-        fprintf(out, "%s\n", line);
+        const struct diag *diag = &list->items[i];
+        diag_format(diag, line, sizeof(line));
+        fprintf(out, "%s%s\n", diag->level == DIAG_ERROR ? error : warning, line);
     }
     if (list->more > 0) {
-        fprintf(out, "… and %zu more\n", list->more);
+        fprintf(out, "%s… and %zu more\n", error, list->more);
     }
+}
+
+void diag_print(const struct diag_list *list, FILE *out)
+{
+    diag_print_marked(list, out, "", "");
 }
 
 static size_t least(size_t a, size_t b, size_t c)

@@ -66,6 +66,10 @@ size_t diag_format(const struct diag *diag, char *out, size_t cap);
 /* All of them, a line each, in order; then "… and N more" when some were only counted. */
 void diag_print(const struct diag_list *list, FILE *out);
 
+/* The same with a mark in front of each line, one for errors and one for warnings. */
+void diag_print_marked(const struct diag_list *list, FILE *out, const char *error,
+                       const char *warning);
+
 /* Reading of did-you-mean: the candidate nearest to word (at most two edits, and a third of its
  * letters), else the only one that begins with it, or NULL. candidates ends with NULL. */
 const char *diag_nearest(const char *word, const char *const *candidates);

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -516,15 +515,15 @@ static bool start(struct daemon *d)
     signals_watch(d);
     d->control = control_listen(&d->loop, config->state_directory.text, on_request, d, &error);
     if (d->control == NULL) {
-        fprintf(stderr, "splitmx: %s/" CONTROL_SOCKET ": %s\n", config->state_directory.text,
-                strerror(-error));
+        log_early_error("%s/" CONTROL_SOCKET ": %s", config->state_directory.text,
+                        strerror(-error));
         return false;
     }
     d->log = log_start(STDERR_FILENO, config->log_level, config->log_format);
     if (d->log == NULL || !reserved ||
         !admin_service_start(&d->admin, &d->loop, d->log, d->now.admin_sockets, status_of, d) ||
         !start_workers(d)) {
-        fprintf(stderr, "splitmx: out of memory, threads or descriptors\n");
+        log_early_error("out of memory, threads or descriptors");
         return false;
     }
     if (!pid_file_write(config->state_directory.text)) {
@@ -576,12 +575,12 @@ int daemon_run(const char *path)
     early_signals_begin();
     d.where = load_where(path);
     if (d.where == NULL) {
-        fprintf(stderr, "splitmx: out of memory\n");
+        log_early_error("out of memory");
         return EXIT_FAILURE;
     }
     struct diag_list *diags = diag_list_new();
     int status = load_all(path, &d.now, diags);
-    diag_print(diags, stderr);
+    log_early_diags(diags);
     diag_list_free(diags);
     if (status != EXIT_SUCCESS) {
         free(d.where);

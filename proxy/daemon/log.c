@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -32,8 +33,9 @@ struct log_lane {
 
 struct log {
     int fd;
-    bool is_file;  /* takes whatever it is given, without waiting for a reader */
-    bool is_stuck; /* took nothing when the log was to stop: what is left is lost */
+    bool is_journal; /* begins each line with its priority */
+    bool is_file;    /* takes whatever it is given, without waiting for a reader */
+    bool is_stuck;   /* took nothing when the log was to stop: what is left is lost */
     atomic_int level;
     atomic_int format;
     _Atomic(struct log_lane *) lanes;
@@ -56,14 +58,41 @@ static const char *const level_names[] = {
     [LOG_DEBUG] = "debug",
 };
 
+/* Priorities as syslog(3) has them; sd-daemon(3) has them so in front of a line. */
+static const char *const priorities[] = {
+    [LOG_ERROR] = "<3>",
+    [LOG_WARNING] = "<4>",
+    [LOG_INFO] = "<6>",
+    [LOG_DEBUG] = "<7>",
+};
+
+/* What the descriptor leads to is the journal: systemd says which file that is, for a stream that
+ * has been sent elsewhere since then is none of its (systemd.exec(5), JOURNAL_STREAM). */
+static bool is_journal(int fd)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    char buffer[64];
+    struct text ours = TEXT(buffer);
+    struct stat found;
+
+    if (stream == NULL || fstat(fd, &found) != 0) {
+        return false;
+    }
+    text_printf(&ours, "%llu:%llu", (unsigned long long)found.st_dev,
+                (unsigned long long)found.st_ino);
+    return span_equal(text_span(&ours), span_of(stream));
+}
+
 /* What stands in front of a record, whose first byte tells its format: so that a line is never half
  * of one and half of the other while a reload changes it. */
-static void put_prefix(struct text *out, enum config_log_level level, bool json)
+static void put_prefix(const struct log *log, struct text *out, enum config_log_level level,
+                       bool json)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
     const struct civil civil = civil_from_time(now.tv_sec);
+    text_puts(out, log->is_journal ? priorities[level] : "");
     text_puts(out, json ? "{\"time\":\"" : "");
     text_digits(out, civil.year, 4);
     text_putc(out, '-');
@@ -147,7 +176,7 @@ static void write_dropped(struct log *log, uint64_t dropped)
     record_begin(&record, json ? LOG_JSON : LOG_TEXT);
     record_str(&record, "event", "log-lines-dropped");
     record_number(&record, "lines", dropped);
-    put_prefix(&text, LOG_WARNING, json);
+    put_prefix(log, &text, LOG_WARNING, json);
     text_put(&text, record_end(&record));
     text_puts(&text, json ? "}\n" : "\n");
     write_out(log, text_span(&text));
@@ -280,6 +309,7 @@ struct log *log_start(int fd, enum config_log_level level, enum config_log_forma
         return NULL;
     }
     log->fd = fd;
+    log->is_journal = is_journal(fd);
     log->is_file = fstat(fd, &found) == 0 && S_ISREG(found.st_mode);
     log_configure(log, level, format);
     pthread_mutex_init(&log->mutex, NULL);
@@ -362,7 +392,7 @@ void log_write(struct log_lane *lane, enum config_log_level level, struct span r
     if ((int)level > atomic_load_explicit(&log->level, memory_order_relaxed)) {
         return;
     }
-    put_prefix(&prefix, level, json);
+    put_prefix(log, &prefix, level, json);
     const struct span line[] = {text_span(&prefix), record, json ? SPAN("}\n") : SPAN("\n")};
     if (!log_ring_put(&lane->ring, line, 3)) {
         atomic_fetch_add_explicit(&lane->dropped, 1, memory_order_relaxed);
@@ -414,5 +444,26 @@ void log_diags(struct log *log, const struct diag_list *diags)
         } else {
             log_event(log, level, "configuration", "message", diag->text, NULL);
         }
+    }
+}
+
+/* ---- before there is a log ---- */
+
+void log_early_error(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%ssplitmx: ", is_journal(STDERR_FILENO) ? priorities[LOG_ERROR] : "");
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+}
+
+void log_early_diags(const struct diag_list *diags)
+{
+    if (is_journal(STDERR_FILENO)) {
+        diag_print_marked(diags, stderr, priorities[LOG_ERROR], priorities[LOG_WARNING]);
+    } else {
+        diag_print(diags, stderr);
     }
 }

@@ -6,7 +6,9 @@
  * the log's own writes out. A thread that logs for every message has a lane, a buffer that it
  * shares with no other, and waits for nobody. When a buffer is full lines are dropped and counted,
  * and the count is logged when there is room again. Lines of one lane stay in order; those of two
- * may be some milliseconds out of it. Thread: log_write from the lane's own; log_event from all;
+ * may be some milliseconds out of it. Where the descriptor is the journal's (JOURNAL_STREAM) each
+ * begins with its priority, as sd-daemon(3) has it: <3> error, <4> warning, <6> info, <7> debug.
+ * Thread: log_write from the lane's own; log_event from all;
  * the rest from the main thread.
  */
 #ifndef SPLITMX_PROXY_DAEMON_LOG_H
@@ -41,5 +43,10 @@ void log_event(struct log *log, enum config_log_level level, const char *event, 
 
 /* Every diagnostic as one event=configuration line. */
 void log_diags(struct log *log, const struct diag_list *diags);
+
+/* What `run` says on standard error before log_start, marked in the same way: "splitmx: " and a
+ * line, which is an error; every diagnostic, as diag_print does. Main thread. */
+void log_early_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_early_diags(const struct diag_list *diags);
 
 #endif

@@ -64,12 +64,13 @@ if [ -n "$missing" ]; then
     esac
 fi
 
-# promtool alone, of Prometheus' package: its server would be started, and take 100 MB. Where it cannot be had, its test is skipped.
-if ! command -v promtool >/dev/null && [ ! -x "$cache/prometheus/usr/bin/promtool" ]; then
+# Of Prometheus' package the two programs: installed, it would be started. Where they cannot be had, their tests are skipped.
+prometheus="$cache/prometheus/usr/bin"
+if ! { command -v promtool && command -v prometheus; } >/dev/null && ! { [ -x "$prometheus/promtool" ] && [ -x "$prometheus/prometheus" ]; }; then
     mkdir -p "$cache/debs" "$cache/prometheus"
     (cd "$cache/debs" && apt-get download -q prometheus &&
-        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C "$cache/prometheus" ./usr/bin/promtool) ||
-        echo 'install.sh: no promtool' >&2
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C "$cache/prometheus" ./usr/bin/promtool ./usr/bin/prometheus) ||
+        echo 'install.sh: no prometheus' >&2
     rm -f "$cache/debs"/prometheus_*.deb
 fi
 

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -16,11 +15,12 @@ import pytest
 from splitmx_test.daemon import REPOSITORY
 from splitmx_test.memory import LIBRARY, NEVER, Scarcity
 from splitmx_test.messages import message
+from splitmx_test.peers import prometheus_tool
 from splitmx_test.upstream import close, pause, reply
 from splitmx_test.waiting import free_port, poll
 
 USER, KING = "user@example.com", "kingmail@example.com"
-PROMTOOL = shutil.which("promtool") or REPOSITORY / "build/peers/prometheus/usr/bin/promtool"
+PROMTOOL = prometheus_tool("promtool")
 PAGES = {"/": "text/html; charset=utf-8", "/metrics": "text/plain; version=0.0.4; charset=utf-8", "/status.json": "application/json",
          "/page.json": "application/json", "/healthz": "text/plain; charset=utf-8", "/readyz": "text/plain; charset=utf-8"}
 

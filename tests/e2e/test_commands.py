@@ -446,6 +446,34 @@ def test_the_log_can_be_json(start_split):
         assert isinstance(json.loads(line), dict), line
 
 
+UNDER_SYSTEMD = ["bash", "-c", 'JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec "$@"', "bash"]
+ELSEWHERE = ["bash", "-c", 'JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/1) exec "$@"', "bash"]
+
+
+PRIORITIES = {"error": "<3>", "warning": "<4>", "info": "<6>", "debug": "<7>"}
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_lines_have_their_priority_in_the_journal_and_nowhere_else(start_split, format):
+    for wrapper in (UNDER_SYSTEMD, ELSEWHERE):
+        split = start_split(log={"format": format, "level": "debug"}, wrapper=wrapper)
+        split.daemon.folder.write("routes.yaml", "example.com: nosuch\n")
+        assert split.daemon.reload().status == 1
+        split.daemon.stop()
+        levels = [re.search(r'(?:Z |"level":")([a-z]+)', line)[1] for line in split.daemon.lines]
+        assert {"error", "info"} <= set(levels)
+        begins = [line[:3] for line in split.daemon.lines]
+        assert begins == ([PRIORITIES[level] for level in levels] if wrapper is UNDER_SYSTEMD else ['{"t' if format == "json" else "202"] * len(levels))
+
+
+def test_what_run_says_before_there_is_a_log_has_its_priority_too(folder):
+    folder.write("routes.yaml", "example.com: nosuch\n")
+    for wrapper, begins in ((UNDER_SYSTEMD, "<3>/"), (ELSEWHERE, "/")):
+        done = subprocess.run([*wrapper, BINARY, "run", "-c", folder.config_path], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 78 and done.stderr, done
+        assert all(line.startswith(begins) for line in done.stderr.splitlines()), done.stderr
+
+
 def test_reload_reports_errors_with_their_place_and_exits_1(start_split):
     split = start_split()
     split.daemon.folder.write("routes.yaml", "example.com: local\nuser@example.com: nosuch\n")

@@ -69,8 +69,8 @@ class Machine:
     def show(self, name, unit="splitmx.service"):
         return self.do("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
-    def log(self):
-        return self.run("journalctl", "--no-pager", "--output=cat", "--identifier=splitmx", "--identifier=systemd").stdout
+    def log(self, *which):
+        return self.run("journalctl", *which, "--no-pager", "--output=cat", "--identifier=splitmx", "--identifier=systemd").stdout
 
     def end(self):
         """What it said."""
@@ -115,6 +115,7 @@ def test_without_a_configuration_it_fails_once_and_says_why(machine):
     assert machine.run("systemctl", "start", "splitmx").returncode == 1
     assert (machine.show("ActiveState"), machine.show("ExecMainStatus"), machine.show("NRestarts")) == ("failed", "78", "0")
     assert "/etc/splitmx/splitmx.yaml: cannot be opened" in machine.log()
+    assert "cannot be opened" in machine.log("--priority=err") and "<3>" not in machine.log()
 
 
 def test_it_runs_as_its_user_with_one_capability_and_confined_as_without_systemd(serving):
@@ -141,7 +142,7 @@ def test_a_reload_that_fails_is_told_and_the_old_goes_on(serving):
     serving.do("systemctl", "reload", "splitmx")
     serving.do("sh", "-c", "echo 'x@example.com: lokal' >>/etc/splitmx/routes.yaml")
     assert serving.run("systemctl", "reload", "splitmx").returncode == 1
-    assert "no relay is named `lokal`" in serving.log()
+    assert "no relay is named `lokal`" in serving.log("--priority=err")
     assert (serving.show("ActiveState"), serving.show("MainPID")) == ("active", pid)
 
 
@@ -154,7 +155,7 @@ def test_a_crash_is_followed_by_a_start(serving):
 def test_a_stop_drains_and_is_a_success(serving):
     serving.do("systemctl", "stop", "splitmx")
     assert (serving.show("ActiveState"), serving.show("Result")) == ("inactive", "success")
-    assert "event=stopped" in serving.log()
+    assert "event=stopped" in serving.log() and "event=stopped" not in serving.log("--priority=notice")
 
 
 def test_with_the_socket_unit_a_restart_refuses_nobody(serving):

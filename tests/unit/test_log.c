@@ -8,7 +8,9 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -121,6 +123,75 @@ static void a_line_is_in_the_format_of_its_record_while_a_reload_changes_it(void
     assert_non_null(strstr(sink.text, "{\"time\":\""));
     assert_non_null(strstr(sink.text, "\"event\":\"y\"}\n"));
     free(sink.text);
+}
+
+/* As systemd says it: of which file standard error is. */
+static void say_journal(int fd, int inodes_off)
+{
+    struct stat found;
+    char stream[64];
+    assert_int_equal(fstat(fd, &found), 0);
+    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)found.st_dev,
+             (unsigned long long)found.st_ino + (unsigned)inodes_off);
+    setenv("JOURNAL_STREAM", stream, 1);
+}
+
+static void every_line_for_the_journal_begins_with_its_priority(void **state)
+{
+    const enum config_log_format formats[] = {LOG_TEXT, LOG_JSON};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct sink sink;
+        sink_open(&sink);
+        say_journal(sink.write, 0);
+        struct log *log = log_start(sink.write, LOG_DEBUG, formats[i]);
+        log_event(log, LOG_ERROR, "a", NULL);
+        log_event(log, LOG_WARNING, "b", NULL);
+        log_event(log, LOG_INFO, "c", NULL);
+        log_event(log, LOG_DEBUG, "d", NULL);
+        log_stop(log);
+        sink_read(&sink);
+        const char *line = sink.text;
+        for (const char *priority = "3467"; *priority != '\0'; priority++) {
+            const char prefix[] = {'<', *priority, '>'};
+            assert_memory_equal(line, prefix, sizeof(prefix));
+            assert_time(line + sizeof(prefix) + (formats[i] == LOG_JSON ? 9 : 0));
+            line = strchr(line, '\n') + 1;
+        }
+        assert_int_equal(*line, '\0');
+        free(sink.text);
+    }
+    unsetenv("JOURNAL_STREAM");
+}
+
+static void a_priority_is_nowhere_but_in_the_journal(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct sink sink;
+        sink_open(&sink);
+        switch (i) {
+        case 0: /* the journal is somebody else's: standard error was sent elsewhere */
+            say_journal(sink.write, 1);
+            break;
+        case 1:
+            setenv("JOURNAL_STREAM", "", 1);
+            break;
+        case 2:
+            setenv("JOURNAL_STREAM", "9:", 1);
+            break;
+        default:
+            setenv("JOURNAL_STREAM", "nonsense", 1);
+            break;
+        }
+        struct log *log = log_start(sink.write, LOG_INFO, LOG_TEXT);
+        log_event(log, LOG_ERROR, "a", NULL);
+        log_stop(log);
+        sink_read(&sink);
+        assert_time(sink.text);
+        free(sink.text);
+    }
+    unsetenv("JOURNAL_STREAM");
 }
 
 static void what_is_above_the_level_is_left_out(void **state)
@@ -300,6 +371,8 @@ int main(void)
         cmocka_unit_test(a_text_line_is_time_level_and_pairs),
         cmocka_unit_test(a_json_line_is_one_object),
         cmocka_unit_test(a_line_is_in_the_format_of_its_record_while_a_reload_changes_it),
+        cmocka_unit_test(every_line_for_the_journal_begins_with_its_priority),
+        cmocka_unit_test(a_priority_is_nowhere_but_in_the_journal),
         cmocka_unit_test(what_is_above_the_level_is_left_out),
         cmocka_unit_test(a_line_is_out_before_the_log_stops),
         cmocka_unit_test(a_full_buffer_drops_whole_lines_and_counts_them),

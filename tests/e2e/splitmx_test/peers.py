@@ -16,6 +16,11 @@ from .waiting import PATIENCE, Timeout, free_port, poll
 EXIM = REPOSITORY / "build" / "peers" / "exim" / "usr" / "sbin" / "exim4"
 
 
+def prometheus_tool(name):
+    """The path of `prometheus` or `promtool`, whether installed or not; where it is not, there is nothing at it."""
+    return shutil.which(name) or str(REPOSITORY / "build" / "peers" / "prometheus" / "usr" / "bin" / name)
+
+
 def smtp_answers(port):
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
