@@ -67,7 +67,7 @@ bench_routes  := routes routes_plan
 bench_sink    := data_end sink sink_server
 bench         := $(bench_load) $(bench_routes) $(bench_sink) $(bench_shared)
 unit_tests    := address bench_line body client command config confine control data_end diag dns \
-                 dns_cache dns_message explain exposition header health histogram history hosts identity import \
+                 dns_cache dns_message explain exposition header health histogram history host hosts identity import \
                  key_sort ledger ledger_format ledger_keep ledger_memory ledger_model \
                  ledger_reader ledger_store load_text log memory net_address nexthop pacing \
                  privileges proxy_header quiet quota rate received recent record relay relay_stats repair \

@@ -114,6 +114,30 @@ static void the_last_hundred_are_kept_the_newest_first(void **state)
     transactions_free(transactions);
 }
 
+static void a_line_that_comes_late_goes_to_its_place(void **state)
+{
+    static const char *const lines[] = {
+        "2026-11-23T11:31:29.002Z info session=s event=transaction helo=b\n",
+        "{\"time\":\"2026-11-23T11:31:29.003Z\",\"level\":\"info\",\"session\":\"s\","
+        "\"event\":\"transaction\",\"helo\":\"c\"}\n",
+        "2026-11-23T11:31:29.001Z info session=s event=transaction helo=a\n",
+        "2026-11-23T11:31:29.003Z info session=s event=transaction helo=d\n"};
+    struct transactions *transactions = transactions_new();
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        transactions_see(transactions, span_of(lines[i]));
+    }
+    char *text = transactions_text(transactions);
+    json_t *list = transactions_json(text);
+    const char *const helo[] = {"d", "c", "b", "a"};
+    for (size_t i = 0; i < 4; i++) {
+        assert_string_equal(string_of(json_array_get(list, i), "helo"), helo[i]);
+    }
+    json_decref(list);
+    free(text);
+    transactions_free(transactions);
+}
+
 static void a_line_that_is_none_harms_nothing(void **state)
 {
     static char long_line[20000];
@@ -131,7 +155,12 @@ static void a_line_that_is_none_harms_nothing(void **state)
     transactions_see(transactions, text_span(&line));
     char *text = transactions_text(transactions);
     json_t *list = transactions_json(text);
-    assert_string_equal(string_of(json_array_get(list, 0), "helo"), "good");
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *helo = string_of(json_array_get(list, i), "helo");
+        found = found || (helo != NULL && strcmp(helo, "good") == 0);
+    }
+    assert_true(found);
     assert_true(json_array_size(list) <= 4);
     json_decref(list);
     free(text);
@@ -143,6 +172,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_is_read_in_both_formats_and_whatever_its_pieces),
         cmocka_unit_test(the_last_hundred_are_kept_the_newest_first),
+        cmocka_unit_test(a_line_that_comes_late_goes_to_its_place),
         cmocka_unit_test(a_line_that_is_none_harms_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
