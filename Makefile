@@ -67,12 +67,12 @@ bench_routes  := routes routes_plan
 bench_sink    := data_end sink sink_server
 bench         := $(bench_load) $(bench_routes) $(bench_sink) $(bench_shared)
 unit_tests    := address bench_line body client command config confine control data_end diag dns \
-                 dns_cache dns_message explain exposition header health histogram hosts identity import \
+                 dns_cache dns_message explain exposition header health histogram history host hosts identity import \
                  key_sort keys ledger ledger_format ledger_keep ledger_memory ledger_model \
                  ledger_reader ledger_store load_text log memory net_address nexthop pacing \
                  privileges proxy_header quiet quota rate received recent record relay relay_stats repair \
                  reply resolver route seal server shared sorter source span spares store table \
-                 table_walk text tickets timers tls_context tls_inspect tls_stream xclient yaml \
+                 table_walk text tickets timers tls_context tls_inspect tls_stream transactions xclient yaml \
                  yaml_scan
 fuzz_targets  := fuzz_address fuzz_body fuzz_command fuzz_config fuzz_dns fuzz_identity \
                  fuzz_ledger_format fuzz_mailboxes fuzz_map fuzz_nexthop fuzz_pem fuzz_proxy_header \

@@ -52,6 +52,34 @@ static bool is_transaction(struct span line)
            span_equal(span_first(rest, json.len), json);
 }
 
+/* "2026-11-23T11:31:29.123": what stands first in both formats can be compared as text. */
+static bool is_later(const char *line, const char *other)
+{
+    const size_t time = 23, mark = strlen("{\"time\":\"");
+    return strncmp(line + (line[0] == '{' ? mark : 0), other + (other[0] == '{' ? mark : 0), time) >
+           0;
+}
+
+/* Lanes are written one after the other, so a line may come some milliseconds behind one that is
+ * younger: it goes to its place. */
+static void put_in_order(struct transactions *transactions, char *line)
+{
+    char **const kept = transactions->kept;
+    size_t at = transactions->next;
+    free(kept[at]);
+    kept[at] = line;
+    for (size_t i = 1; i < TRANSACTIONS_MAX; i++) {
+        const size_t before = (at + TRANSACTIONS_MAX - 1) % TRANSACTIONS_MAX;
+        if (kept[before] == NULL || !is_later(kept[before], line)) {
+            break;
+        }
+        kept[at] = kept[before];
+        kept[before] = line;
+        at = before;
+    }
+    transactions->next = (transactions->next + 1) % TRANSACTIONS_MAX;
+}
+
 static void keep(struct transactions *transactions, struct span line)
 {
     char *copy = span_dup(line);
@@ -59,9 +87,7 @@ static void keep(struct transactions *transactions, struct span line)
         return;
     }
     pthread_mutex_lock(&transactions->lock);
-    free(transactions->kept[transactions->next]);
-    transactions->kept[transactions->next] = copy;
-    transactions->next = (transactions->next + 1) % TRANSACTIONS_MAX;
+    put_in_order(transactions, copy);
     pthread_mutex_unlock(&transactions->lock);
 }
 

@@ -26,7 +26,7 @@ function flowRows(data) {
   return data.relays.map((relay) => {
     const history = historyOf(data, relay);
     return {name: plain(relay.name), rate: perMinute(data, history.accepted), failed: perMinute(data, history.failed),
-      moves: sum(lately(data, history.accepted, DROP_SECONDS)) > 0, state: relayHealth(data, relay).state};
+      moves: sum(lately(data, history.accepted, DROP_SECONDS)) > 0, state: relayHealth(data, relay).state, look: relayHealth(data, relay).look};
   });
 }
 
@@ -35,7 +35,7 @@ function rateWords(row) {
 }
 
 function drawEnds(svg, row, x, y, room) {
-  svg.append(draw('text', {class: row.state, x, y: y + 4, fill: 'currentColor', 'font-weight': 700}, SIGNS[row.state]));
+  svg.append(draw('text', {class: row.look || row.state, x, y: y + 4, 'font-weight': 700}, SIGNS[row.look || row.state]));
   svg.lastChild.style.fill = 'currentColor';
   svg.append(draw('text', {x: x + 16, y: y - 1}, shorten(row.name, Math.floor((room - 16) / 7.4))));
   svg.append(draw('text', {class: 'small', x: x + 16, y: y + 13}, rateWords(row)));

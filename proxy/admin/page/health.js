@@ -2,7 +2,7 @@
 // ---- is all well? In one state, a headline, and reasons ----
 
 const RANK = {good: 0, warn: 1, bad: 2};
-const SIGNS = {good: '✓', warn: '!', bad: '✕'};
+const SIGNS = {good: '✓', warn: '!', bad: '✕', idle: '–'};
 const RECENT = 600; // seconds: what counts as now for the headline
 
 // Null: nothing is known of it, for or against, as of a server that has a name and is looked up when there is mail.
@@ -36,7 +36,7 @@ function historyOf(data, relay) {
   return Object.hasOwn(relays, relay.name) ? relays[relay.name] : {};
 }
 
-// {state, words}: of one relay.
+// {state, words, look}: of one relay; where there is a look, it is shown so.
 function relayHealth(data, relay) {
   const states = relay.endpoints.map(endpointState);
   const bad = states.filter((s) => s === 'bad').length;
@@ -57,7 +57,8 @@ function relayHealth(data, relay) {
   if (relay.slowed) {
     return {state: 'warn', words: 'its receiver has asked to be sent less; mail goes more slowly'};
   }
-  return {state: 'good', words: relay.endpoints.some((e) => e.state !== null) ? 'well' : 'not used lately'};
+  const known = relay.endpoints.some((e) => e.state !== null) || sum(history.accepted) > 0;
+  return {state: 'good', look: known ? 'good' : 'idle', words: known ? 'well' : 'not used lately'};
 }
 
 function reasonsOf(data) {
@@ -102,7 +103,8 @@ function judge(data) {
   if (!data.serving || (data.routes && data.routes.damaged) || (relays > 0 && dead === relays)) {
     headline = 'Mail does not flow';
   } else if (dead > 0) {
-    headline = 'Mail for ' + (dead === 1 ? 'one relay' : dead + ' relays') + ' waits';
+    const who = dead === 1 ? 'one relay does not answer' : dead + ' relays do not answer';
+    headline = moved > 0 ? 'Mail flows, but ' + who : who[0].toUpperCase() + who.slice(1);
   } else if (state !== 'good') {
     headline = moved > 0 ? 'Mail flows, with a warning' : 'A warning';
   }

@@ -16,7 +16,8 @@ function endpointItem(endpoint) {
 function endpointList(endpoints) {
   const known = endpoints.filter((e) => e.state !== null), others = endpoints.filter((e) => e.state === null);
   return [known.length > 0 ? make('ul', {class: 'endpoints', 'aria-label': 'Servers'}, ...known.map(endpointItem)) : null,
-    others.length > 0 ? make('p', {}, 'Not asked lately: ', others.flatMap((e, i) => [i > 0 ? ', ' : '', told(e.address, 'mono')]), '.') : null];
+    others.length > 0 ? make('p', {}, 'Not asked lately: ', others.slice(0, 2).flatMap((e, i) => [i > 0 ? ', ' : '', told(e.address, 'mono')]),
+      others.length > 2 ? ` and ${others.length - 2} more.` : '.') : null];
 }
 
 function relayCard(data, relay) {
@@ -25,7 +26,7 @@ function relayCard(data, relay) {
   const limit = relay.connections_max ? `at most ${plural(relay.connections_max, 'connection')} to each server` : '';
   const since = `Since the start: ${count(to.accepted)} recipients accepted, ${count(to.deferred)} deferred, ${count(to.refused)} refused; ${size(relay.bytes || 0)}`;
   const head = make('div', {},
-    make('header', {}, make('h3', {}, told(relay.name)), pill(health.state, health.words),
+    make('header', {}, make('h3', {}, told(relay.name)), pill(health.look || health.state, health.words),
       relay.paced ? make('span', {class: 'soft'}, relay.slowed ? 'slowed down' : 'paced') : null),
     ...endpointList(relay.endpoints),
     make('p', {}, since + (limit ? '; ' + limit : '') + '.'));

@@ -23,6 +23,9 @@ function took(ms) {
   if (ms === null || ms === undefined) {
     return '–';
   }
+  if (ms < 1) {
+    return '< 1 ms';
+  }
   return ms < 1000 ? Math.round(ms) + ' ms' : ms < 60000 ? (ms / 1000).toFixed(1) + ' s' : lasting(ms / 1000);
 }
 
