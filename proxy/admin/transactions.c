@@ -80,9 +80,15 @@ static void put_in_order(struct transactions *transactions, char *line)
     transactions->next = (transactions->next + 1) % TRANSACTIONS_MAX;
 }
 
+/* In the journal a priority stands in front: "<6>". */
+static struct span without_priority(struct span line)
+{
+    return line.len > 3 && line.ptr[0] == '<' ? span_skip(line, 3) : line;
+}
+
 static void keep(struct transactions *transactions, struct span line)
 {
-    char *copy = span_dup(line);
+    char *copy = span_dup(without_priority(line));
     if (copy == NULL) {
         return;
     }

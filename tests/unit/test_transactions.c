@@ -117,8 +117,8 @@ static void the_last_hundred_are_kept_the_newest_first(void **state)
 static void a_line_that_comes_late_goes_to_its_place(void **state)
 {
     static const char *const lines[] = {
-        "2026-11-23T11:31:29.002Z info session=s event=transaction helo=b\n",
-        "{\"time\":\"2026-11-23T11:31:29.003Z\",\"level\":\"info\",\"session\":\"s\","
+        "<6>2026-11-23T11:31:29.002Z info session=s event=transaction helo=b\n",
+        "<6>{\"time\":\"2026-11-23T11:31:29.003Z\",\"level\":\"info\",\"session\":\"s\","
         "\"event\":\"transaction\",\"helo\":\"c\"}\n",
         "2026-11-23T11:31:29.001Z info session=s event=transaction helo=a\n",
         "2026-11-23T11:31:29.003Z info session=s event=transaction helo=d\n"};
