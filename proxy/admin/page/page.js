@@ -26,7 +26,7 @@ function showState(verdict) {
     fill(byId('reasons'), verdict.reasons.map((r) => make('li', {}, told(r.text))));
   }
   // Said aloud only when health changes; the numbers in it change all the time.
-  const essence = verdict.state === 'good' ? 'good' : plain(words);
+  const essence = verdict.state === 'good' ? 'good' : plain(words).replace(/\d+/g, '');
   if (said !== '' && said !== essence) {
     setText(byId('spoken'), plain(words));
   }
