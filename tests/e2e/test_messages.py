@@ -1,6 +1,7 @@
 """What is said of a wrong configuration, table or command line: what, where, and what to do. Nothing here is a mail server's matter."""
 
 import os
+import shutil
 
 import pytest
 
@@ -189,3 +190,23 @@ def test_of_a_transport_map(reachable_folder, route, said):
 def test_of_a_command_line(line, said):
     result = splitmx(*line.split())
     assert result.status == 64 and said in result.err and result.out == "", result
+
+
+# An address to listen on, what is said at the start.
+NOT_TO_BE_HAD = [
+    ("127.0.0.1:25", "cannot listen on 127.0.0.1:25: Permission denied (a port below 1024: start it as root with `user:`"),
+    ("192.0.2.99:2599", "cannot listen on 192.0.2.99:2599: Cannot assign requested address (this host has no such address"),
+]
+
+
+@pytest.mark.parametrize("key", ["listen", "admin"])
+@pytest.mark.parametrize("address, said", NOT_TO_BE_HAD)
+def test_of_an_address_that_is_not_to_be_had(reachable_folder, address, said, key):
+    value, place = ("[{address: '%s'}]", "5:20: ") if key == "listen" else ("{listen: '%s'}", "7:17: ")
+    (reachable_folder / "splitmx.yaml").write_text(lines(**{key: value % address}))
+    (reachable_folder / "routes.yaml").write_text(ROUTES)
+    nobody = "nobody" if os.geteuid() == 0 else None
+    if nobody:
+        shutil.chown(reachable_folder, nobody)  # the state directory is made in it
+    result = splitmx("run", "-c", "splitmx.yaml", cwd=reachable_folder, user=nobody)
+    assert result.status == 1 and f"splitmx.yaml:{place}{said}" in result.err, result
