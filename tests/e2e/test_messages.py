@@ -149,6 +149,8 @@ COMMAND_LINES = [
     ("import --virtal x", "there is no option --virtal: did you mean --virtual?"),
     ("import --accounts --virtual x", "--accounts and --virtual exclude each other"),
     ("import --to smtp x", '--to: `smtp` is written with a colon, and in quotes: "smtp:…"'),
+    ("import --to nosuch@x y", "--to: `nosuch@x` cannot be a relay's name; that has letters, digits, `-` and `_`"),
+    ("import --to kingmailer.org y", "--to: `kingmailer.org` cannot be a relay's name; that has letters, digits, `-` and `_`, and a host is written smtp:[host]"),
 ]
 
 
