@@ -134,13 +134,12 @@ struct config *config_load(const char *path, struct diag_list *diags);
 /* The same, but what could be read is returned even when there were errors (*faulty is true then),
  * so that what it names can be looked at, too. Nothing in it need be there but defaults. */
 struct config *config_read(const char *path, bool *faulty, struct diag_list *diags);
+/* Whether a relay may be called so: 1 to 63 letters, digits, `-` and `_`. */
+bool config_is_relay_name(struct span name);
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config); /* NULL is accepted */
 
 /* The places of a text and of another value of this configuration, for diagnostics. */
-/* Whether a relay may be called so: 1 to 63 letters, digits, `-` and `_`. */
-bool config_is_relay_name(struct span name);
-
 struct diag_place config_place(const struct config *config, const struct config_text *text);
 struct diag_place config_at(const struct config *config, struct config_mark mark);
 
