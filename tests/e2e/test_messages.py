@@ -48,6 +48,7 @@ CONFIGURATION = [
     ("relays", "{local: 'smtp:[127.0.0.1]'}", '`local` must be a mapping such as `{next-hop: "smtp:[127.0.0.1]:10025"}`'),
     ("relays", "[local]", "6:9: `relays` must be a mapping of names"),
     ("relays", "{smtp: {next-hop: 'smtp:[h.example]'}}", "`smtp` cannot be a relay's name; it means something else in routes"),
+    ("relays", "\n- local: {next-hop: 'smtp:[127.0.0.1]'}", "7:1: `relays` must be a mapping of names, such as `local: {next-hop: \"smtp:[127.0.0.1]:10025\"}`, not a list (its entries begin with `-`)"),
     ("relays", "{'a b': {next-hop: 'smtp:[h.example]'}}", "`a b` cannot be a relay's name; use letters, digits, `-` and `_`"),
     ("relays", local(next_hop="127.0.0.1:10025"), "is no transport of a relay: expected `smtp:` with one or more next hops, such as `smtp:["),
     ("relays", local(next_hop="smtp:127.0.0.1"), "an address is written in brackets: [127.0.0.1]"),
@@ -82,6 +83,8 @@ CONFIGURATION = [
     ("tls", "{certificate: a.pem}", "7:6: `tls` needs `private-key`: a file with the private key in PEM form"),
     ("tls", "{certificate: a.pem, private-key: b.pem, minimum-version: 1.1}", '`minimum-version` must be "1.2" or "1.3", not `1.1`'),
     ("routes", "rotes.yaml", "3:9: routes {folder}/rotes.yaml cannot be read: No such file or directory"),
+    ("routes", "[routes.yaml, ./routes.yaml, routes.yaml]", "3:38: routes {folder}/routes.yaml is named twice; it is already on line 3"),
+    ("routes", "{example.com: local}", "3:9: `routes` must be a list, each entry a file's path, such as routes.yaml (what is here goes into such a file), not a mapping"),
     ("routes", "hash:/etc/postfix/transport", "routes are text: name the text that the table is made from, or what `postmap -s TYPE:FILE | splitmx import -"),
     ("dns", "{servers: [localhost]}", "must be a name server's address and port, such as \"127.0.0.1:53\", not `localhost`"),
     ("hostname", "&a mx.example.com", "anchors (`&a`) are not accepted; write the value out"),
@@ -156,7 +159,8 @@ COMMAND_LINES = [
 
 def checked(folder, configuration, yaml=ROUTES, transports=None):
     (folder / "splitmx.yaml").write_text(configuration)
-    (folder / "routes.yaml").write_text(yaml)
+    if yaml is not None:
+        (folder / "routes.yaml").write_text(yaml)
     if transports is not None:
         (folder / "transports").write_text(transports + "\n")
     result = splitmx("check", "-c", "splitmx.yaml", cwd=folder, user="nobody" if os.geteuid() == 0 else None)
@@ -165,7 +169,8 @@ def checked(folder, configuration, yaml=ROUTES, transports=None):
 
 
 def lines(**changed):
-    return "".join(f"{key}: {value}\n" for key, value in {**FINE, **changed}.items())
+    """A key with the value None is left out."""
+    return "".join(f"{key}: {value}\n" for key, value in {**FINE, **changed}.items() if value is not None)
 
 
 @pytest.mark.parametrize("key, value, said", CONFIGURATION, ids=lambda v: str(v)[:40])
@@ -174,6 +179,17 @@ def test_of_a_configuration(reachable_folder, key, value, said):
     told = checked(reachable_folder, text)
     assert said.replace("{folder}", str(reachable_folder)) in told, told
     assert any(line.startswith("splitmx.yaml:") for line in told.splitlines()), told
+
+
+def test_of_routes_that_no_key_names(reachable_folder):
+    told = checked(reachable_folder, lines(routes=None), yaml=None)
+    assert f"splitmx.yaml: routes {reachable_folder}/routes.yaml cannot be read: No such file or directory; no `routes:` names another" in told, told
+
+
+def test_of_routes_that_are_missing_beside_another_error(reachable_folder):
+    told = checked(reachable_folder, lines(routes="gone.yaml", hostname="'mx example.com'"))
+    assert f"splitmx.yaml:3:9: routes {reachable_folder}/gone.yaml cannot be read: No such file or directory" in told, told
+    assert told.count("gone.yaml") == 1, told
 
 
 @pytest.mark.parametrize("route, said", IN_YAML, ids=lambda v: v[:40])
