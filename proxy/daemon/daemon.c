@@ -187,7 +187,7 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     status_reload_next(&d->outcome, ok, text);
     log_diags(d->log, d->reload.diags);
     log_event(d->log, ok ? LOG_INFO : LOG_ERROR, ok ? "reloaded" : "reload-failed", "config",
-              d->path, NULL);
+              d->where, NULL);
     answer_waiting(d, ok ? 0 : 1, text != NULL ? text : "out of memory\n");
     if (ok) {
         free(text);
@@ -298,7 +298,7 @@ static void reload_begin(struct daemon *d)
     memcpy(d->waiting, d->next, sizeof d->next);
     d->waiting_count = d->next_count;
     d->next_count = 0;
-    d->reload = (struct reload){.path = d->path,
+    d->reload = (struct reload){.path = d->where,
                                 .in_force = d->now.prepared,
                                 .sockets = d->now.sockets,
                                 .admin_sockets = d->now.admin_sockets,

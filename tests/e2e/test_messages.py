@@ -181,6 +181,20 @@ def test_of_a_configuration(reachable_folder, key, value, said):
     assert any(line.startswith("splitmx.yaml:") for line in told.splitlines()), told
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_of_the_user_to_become(reachable_folder):
+    configuration = reachable_folder / "splitmx.yaml"
+    (reachable_folder / "routes.yaml").write_text(ROUTES)
+    configuration.write_text(lines(user="'65533'"))
+    result = splitmx("check", "-c", "splitmx.yaml", cwd=reachable_folder)
+    assert result.status == 78 and "splitmx.yaml:7:7: `user` is a user's name, such as splitmx, and no number" in result.err, result
+    configuration.write_text(lines(user="nobody"))
+    configuration.chmod(0o600)
+    result = splitmx("check", "-c", "splitmx.yaml", cwd=reachable_folder)
+    assert result.status == 78 and result.err.startswith(
+        f"splitmx.yaml: nobody, the user that splitmx runs as, cannot read {configuration}: chgrp nogroup"), result
+
+
 def test_of_routes_that_no_key_names(reachable_folder):
     told = checked(reachable_folder, lines(routes=None), yaml=None)
     assert f"splitmx.yaml: routes {reachable_folder}/routes.yaml cannot be read: No such file or directory; no `routes:` names another" in told, told
