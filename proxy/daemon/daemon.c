@@ -41,8 +41,7 @@ enum daemon_state {
 };
 
 struct daemon {
-    const char *path; /* as it was given */
-    char *where;      /* the same, absolute */
+    char *where; /* the configuration, absolute */
     enum daemon_state state;
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS];
@@ -572,9 +571,8 @@ static _Noreturn void leave(struct daemon *d)
 
 int daemon_run(const char *path)
 {
-    struct daemon d = {.path = path};
+    struct daemon d = {.where = load_where(path)};
     early_signals_begin();
-    d.where = load_where(path);
     if (d.where == NULL) {
         fprintf(stderr, "splitmx: out of memory\n");
         return EXIT_FAILURE;

@@ -146,8 +146,7 @@ static void a_file_of_a_group_of_the_user_needs_chmod_alone(void **state)
     assert_int_equal(stat(path_in(place, "file"), &status), 0);
     gid_t groups[] = {4711, status.st_gid};
     const struct account user = stranger(groups, 2);
-    judge(place, path_in(place, "file"), &user, "read",
-          ": chmod g+r /tmp/");
+    judge(place, path_in(place, "file"), &user, "read", ": chmod g+r /tmp/");
     assert_int_equal(chmod(path_in(place, "file"), 0640), 0);
     judge(place, path_in(place, "file"), &user, NULL, NULL);
 }
