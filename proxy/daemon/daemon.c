@@ -344,12 +344,14 @@ static void close_all(struct daemon *d)
 
 static void serving(struct daemon *d)
 {
-    char routes[24], *confined = confine_text(&d->now.confinement);
-    snprintf(routes, sizeof routes, "%llu",
-             (unsigned long long)table_routes(d->now.prepared->table));
-    log_event(d->log, LOG_INFO, "ready", "version", SPLITMX_VERSION, "hostname",
-              d->now.prepared->config->hostname.text, "routes", routes, "confined",
-              confined != NULL ? confined : "", NULL);
+    struct record record;
+    char *confined = confine_text(&d->now.confinement);
+    log_begin(d->log, &record, "ready");
+    record_str(&record, "version", SPLITMX_VERSION);
+    record_str(&record, "hostname", d->now.prepared->config->hostname.text);
+    record_number(&record, "routes", table_routes(d->now.prepared->table));
+    record_str(&record, "confined", confined);
+    log_end(d->log, LOG_INFO, &record);
     free(confined);
     serve_on(d);
 }

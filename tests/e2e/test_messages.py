@@ -130,6 +130,8 @@ IN_A_MAP = [
     ("a@example.com|{SHA}SECRET", "`splitmx import --accounts FILE` makes routes of it"),
     ("a@example.com:{SHA}SECRET:1:1::/:", "`splitmx import --accounts FILE` makes routes of it"),
     ("a@example.com |{SHA}SECRET", "`splitmx import --accounts FILE` makes routes of it"),
+    ("a@example.com local # ours", "1:21: a comment stands on a line of its own"),
+    ("a@example.com smtp:[h.example] # ours", "1:32: a comment stands on a line of its own"),
     ("/x/ local", "1:1: regular expressions are not read here: expected an address or a domain"),
 ]
 COMMAND_LINES = [
@@ -146,6 +148,8 @@ COMMAND_LINES = [
     ("check --confg x", "there is no option --confg: did you mean --config?"),
     ("check -x", "there is no option -x\nusage: splitmx check [-c FILE]"),
     ("check -c", "-c needs a value"),
+    ("route -x@y", "there is no option -x: an address that begins with a hyphen has -- in front, as in -- -x@y"),
+    ("check --config=", "the name of the configuration is empty"),
     ("check splitmx.yaml", "a configuration is named by -c, as in -c splitmx.yaml"),
     ("route", "an ADDRESS is missing\nusage: splitmx route"),
     ("import", "the FILE to be read is missing"),
