@@ -353,12 +353,28 @@ static void check_listeners(struct loader *loader)
     }
 }
 
+static void check_routes(struct loader *loader)
+{
+    const struct config_texts *routes = &loader->config->routes;
+    for (size_t i = 0; i < routes->count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(routes->items[i].text, routes->items[j].text) == 0) {
+                diag_error(loader->diags, config_place(loader->config, &routes->items[i]),
+                           "routes %s is named twice; it is already on line %u",
+                           routes->items[i].text, routes->items[j].line);
+                break;
+            }
+        }
+    }
+}
+
 /* What needs more than one key to judge. */
 static void check_all(struct loader *loader, bool hostname_given)
 {
     const struct config *config = loader->config;
     check_hostname(loader, hostname_given);
     check_listeners(loader);
+    check_routes(loader);
     check_relays(loader);
     if (config->timeouts.end_of_data >= CLIENT_WAIT) {
         diag_warning(loader->diags, config_at(config, config->timeouts.end_of_data_place),

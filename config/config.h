@@ -136,6 +136,8 @@ struct config *config_load(const char *path, struct diag_list *diags);
 struct config *config_read(const char *path, bool *faulty, struct diag_list *diags);
 /* False, and told, when there is no such file; whatever else it is, reading tells. */
 bool config_is_there(const char *path, struct diag_list *diags);
+/* Whether a relay may be called so: 1 to 63 letters, digits, `-` and `_`. */
+bool config_is_relay_name(struct span name);
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config); /* NULL is accepted */
 

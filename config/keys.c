@@ -158,7 +158,7 @@ static bool is_reserved(const char *name)
     return false;
 }
 
-static bool is_relay_name(struct span name)
+bool config_is_relay_name(struct span name)
 {
     for (size_t i = 0; i < name.len; i++) {
         char lower = ascii_lower(name.ptr[i]);
@@ -173,7 +173,7 @@ static bool is_relay_name(struct span name)
 static void check_relay_name(struct loader *loader, const struct config_text *name)
 {
     struct diag_place place = config_place(loader->config, name);
-    if (!is_relay_name(span_of(name->text))) {
+    if (!config_is_relay_name(span_of(name->text))) {
         diag_error(loader->diags, place,
                    "`%s` cannot be a relay's name; use letters, digits, `-` and `_`, at most %d",
                    name->text, RELAY_NAME_MAX);
@@ -268,12 +268,12 @@ static const struct field relay_fields[] = {
     {.key = "fallback",
      .read = read_text,
      .offset = RELAY(fallback),
-     .check = is_relay_name,
+     .check = config_is_relay_name,
      .expected = "the name of one of `relays:`, or gmail"},
     {.key = "unknown-recipient",
      .read = read_text,
      .offset = RELAY(unknown_recipient),
-     .check = is_relay_name,
+     .check = config_is_relay_name,
      .expected = "the name of one of `relays:`, or gmail"},
     {.key = "tls",
      .read = read_word,

@@ -57,7 +57,10 @@ void *loader_add(struct loader *loader, void **items, size_t *count, size_t size
 static void describe(struct yaml_event value, struct text *out)
 {
     if (value.kind == YAML_LIST) {
-        text_puts(out, "a list (text that begins with `[` needs quotes around the whole of it)");
+        text_puts(out,
+                  value.flow
+                      ? "a list (text that begins with `[` needs quotes around the whole of it)"
+                      : "a list (its entries begin with `-`)");
     } else if (value.kind == YAML_MAP) {
         text_puts(out, "a mapping");
     } else if (scalar_is_null(value.value, value.plain)) {
@@ -181,7 +184,8 @@ static void read_list(struct loader *loader, const struct field *field, struct y
     if (value.kind != YAML_LIST) {
         char expected[PHRASE_MAX];
         struct text text = TEXT(expected);
-        text_printf(&text, "a list, each entry %s", field->expected);
+        text_printf(&text, "a list, each entry %s%s", field->expected,
+                    path && value.kind == YAML_MAP ? " (what is here goes into such a file)" : "");
         loader_expected(loader, field, value, expected);
         skip(loader, value);
         return;

@@ -407,6 +407,9 @@ static bool take_collection(struct yaml_reader *reader, struct yaml_event *out)
     bool key = node_is_key(reader);
     *out = (struct yaml_event){.kind = map ? YAML_MAP : YAML_LIST,
                                .value = SPAN(""),
+                               .flow =
+                                   map ? raw->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE
+                                       : raw->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE,
                                .place = place_at(reader, raw->start_mark)};
     const yaml_char_t *tag = map ? raw->data.mapping_start.tag : raw->data.sequence_start.tag;
     out->refused = node_is_refused(

@@ -38,6 +38,7 @@ struct yaml_event {
     enum yaml_kind kind;
     struct span value;       /* scalars: valid until the next call; NUL-terminated behind its end */
     bool plain;              /* scalar without quotes (null, numbers and booleans are plain) */
+    bool flow;               /* mappings and lists: written in braces or brackets */
     bool made_up;            /* the mapping of a file in which nothing stands */
     bool refused;            /* told in the diagnostics already (alias, tag); the value is empty */
     struct diag_place place; /* file belongs to the reader */

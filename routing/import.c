@@ -98,19 +98,49 @@ static bool check_key(struct import_reader *reader, struct import_route *route, 
                                          : check_domain_key(reader, route, folded);
 }
 
-/* "error:550 5.1.1 gone", as in access maps: taken as it stands, that is, as words. */
-static bool warn_code(struct import_reader *reader, const struct import_route *route,
-                      const struct transport *transport)
+/* Whether the words look like a status or a reply's code: "550 5.1.1 gone", as in access maps, "5.1
+ * gone", "5.1.1gone". */
+static bool begins_with_status(const struct transport *transport, struct span word)
 {
     unsigned long long code;
-    bool reply = transport->kind == TRANSPORT_ERROR || transport->kind == TRANSPORT_RETRY;
-    if (reply && strlen(transport->text) > 3 && transport->text[3] == ' ' &&
-        span_number(span_make(transport->text, 3), 599, &code) && code >= 400) {
+    if (word.len == 3 && span_number(word, 599, &code)) {
+        return code >= 400;
+    }
+    return strcmp(transport->enhanced + 1, ".0.0") == 0 && word.len > 2 &&
+           (word.ptr[0] == '4' || word.ptr[0] == '5') && word.ptr[1] == '.' && word.ptr[2] >= '0' &&
+           word.ptr[2] <= '9';
+}
+
+/* What is taken as it stands, that is, as words, or not at all, and was hardly meant so. */
+static bool warn_words(struct import_reader *reader, const struct import_route *route,
+                       const struct transport *transport)
+{
+    struct span words;
+    switch (transport->kind) {
+    case TRANSPORT_ERROR:
+    case TRANSPORT_RETRY:
+        words = span_of(transport->text);
+        words = span_first(words, span_find(words, ' '));
+        if (!begins_with_status(transport, words)) {
+            return false;
+        }
         diag_warning(reader->diags, route->to_place,
-                     "`%llu` is sent as words behind %u %s: a status is written x.y.z, as in "
+                     "`%.*s` is sent as words behind %u %s: a status is written x.y.z, as in "
                      "`error:5.1.1 text`",
-                     code, transport->code, transport->enhanced);
+                     SPAN_ARGS(words), transport->code, transport->enhanced);
         return true;
+    case TRANSPORT_DISCARD:
+        words = span_trim(span_skip(route->to, span_find(route->to, ':') + 1));
+        if (words.len == 0) {
+            return false;
+        }
+        diag_warning(reader->diags, route->to_place,
+                     "`%.*s` is not used: what `discard:` takes is dropped, and goes nowhere",
+                     SPAN_ARGS(words));
+        return true;
+    case TRANSPORT_SMTP:
+    case TRANSPORT_RELAY:
+        return false;
     }
     return false;
 }
@@ -139,7 +169,7 @@ static bool check_destination(struct import_reader *reader, const struct import_
         diag_error(reader->diags, route->to_place,
                    "`smtp:` needs a next hop under `*`, or mail would go anywhere");
     }
-    if (!warn_code(reader, route, &transport)) {
+    if (!warn_words(reader, route, &transport)) {
         recent_add(reader->fine, route->to);
     }
     transport_release(&transport);

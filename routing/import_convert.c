@@ -222,7 +222,7 @@ static bool convert_all(const struct import_job *job, FILE *out, struct import_o
     }
     if (outcome->routes == 0 && outcome->mailboxes && diag_errors(diags) == before) {
         diag_error(diags, (struct diag_place){.file = job->paths[job->count - 1]},
-                   "no mailbox is in what was read: nothing is written");
+                   "no mailbox is in what was read");
     }
     mailboxes_free(mailboxes);
     intern_free(conversion.keys);

@@ -1,5 +1,16 @@
 #include "routing/import_lines.h"
 
+/* Where " #" stands in what is no text for people; `to.len`: nowhere. */
+static size_t find_comment(struct span to)
+{
+    if (span_starts_fold(to, SPAN("error:")) || span_starts_fold(to, SPAN("retry:")) ||
+        span_starts_fold(to, SPAN("discard:"))) {
+        return to.len;
+    }
+    const size_t at = span_find(to, '#');
+    return at > 0 && at < to.len && import_is_blank(to.ptr[at - 1]) ? at : to.len;
+}
+
 /* A line of a transport map: a pattern, blanks, a destination. */
 static bool take_line(void *context, const struct line_reader *lines, struct span line)
 {
@@ -27,6 +38,12 @@ static bool take_line(void *context, const struct line_reader *lines, struct spa
                    "no destination for `%.*s`: expected a blank behind it and a transport, such as "
                    "smtp:[mail.example.com]",
                    SPAN_ARGS(key));
+        return true;
+    }
+    const size_t comment = find_comment(to);
+    if (comment < to.len) {
+        diag_error(import->diags, import_line_place(lines, at + comment),
+                   "a comment stands on a line of its own");
         return true;
     }
     return import_give(import, (struct import_route){

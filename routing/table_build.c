@@ -236,6 +236,20 @@ static bool take_route(void *context, const struct import_route *route)
            broken(builder, strerror(errno));
 }
 
+void table_tell_unreadable(const struct config *config, const struct config_text *file, int error,
+                           struct diag_list *diags)
+{
+    const char *hint = "";
+    if (import_is_typed(file->text)) {
+        hint = "; routes are text: name the text that the table is made from, or what "
+               "`postmap -s TYPE:FILE | splitmx import - -o routes.yaml` writes";
+    } else if (file->line == 0) {
+        hint = "; no `routes:` names another";
+    }
+    diag_error(diags, config_place(config, file), "routes %s cannot be read: %s%s", file->text,
+               error == EINVAL ? "it is no regular file" : strerror(error), hint);
+}
+
 /* The stamp first: what is read later can only be newer, which `files_untouched` then sees. */
 static void read_files(struct builder *builder)
 {
@@ -245,13 +259,8 @@ static void read_files(struct builder *builder)
             import_read(builder->files[i], take_route, builder, builder->diags);
             continue;
         }
-        diag_error(builder->diags, config_place(builder->config, &builder->config->routes.items[i]),
-                   "routes %s cannot be read: %s%s", builder->files[i],
-                   errno == EINVAL ? "it is no regular file" : strerror(errno),
-                   import_is_typed(builder->files[i])
-                       ? "; routes are text: name the text that the table is made from, or what "
-                         "`postmap -s TYPE:FILE | splitmx import - -o routes.yaml` writes"
-                       : "");
+        table_tell_unreadable(builder->config, &builder->config->routes.items[i], errno,
+                              builder->diags);
         builder->unreadable = true;
     }
     for (size_t i = 0; builder->config->domains_given && i < builder->config->domains.count; i++) {

@@ -22,6 +22,10 @@ struct table_build {
     struct quiet *quiet; /* NULL: as fast as it goes */
 };
 
+/* The error of a file of routes that cannot be read; `error` is the errno of the attempt. */
+void table_tell_unreadable(const struct config *config, const struct config_text *file, int error,
+                           struct diag_list *diags);
+
 /* False when there was an error, which is in diags; then nothing is left behind. Files that change
  * while they are read are read again. */
 bool table_build(const struct table_build *build, struct diag_list *diags);

@@ -346,6 +346,22 @@ static void say_endpoint(struct relay_check *relay, const struct endpoint *endpo
     }
 }
 
+/* Gmail's hosts are built in, where the configuration names no others. */
+static bool is_built_in(const struct relay_check *relay)
+{
+    const struct config *config = relay->check.doctor->prepared->config;
+    if (strcmp(relay->relay->name, GMAIL_NAME) != 0 || relay->relay->direct) {
+        return false;
+    }
+    for (size_t i = 0; i < config->relay_count; i++) {
+        const struct config_relay *written = &config->relays[i];
+        if (strcmp(written->name.text, GMAIL_NAME) == 0) {
+            return written->host_count == 0 && written->next_hop.text == NULL;
+        }
+    }
+    return true;
+}
+
 static void say_hops(struct relay_check *relay, enum level bad)
 {
     struct check *check = &relay->check;
@@ -357,10 +373,12 @@ static void say_hops(struct relay_check *relay, enum level bad)
             check_say(check, LEVEL_NOTE,
                       "goes to the MX of each recipient's domain, which is not tried here");
         } else if (hop->status != RESOLVER_OK) {
-            check_say(check, bad,
-                      "%s%s leads nowhere: %s; correct the name in `next-hop`, or its records in "
-                      "DNS",
-                      hop->hop->kind == NEXTHOP_MX ? "the MX of " : "", name, hop->why);
+            check_say(check, bad, "%s%s leads nowhere: %s; %s",
+                      hop->hop->kind == NEXTHOP_MX ? "the MX of " : "", name, hop->why,
+                      is_built_in(relay)
+                          ? "the name is built in: look at `dns: servers`, or without it at "
+                            "/etc/resolv.conf"
+                          : "correct the name in `next-hop`, or its records in DNS");
         }
     }
 }
@@ -431,6 +449,8 @@ void doctor_relays(struct doctor *doctor)
         relay->foreign[0] = FOREIGN;
         relay->check.step = relay_step;
         relay->check.free = relay_free_check;
-        check_add(doctor, &relay->check, "relay %s", relay->relay->name);
+        /* One that ends with a colon, `smtp:`, would meet that of its findings. */
+        const char *quote = span_ends(span_of(relay->relay->name), SPAN(":")) ? "`" : "";
+        check_add(doctor, &relay->check, "relay %s%s%s", quote, relay->relay->name, quote);
     }
 }

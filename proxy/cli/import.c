@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config/config.h"
 #include "proxy/cli/cli.h"
 #include "proxy/cli/options.h"
 
@@ -83,7 +84,7 @@ static int replace(struct work *work, const char *path, const struct stat *old)
     fd = mkstemp(temporary);
     out = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (!out) {
-        failed(temporary, "");
+        failed(path, "");
     } else if (write_out(work, out, path) && take_after(fd, old, path)) {
         result = rename(temporary, path) == 0 ? CLI_OK : failed(path, "");
     }
@@ -163,6 +164,16 @@ static void sum_up(const struct import_outcome *outcome)
     fputc('\n', stderr);
 }
 
+/* Each error is above it. What a disk or standard output did not take says so by itself. */
+static void tell_nothing_written(const struct diag_list *diags)
+{
+    const size_t errors = diag_errors(diags);
+    if (errors > 0 && !diag_only_machine(diags)) {
+        fprintf(stderr, "splitmx import: nothing is written: %zu error%s\n", errors,
+                errors == 1 ? "" : "s");
+    }
+}
+
 /* OPTIONS_FINE, or the exit status. */
 static int check_to(const char *to)
 {
@@ -173,8 +184,16 @@ static int check_to(const char *to)
         fprintf(stderr, "splitmx import: --to: %s\n", why);
         return CLI_USAGE;
     }
+    const bool fine =
+        transport.kind != TRANSPORT_RELAY || config_is_relay_name(span_of(transport.text));
     transport_release(&transport);
-    return OPTIONS_FINE;
+    if (!fine) {
+        fprintf(stderr,
+                "splitmx import: --to: `%s` cannot be a relay's name; that has letters, digits, "
+                "`-` and `_`, and a host is written smtp:[host]\n",
+                to);
+    }
+    return fine ? OPTIONS_FINE : CLI_USAGE;
 }
 
 static int check_kinds(const struct options *options)
@@ -207,12 +226,14 @@ int cli_import(int argc, char **argv)
                                                              : IMPORT_NAMED,
                                 .to = options.to},
                         .diags = diag_list_new()};
-    const int result =
-        options.output ? import_to_file(&work, options.output) : import_to_stdout(&work);
+    const bool to_file = options.output && strcmp(options.output, IMPORT_STDIN) != 0;
+    const int result = to_file ? import_to_file(&work, options.output) : import_to_stdout(&work);
     diag_print(work.diags, stderr);
-    diag_list_free(work.diags);
-    if (result == CLI_OK && work.outcome.mailboxes) {
+    if (result != CLI_OK) {
+        tell_nothing_written(work.diags);
+    } else if (work.outcome.mailboxes) {
         sum_up(&work.outcome);
     }
+    diag_list_free(work.diags);
     return result;
 }

@@ -83,7 +83,11 @@ static int wrong_option(const struct command *command, const struct option *long
     } else if (is_long) {
         fprintf(stderr, "there is no option %s\n", word);
     } else {
-        fprintf(stderr, "there is no option -%c\n", optopt);
+        fprintf(stderr, "there is no option -%c%s%s\n", optopt,
+                strchr(word, '@')
+                    ? ": an address that begins with a hyphen has -- in front, as in -- "
+                    : "",
+                strchr(word, '@') ? word : "");
     }
     return usage_error(command);
 }
@@ -124,6 +128,11 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
     while ((found = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
         switch (found) {
         case 'c':
+            if (optarg[0] == '\0') {
+                fprintf(stderr, "splitmx %s: the name of the configuration is empty\n",
+                        command->name);
+                return usage_error(command);
+            }
             out->config = optarg;
             break;
         case 'o':

@@ -26,7 +26,7 @@ static bool visit_configuration(const struct visiting *visiting)
     if (asprintf(&path, "%s/%s", config->folder, slash ? slash + 1 : config->path) < 0) {
         return false;
     }
-    visiting->visit(visiting->context, path, DIAG_NOWHERE);
+    visiting->visit(visiting->context, path, (struct diag_place){.file = config->path});
     free(path);
     return true;
 }

@@ -40,8 +40,7 @@ enum daemon_state {
 };
 
 struct daemon {
-    const char *path; /* as it was given */
-    char *where;      /* the same, absolute */
+    char *where; /* the configuration, absolute */
     enum daemon_state state;
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS];
@@ -186,7 +185,7 @@ static void reload_end(struct daemon *d, bool ok, char *text)
     status_reload_next(&d->outcome, ok, text);
     log_diags(d->log, d->reload.diags);
     log_event(d->log, ok ? LOG_INFO : LOG_ERROR, ok ? "reloaded" : "reload-failed", "config",
-              d->path, NULL);
+              d->where, NULL);
     answer_waiting(d, ok ? 0 : 1, text != NULL ? text : "out of memory\n");
     if (ok) {
         free(text);
@@ -297,7 +296,7 @@ static void reload_begin(struct daemon *d)
     memcpy(d->waiting, d->next, sizeof d->next);
     d->waiting_count = d->next_count;
     d->next_count = 0;
-    d->reload = (struct reload){.path = d->path,
+    d->reload = (struct reload){.path = d->where,
                                 .in_force = d->now.prepared,
                                 .sockets = d->now.sockets,
                                 .admin_sockets = d->now.admin_sockets,
@@ -344,12 +343,14 @@ static void close_all(struct daemon *d)
 
 static void serving(struct daemon *d)
 {
-    char routes[24], *confined = confine_text(&d->now.confinement);
-    snprintf(routes, sizeof routes, "%llu",
-             (unsigned long long)table_routes(d->now.prepared->table));
-    log_event(d->log, LOG_INFO, "ready", "version", SPLITMX_VERSION, "hostname",
-              d->now.prepared->config->hostname.text, "routes", routes, "confined",
-              confined != NULL ? confined : "", NULL);
+    struct record record;
+    char *confined = confine_text(&d->now.confinement);
+    log_begin(d->log, &record, "ready");
+    record_str(&record, "version", SPLITMX_VERSION);
+    record_str(&record, "hostname", d->now.prepared->config->hostname.text);
+    record_number(&record, "routes", table_routes(d->now.prepared->table));
+    record_str(&record, "confined", confined);
+    log_end(d->log, LOG_INFO, &record);
     free(confined);
     serve_on(d);
 }
@@ -571,9 +572,8 @@ static _Noreturn void leave(struct daemon *d)
 
 int daemon_run(const char *path)
 {
-    struct daemon d = {.path = path};
+    struct daemon d = {.where = load_where(path)};
     early_signals_begin();
-    d.where = load_where(path);
     if (d.where == NULL) {
         log_early_error("out of memory");
         return EXIT_FAILURE;

@@ -400,23 +400,33 @@ void log_write(struct log_lane *lane, enum config_log_level level, struct span r
     lane_wake(log);
 }
 
+void log_begin(struct log *log, struct record *record, const char *event)
+{
+    record_begin(record, atomic_load_explicit(&log->format, memory_order_relaxed) == LOG_JSON
+                             ? LOG_JSON
+                             : LOG_TEXT);
+    record_str(record, "event", event);
+}
+
+void log_end(struct log *log, enum config_log_level level, struct record *record)
+{
+    pthread_mutex_lock(&log->common_use);
+    log_write(log->common, level, record_end(record));
+    pthread_mutex_unlock(&log->common_use);
+}
+
 void log_event(struct log *log, enum config_log_level level, const char *event, ...)
 {
     struct record record;
     va_list pairs;
 
-    record_begin(&record, atomic_load_explicit(&log->format, memory_order_relaxed) == LOG_JSON
-                              ? LOG_JSON
-                              : LOG_TEXT);
-    record_str(&record, "event", event);
+    log_begin(log, &record, event);
     va_start(pairs, event);
     for (const char *key = va_arg(pairs, const char *); key; key = va_arg(pairs, const char *)) {
         record_str(&record, key, va_arg(pairs, const char *));
     }
     va_end(pairs);
-    pthread_mutex_lock(&log->common_use);
-    log_write(log->common, level, record_end(&record));
-    pthread_mutex_unlock(&log->common_use);
+    log_end(log, level, &record);
 }
 
 /* "file:line:column" as diag_format writes it, in one piece for those who search for it. */

@@ -8,8 +8,8 @@
  * and the count is logged when there is room again. Lines of one lane stay in order; those of two
  * may be some milliseconds out of it. Where the descriptor is the journal's (JOURNAL_STREAM) each
  * begins with its priority, as sd-daemon(3) has it: <3> error, <4> warning, <6> info, <7> debug.
- * Thread: log_write from the lane's own; log_event from all;
- * the rest from the main thread.
+ * Thread: log_write from the lane's own; log_event, log_end from all; the rest from the main
+ * thread.
  */
 #ifndef SPLITMX_PROXY_DAEMON_LOG_H
 #define SPLITMX_PROXY_DAEMON_LOG_H
@@ -36,6 +36,11 @@ struct log_lane *log_lane_open(struct log *log);
 
 /* A record's inside, as record_end returns it, in the format the log was configured with. */
 void log_write(struct log_lane *lane, enum config_log_level level, struct span record);
+
+/* An event of the daemon's own whose values are not all text: begun, filled, and written by
+ * log_end. */
+void log_begin(struct log *log, struct record *record, const char *event);
+void log_end(struct log *log, enum config_log_level level, struct record *record);
 
 /* An event of the daemon's own: `pairs` are key, value, key, value, …, NULL. */
 void log_event(struct log *log, enum config_log_level level, const char *event, ...)

@@ -32,6 +32,13 @@ static bool find_user(const struct config *config, struct account *out, struct d
     case ACCOUNT_FOUND:
         break;
     case ACCOUNT_MISSING:
+        if (name[strspn(name, "0123456789")] == '\0') {
+            diag_error(
+                diags, user_place(config),
+                "`user` is a user's name, such as splitmx, and no number: no user is called %s",
+                name);
+            return false;
+        }
         diag_error(diags, user_place(config),
                    "user %s does not exist: make it with `useradd --system --user-group "
                    "--no-create-home %s`, or name another with `user:`",

@@ -99,7 +99,7 @@ static bool check_step(const char *path, mode_t right, const struct account *use
                        struct diag_place place, struct diag_list *diags)
 {
     const char letter = right == S_IROTH ? 'r' : 'x';
-    const char *what = right == S_IROTH ? "be able to read" : "be able to enter";
+    const char *what = right == S_IROTH ? "read" : "enter";
     char buffer[4096];
     struct stat status;
 
@@ -114,10 +114,11 @@ static bool check_step(const char *path, mode_t right, const struct account *use
         return true;
     }
     if (owner || member) {
-        diag_error(diags, place, "%s will not %s %s after the switch: chmod %c+%c %s", user->name,
-                   what, path, owner ? 'u' : 'g', letter, path);
+        diag_error(diags, place, "%s, the user that splitmx runs as, cannot %s %s: chmod %c+%c %s",
+                   user->name, what, path, owner ? 'u' : 'g', letter, path);
     } else {
-        diag_error(diags, place, "%s will not %s %s after the switch: chgrp %s %s && chmod g+%c %s",
+        diag_error(diags, place,
+                   "%s, the user that splitmx runs as, cannot %s %s: chgrp %s %s && chmod g+%c %s",
                    user->name, what, path, group_name(user, buffer, sizeof(buffer)), path, letter,
                    path);
     }

@@ -170,21 +170,37 @@ static bool group_init(struct socket_group *group, unsigned workers)
     return group->fds != NULL;
 }
 
-/* The last group of the set; errno says why. */
+/* Behind the kernel's reason: what can be done. Errno is that of the last group of the set. */
+static const char *what_to_do(const struct socket_set *set, const struct socket_set *current)
+{
+    const struct net_address *address = &set->groups[set->count - 1].address;
+    switch (errno) {
+    case EADDRINUSE:
+        /* A socket that the service manager passed may refuse to have another beside it. */
+        return overlaps(current, &set->groups[set->count - 1])
+                   ? " (it overlaps with what is listened on now: if no other server has it, the "
+                     "change needs a restart)"
+                   : " (another server has it, or another splitmx)";
+    case EACCES:
+        return net_address_port(address) >= IPPORT_RESERVED
+                   ? ""
+                   : " (a port below 1024: start it as root with `user:`, or by the systemd unit, "
+                     "or take a port above 1023)";
+    case EADDRNOTAVAIL:
+        return " (this host has no such address: one of its own, or [::] for all of them)";
+    default:
+        return "";
+    }
+}
+
 static void tell_not_bound(const struct socket_set *set, const struct config *config,
                            const struct config_listener *listener, const struct socket_set *current,
                            struct diag_list *diags)
 {
-    const char *why = "";
-    if (errno == EADDRINUSE) {
-        /* A socket that the service manager passed may refuse to have another beside it. */
-        why = overlaps(current, &set->groups[set->count - 1])
-                  ? " (it overlaps with what is listened on now: if no other server has it, the "
-                    "change needs a restart)"
-                  : " (another server has it, or another splitmx)";
-    }
+    const int error = errno;
+    const char *hint = what_to_do(set, current);
     diag_error(diags, config_place(config, &listener->address), "cannot listen on %s: %s%s",
-               listener->address.text, strerror(errno), why);
+               listener->address.text, strerror(error), hint);
 }
 
 static bool group_add(struct socket_set *set, const struct config *config,

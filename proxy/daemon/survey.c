@@ -1,9 +1,11 @@
 #include "proxy/daemon/survey.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 
 #include "routing/import.h"
 #include "routing/intern.h"
+#include "routing/table_build.h"
 
 struct survey {
     const struct relay_set *relays;
@@ -47,11 +49,11 @@ void survey_routes(const struct config *config, const struct relay_set *relays,
         /* The default stands for a key that may be there, misspelt. */
         struct stat status;
         const bool found = stat(file->text, &status) == 0;
-        if (found && !S_ISREG(status.st_mode)) { /* a pipe would hold us until somebody writes */
-            diag_error(diags, config_place(config, file),
-                       "routes %s cannot be read: it is no regular file", file->text);
-        } else if (found || file->line > 0) {
+        const int error = errno;
+        if (found && S_ISREG(status.st_mode)) {
             import_read(file->text, on_route, &survey, diags);
+        } else if (found || file->line > 0) { /* a pipe would hold us until somebody writes */
+            table_tell_unreadable(config, file, found ? EINVAL : error, diags);
         }
     }
     intern_free(survey.told);

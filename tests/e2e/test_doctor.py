@@ -207,6 +207,19 @@ def test_a_name_that_leads_nowhere_is_an_error(doctor, dns):
     found.has("error", "relay other", "the MX of broken.test:25 leads nowhere")
 
 
+def test_a_name_that_is_built_in_and_leads_nowhere_is_a_matter_of_name_servers(doctor, local):
+    found = doctor(relays=relay(local, fallback="gmail"))
+    nowhere = [f.text for f in found.findings if f.subject == "relay gmail" and "leads nowhere" in f.text]
+    assert nowhere and all("look at `dns: servers`" in text and "next-hop" not in text for text in nowhere), found
+    other = doctor(relays={**relay(local, fallback="gmail"), "gmail": {"next-hop": "smtp:[absent.test]"}})
+    other.has("error", "relay gmail", "[absent.test]:25 leads nowhere", "`next-hop`")
+
+
+def test_the_mx_of_each_domain_as_a_relay_has_a_name_that_can_be_read(doctor, local):
+    doctor(relays=relay(local), routes={"user@example.com": "local", "example.net": "smtp:"}).has(
+        "note", "relay `smtp:`", "goes to the MX of each recipient's domain")
+
+
 def test_a_relay_that_is_reached_by_its_mx_is_asked_there(doctor, dns, local):
     dns.add("hub.test", "A", "127.0.0.1")
     doctor(relays={"local": {"next-hop": f"smtp:[hub.test]:{local.port}"}}).has(

@@ -119,6 +119,27 @@ def test_standard_input_is_a_map_too(transport):
     assert result.status == 0 and result.out == "# Made by `splitmx import` from standard input\n" + ROUTES, result
     broken = splitmx("import", "-", input=MAP + "example.org uucp:host\n")
     assert broken.status == 1 and broken.out == "" and "-:3:13: transport `uucp:`" in broken.err, broken
+    assert broken.err.endswith("\nsplitmx import: nothing is written: 1 error\n"), broken
+
+
+def test_a_map_with_errors_writes_nothing_and_says_so(transport):
+    transport.write_text("a@example.com local\n/^x/ smtp:[y]\nb@example.com lmtp:unix:x\nc@example.com :\n")
+    target = transport.with_name("routes.yaml")
+    for arguments in ((), ("-o", target)):
+        result = splitmx("import", transport, *arguments)
+        assert result.status == 1 and result.out == "" and not target.exists(), result
+        assert result.err.splitlines()[-1] == "splitmx import: nothing is written: 3 errors", result
+
+
+def test_a_dash_as_the_target_is_standard_output(transport):
+    result = splitmx("import", transport, "-o", "-", cwd=transport.parent)
+    assert result.status == 0 and told(result.out) == ROUTES, result
+    assert [p.name for p in transport.parent.iterdir()] == ["transport"]
+
+
+def test_a_target_that_cannot_be_made_is_named_as_it_was_given(transport):
+    result = splitmx("import", transport, "-o", "/nonexistent/routes.yaml")
+    assert result.status == 1 and result.err == "/nonexistent/routes.yaml: No such file or directory\n", result
 
 
 ACCOUNTS = """# the family
@@ -200,7 +221,7 @@ def test_a_transport_map_before_them_goes_first(mailserver):
 
 def test_nothing_is_written_where_nobody_is_left(mailserver):
     result = imported(mailserver, "postfix-regexp.cf", "-o", "routes.yaml")
-    assert result.status == 1 and "postfix-regexp.cf: no mailbox is in what was read: nothing is written" in result.err, result
+    assert result.status == 1 and "postfix-regexp.cf: no mailbox is in what was read\nsplitmx import: nothing is written: 1 error\n" in result.err, result
     assert not (mailserver / "routes.yaml").exists()
 
 

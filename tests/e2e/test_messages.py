@@ -1,6 +1,7 @@
 """What is said of a wrong configuration, table or command line: what, where, and what to do. Nothing here is a mail server's matter."""
 
 import os
+import shutil
 
 import pytest
 
@@ -47,6 +48,7 @@ CONFIGURATION = [
     ("relays", "{local: 'smtp:[127.0.0.1]'}", '`local` must be a mapping such as `{next-hop: "smtp:[127.0.0.1]:10025"}`'),
     ("relays", "[local]", "6:9: `relays` must be a mapping of names"),
     ("relays", "{smtp: {next-hop: 'smtp:[h.example]'}}", "`smtp` cannot be a relay's name; it means something else in routes"),
+    ("relays", "\n- local: {next-hop: 'smtp:[127.0.0.1]'}", "7:1: `relays` must be a mapping of names, such as `local: {next-hop: \"smtp:[127.0.0.1]:10025\"}`, not a list (its entries begin with `-`)"),
     ("relays", "{'a b': {next-hop: 'smtp:[h.example]'}}", "`a b` cannot be a relay's name; use letters, digits, `-` and `_`"),
     ("relays", local(next_hop="127.0.0.1:10025"), "is no transport of a relay: expected `smtp:` with one or more next hops, such as `smtp:["),
     ("relays", local(next_hop="smtp:127.0.0.1"), "an address is written in brackets: [127.0.0.1]"),
@@ -81,6 +83,8 @@ CONFIGURATION = [
     ("tls", "{certificate: a.pem}", "7:6: `tls` needs `private-key`: a file with the private key in PEM form"),
     ("tls", "{certificate: a.pem, private-key: b.pem, minimum-version: 1.1}", '`minimum-version` must be "1.2" or "1.3", not `1.1`'),
     ("routes", "rotes.yaml", "3:9: routes {folder}/rotes.yaml cannot be read: No such file or directory"),
+    ("routes", "[routes.yaml, ./routes.yaml, routes.yaml]", "3:38: routes {folder}/routes.yaml is named twice; it is already on line 3"),
+    ("routes", "{example.com: local}", "3:9: `routes` must be a list, each entry a file's path, such as routes.yaml (what is here goes into such a file), not a mapping"),
     ("routes", "hash:/etc/postfix/transport", "routes are text: name the text that the table is made from, or what `postmap -s TYPE:FILE | splitmx import -"),
     ("dns", "{servers: [localhost]}", "must be a name server's address and port, such as \"127.0.0.1:53\", not `localhost`"),
     ("hostname", "&a mx.example.com", "anchors (`&a`) are not accepted; write the value out"),
@@ -128,6 +132,8 @@ IN_A_MAP = [
     ("a@example.com|{SHA}SECRET", "`splitmx import --accounts FILE` makes routes of it"),
     ("a@example.com:{SHA}SECRET:1:1::/:", "`splitmx import --accounts FILE` makes routes of it"),
     ("a@example.com |{SHA}SECRET", "`splitmx import --accounts FILE` makes routes of it"),
+    ("a@example.com local # ours", "1:21: a comment stands on a line of its own"),
+    ("a@example.com smtp:[h.example] # ours", "1:32: a comment stands on a line of its own"),
     ("/x/ local", "1:1: regular expressions are not read here: expected an address or a domain"),
 ]
 COMMAND_LINES = [
@@ -144,12 +150,16 @@ COMMAND_LINES = [
     ("check --confg x", "there is no option --confg: did you mean --config?"),
     ("check -x", "there is no option -x\nusage: splitmx check [-c FILE]"),
     ("check -c", "-c needs a value"),
+    ("route -x@y", "there is no option -x: an address that begins with a hyphen has -- in front, as in -- -x@y"),
+    ("check --config=", "the name of the configuration is empty"),
     ("check splitmx.yaml", "a configuration is named by -c, as in -c splitmx.yaml"),
     ("route", "an ADDRESS is missing\nusage: splitmx route"),
     ("import", "the FILE to be read is missing"),
     ("import --virtal x", "there is no option --virtal: did you mean --virtual?"),
     ("import --accounts --virtual x", "--accounts and --virtual exclude each other"),
     ("import --to smtp x", '--to: `smtp` is written with a colon, and in quotes: "smtp:…"'),
+    ("import --to nosuch@x y", "--to: `nosuch@x` cannot be a relay's name; that has letters, digits, `-` and `_`"),
+    ("import --to kingmailer.org y", "--to: `kingmailer.org` cannot be a relay's name; that has letters, digits, `-` and `_`, and a host is written smtp:[host]"),
 ]
 
 
@@ -162,7 +172,8 @@ def test_of_a_configuration_that_is_not_there(tmp_path):
 
 def checked(folder, configuration, yaml=ROUTES, transports=None):
     (folder / "splitmx.yaml").write_text(configuration)
-    (folder / "routes.yaml").write_text(yaml)
+    if yaml is not None:
+        (folder / "routes.yaml").write_text(yaml)
     if transports is not None:
         (folder / "transports").write_text(transports + "\n")
     result = splitmx("check", "-c", "splitmx.yaml", cwd=folder, user="nobody" if os.geteuid() == 0 else None)
@@ -171,7 +182,8 @@ def checked(folder, configuration, yaml=ROUTES, transports=None):
 
 
 def lines(**changed):
-    return "".join(f"{key}: {value}\n" for key, value in {**FINE, **changed}.items())
+    """A key with the value None is left out."""
+    return "".join(f"{key}: {value}\n" for key, value in {**FINE, **changed}.items() if value is not None)
 
 
 @pytest.mark.parametrize("key, value, said", CONFIGURATION, ids=lambda v: str(v)[:40])
@@ -180,6 +192,31 @@ def test_of_a_configuration(reachable_folder, key, value, said):
     told = checked(reachable_folder, text)
     assert said.replace("{folder}", str(reachable_folder)) in told, told
     assert any(line.startswith("splitmx.yaml:") for line in told.splitlines()), told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_of_the_user_to_become(reachable_folder):
+    configuration = reachable_folder / "splitmx.yaml"
+    (reachable_folder / "routes.yaml").write_text(ROUTES)
+    configuration.write_text(lines(user="'65533'"))
+    result = splitmx("check", "-c", "splitmx.yaml", cwd=reachable_folder)
+    assert result.status == 78 and "splitmx.yaml:7:7: `user` is a user's name, such as splitmx, and no number" in result.err, result
+    configuration.write_text(lines(user="nobody"))
+    configuration.chmod(0o600)
+    result = splitmx("check", "-c", "splitmx.yaml", cwd=reachable_folder)
+    assert result.status == 78 and result.err.startswith(
+        f"splitmx.yaml: nobody, the user that splitmx runs as, cannot read {configuration}: chgrp nogroup"), result
+
+
+def test_of_routes_that_no_key_names(reachable_folder):
+    told = checked(reachable_folder, lines(routes=None), yaml=None)
+    assert f"splitmx.yaml: routes {reachable_folder}/routes.yaml cannot be read: No such file or directory; no `routes:` names another" in told, told
+
+
+def test_of_routes_that_are_missing_beside_another_error(reachable_folder):
+    told = checked(reachable_folder, lines(routes="gone.yaml", hostname="'mx example.com'"))
+    assert f"splitmx.yaml:3:9: routes {reachable_folder}/gone.yaml cannot be read: No such file or directory" in told, told
+    assert told.count("gone.yaml") == 1, told
 
 
 @pytest.mark.parametrize("route, said", IN_YAML, ids=lambda v: v[:40])
@@ -198,3 +235,23 @@ def test_of_a_transport_map(reachable_folder, route, said):
 def test_of_a_command_line(line, said):
     result = splitmx(*line.split())
     assert result.status == 64 and said in result.err and result.out == "", result
+
+
+# An address to listen on, what is said at the start.
+NOT_TO_BE_HAD = [
+    ("127.0.0.1:25", "cannot listen on 127.0.0.1:25: Permission denied (a port below 1024: start it as root with `user:`"),
+    ("192.0.2.99:2599", "cannot listen on 192.0.2.99:2599: Cannot assign requested address (this host has no such address"),
+]
+
+
+@pytest.mark.parametrize("key", ["listen", "admin"])
+@pytest.mark.parametrize("address, said", NOT_TO_BE_HAD)
+def test_of_an_address_that_is_not_to_be_had(reachable_folder, address, said, key):
+    value, place = ("[{address: '%s'}]", "5:20: ") if key == "listen" else ("{listen: '%s'}", "7:17: ")
+    (reachable_folder / "splitmx.yaml").write_text(lines(**{key: value % address}))
+    (reachable_folder / "routes.yaml").write_text(ROUTES)
+    nobody = "nobody" if os.geteuid() == 0 else None
+    if nobody:
+        shutil.chown(reachable_folder, nobody)  # the state directory is made in it
+    result = splitmx("run", "-c", "splitmx.yaml", cwd=reachable_folder, user=nobody)
+    assert result.status == 1 and f"splitmx.yaml:{place}{said}" in result.err, result

@@ -103,6 +103,18 @@ def test_reload_of_another_file_than_the_daemon_serves_is_refused(start_split):
     assert f"\nconfiguration {daemon.config}\n" in daemon.command("status").out
 
 
+def test_a_configuration_named_without_its_folder_has_it_in_the_errors_of_a_reload(start_split):
+    split = start_split(start=False)
+    split.daemon.wrapper = ["bash", "-c", 'cd "${3%/*}" && exec "$0" run -c splitmx.yaml']
+    split.daemon.start()
+    good = split.daemon.config.read_text()
+    split.daemon.folder.write("splitmx.yaml", good + "frobnicate: 1\n")
+    result = splitmx("reload", "-c", split.daemon.config)
+    assert result.status == 1, result
+    assert result.err.startswith(f"{split.daemon.config}:") and "unknown key `frobnicate`" in result.err, result
+    split.daemon.folder.write("splitmx.yaml", good)
+
+
 def test_another_state_directory_needs_a_restart_too(start_split):
     split = start_split()
     split.daemon.write_config(state_directory="elsewhere")

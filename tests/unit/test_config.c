@@ -266,8 +266,8 @@ static const struct {
     {"routes: []", "f:2:9: `routes` is an empty list; write at least one entry (a file's path, "
                    "such as routes.yaml), or leave the key out"},
     {"routes: {a: b}",
-     "f:2:9: `routes` must be a list, each entry a file's path, such as routes.yaml, not a "
-     "mapping"},
+     "f:2:9: `routes` must be a list, each entry a file's path, such as routes.yaml (what is "
+     "here goes into such a file), not a mapping"},
     {"domains: example.com",
      "f:2:10: `domains` must be a list, each entry a domain such as example.com, .example.com (its "
      "subdomains) or \"[192.0.2.1]\", not `example.com`"},

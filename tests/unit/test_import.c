@@ -208,8 +208,24 @@ static void test_a_reply_code_in_front_of_the_words_is_warned_of(void **state)
            "map:1:11: warning: `550` is sent as words behind 550 5.0.0: a status is written x.y.z");
     expect("r.yaml", "a.example: error:5.1.1 550 was here\n",
            "1:1 a.example > 1:12 error:5.1.1 550 was here\n", "`550` is sent as words");
+    expect("r.yaml", "a.example: error:5.1 x\n", "1:1 a.example > 1:12 error:5.1 x\n",
+           "`5.1` is sent as words behind 550 5.0.0");
+    expect("map", "a.example error:5.1.1no\n", "1:1 a.example > 1:11 error:5.1.1no\n",
+           "`5.1.1no` is sent as words");
+    expect("map", "a.example retry:4.1234.1 x\n", "1:1 a.example > 1:11 retry:4.1234.1 x\n",
+           "`4.1234.1` is sent as words behind 450 4.0.0");
+    expect("map", "a.example error:5.1.1 5.2 is out\n",
+           "1:1 a.example > 1:11 error:5.1.1 5.2 is out\n", "");
     expect("r.yaml", "a.example: error:1000 years\n", "1:1 a.example > 1:12 error:1000 years\n",
            "");
+}
+
+static void test_words_behind_discard_are_warned_of(void **state)
+{
+    (void)state;
+    expect("map", "a.example discard:foo\n", "1:1 a.example > 1:11 discard:foo\n",
+           "map:1:11: warning: `foo` is not used");
+    expect("r.yaml", "a.example: 'discard:'\n", "1:1 a.example > 1:13 discard:\n", "");
 }
 
 static bool stop_at_once(void *context, const struct import_route *route)
@@ -301,8 +317,11 @@ static void test_a_converted_map_decides_as_the_map(void **state)
         strstr(fixture_said(f), "map:6:1: warning: `user@example.com` is there already"));
     f->routes[0].text = yaml_path;
     struct table *from_yaml = fixture_must_load(f);
-    assert_string_equal(fixture_said(f), "out.yaml:7:1: warning: `123` is read as a domain; a "
-                                         "mailbox is written 123@domain\n");
+    assert_string_equal(
+        fixture_said(f),
+        "out.yaml:7:1: warning: `123` is read as a domain; a mailbox is written 123@domain\n"
+        "out.yaml:9:24: warning: `- x` is not used: what `discard:` takes is dropped, and goes "
+        "nowhere\n");
     for (size_t i = 0; i < sizeof(addresses) / sizeof(*addresses); i++) {
         explain(from_map, addresses[i], before, sizeof(before));
         explain(from_yaml, addresses[i], after, sizeof(after));
@@ -343,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_a_second_document_is_an_error),
         cmocka_unit_test(test_a_destination_that_needs_quotes_is_told_so),
         cmocka_unit_test(test_a_reply_code_in_front_of_the_words_is_warned_of),
+        cmocka_unit_test(test_words_behind_discard_are_warned_of),
         cmocka_unit_test(test_a_sink_can_stop_the_reading),
         cmocka_unit_test(test_a_converted_map_decides_as_the_map),
         cmocka_unit_test(test_nothing_is_written_of_a_bad_map),

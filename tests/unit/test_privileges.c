@@ -146,7 +146,7 @@ static void a_file_of_a_group_of_the_user_needs_chmod_alone(void **state)
     assert_int_equal(stat(path_in(place, "file"), &status), 0);
     gid_t groups[] = {4711, status.st_gid};
     const struct account user = stranger(groups, 2);
-    judge(place, path_in(place, "file"), &user, "read", "after the switch: chmod g+r /tmp/");
+    judge(place, path_in(place, "file"), &user, "read", ": chmod g+r /tmp/");
     assert_int_equal(chmod(path_in(place, "file"), 0640), 0);
     judge(place, path_in(place, "file"), &user, NULL, NULL);
 }
@@ -314,7 +314,8 @@ static void routes_that_a_reload_could_not_read_are_an_error(void **state)
     assert_int_equal(place->config->routes.count, 1);
     set_text(&place->config->routes.items[0], path_in(place, "file"));
     privileges_check(place->config, PRIVILEGES_TO_RUN, place->diags);
-    assert_told(place, "nobody will not be able to read /tmp/", "chgrp nogroup /tmp/");
+    assert_told(place, "nobody, the user that splitmx runs as, cannot read /tmp/",
+                "chgrp nogroup /tmp/");
 }
 
 static unsigned long long effective(void)
