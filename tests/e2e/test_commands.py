@@ -444,6 +444,8 @@ def test_the_log_can_be_json(start_split):
     split.daemon.await_log("transaction")
     for line in split.daemon.lines:
         assert isinstance(json.loads(line), dict), line
+    ready = next(line for line in map(json.loads, split.daemon.lines) if line["event"] == "ready")
+    assert type(ready["routes"]) is int and ready["routes"] > 0, ready
 
 
 UNDER_SYSTEMD = ["bash", "-c", 'JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec "$@"', "bash"]

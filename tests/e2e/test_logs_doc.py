@@ -47,6 +47,8 @@ def events_of_the_sources():
         for arguments in calls(name):
             found.update({event: ABOUT_CLIENT for event in literals(arguments[at])} if len(arguments) > at else {})
     for text in SOURCES.values():
+        for event, between in re.findall(r'\blog_begin\([^;]*"([a-z-]+)"\);(.*?)\blog_end\(', text, re.S):
+            found[event] = set(re.findall(r'\brecord_\w+\(&record, "([^"]+)"', between))
         found.update({event: None for event in re.findall(r'struct ledger_event\)\{LOG_\w+, "([^"]+)"', text)})
         found.update({event: {"endpoint"} for event in re.findall(r'return "(endpoint-[a-z]+)";', text)})
     found.pop("endpoint-same")  # nothing has changed, and nobody is told
