@@ -225,8 +225,8 @@ char *page_json(const struct snapshot *s)
     set(root, "reload", reload_json(s));
     set(root, "ledger", ledger_json(s));
     set(root, "history", history_json(s->history));
-    set(root, "transactions",
-        s->transactions != NULL ? transactions_json(s->transactions) : json_array());
+    set(root, "transactions", transactions_json(s->transactions, TRANSACTIONS_ALL));
+    set(root, "refusals", transactions_json(s->refusals, TRANSACTIONS_REFUSALS));
     char *text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(root);
     return text;

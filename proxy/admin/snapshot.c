@@ -25,6 +25,7 @@ void snapshot_free(struct snapshot *snapshot)
     free(snapshot->reload_errors);
     history_free(snapshot->history);
     free(snapshot->transactions);
+    free(snapshot->refusals);
     free(snapshot->route);
     free(snapshot);
 }

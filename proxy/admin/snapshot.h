@@ -88,6 +88,7 @@ struct snapshot {
     char *reload_errors; /* lines; NULL: there were none */
     struct history *history;
     char *transactions; /* lines of the log, the newest first */
+    char *refusals;     /* the same, of recipients that were not taken */
 
     /* For an address. */
     bool is_address;

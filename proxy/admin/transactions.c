@@ -7,6 +7,11 @@
 
 #define LINE_MAX (RECORD_MAX + 128) /* with time and level in front */
 
+struct kept {
+    char *line[TRANSACTIONS_MAX]; /* each with its line feed; NULL: none yet */
+    size_t next;
+};
+
 struct transactions {
     /* Of the log's thread: the line that is coming. */
     char line[LINE_MAX];
@@ -14,8 +19,7 @@ struct transactions {
     bool too_long;
     /* Under the lock: */
     pthread_mutex_t lock;
-    char *kept[TRANSACTIONS_MAX]; /* each with its line feed; NULL: none yet */
-    size_t next;
+    struct kept kept[TRANSACTIONS_KINDS];
 };
 
 struct transactions *transactions_new(void)
@@ -30,26 +34,38 @@ struct transactions *transactions_new(void)
 void transactions_free(struct transactions *transactions)
 {
     if (transactions != NULL) {
-        for (size_t i = 0; i < TRANSACTIONS_MAX; i++) {
-            free(transactions->kept[i]);
+        for (size_t i = 0; i < (size_t)TRANSACTIONS_KINDS * TRANSACTIONS_MAX; i++) {
+            free(transactions->kept[i / TRANSACTIONS_MAX].line[i % TRANSACTIONS_MAX]);
         }
         pthread_mutex_destroy(&transactions->lock);
         free(transactions);
     }
 }
 
+static bool begins_with(struct span s, const char *prefix)
+{
+    const struct span wanted = span_of(prefix);
+    return span_equal(span_first(s, wanted.len), wanted);
+}
+
 /* In front of its event a line has a time, a level and a session, all ours: so the first `event` is
  * none that a client has sent. */
-static bool is_transaction(struct span line)
+static enum transactions_kind kind_of(struct span line)
 {
-    const struct span text = SPAN("event=transaction "), json = SPAN("event\":\"transaction\"");
+    static const struct {
+        const char *text, *json;
+    } events[TRANSACTIONS_KINDS] = {
+        [TRANSACTIONS_ALL] = {"event=transaction ", "event\":\"transaction\""},
+        [TRANSACTIONS_REFUSALS] = {"event=recipient ", "event\":\"recipient\""},
+    };
     const char *event = memmem(line.ptr, line.len, "event", 5);
-    if (event == NULL) {
-        return false;
+    const struct span rest = event != NULL ? span_skip(line, (size_t)(event - line.ptr)) : SPAN("");
+    enum transactions_kind kind = TRANSACTIONS_ALL;
+    while (kind < TRANSACTIONS_KINDS && !begins_with(rest, events[kind].text) &&
+           !begins_with(rest, events[kind].json)) {
+        kind++;
     }
-    const struct span rest = span_skip(line, (size_t)(event - line.ptr));
-    return span_equal(span_first(rest, text.len), text) ||
-           span_equal(span_first(rest, json.len), json);
+    return kind;
 }
 
 /* "2026-11-23T11:31:29.123": what stands first in both formats can be compared as text. */
@@ -62,10 +78,10 @@ static bool is_later(const char *line, const char *other)
 
 /* Lanes are written one after the other, so a line may come some milliseconds behind one that is
  * younger: it goes to its place. */
-static void put_in_order(struct transactions *transactions, char *line)
+static void put_in_order(struct kept *list, char *line)
 {
-    char **const kept = transactions->kept;
-    size_t at = transactions->next;
+    char **const kept = list->line;
+    size_t at = list->next;
     free(kept[at]);
     kept[at] = line;
     for (size_t i = 1; i < TRANSACTIONS_MAX; i++) {
@@ -77,7 +93,7 @@ static void put_in_order(struct transactions *transactions, char *line)
         kept[before] = line;
         at = before;
     }
-    transactions->next = (transactions->next + 1) % TRANSACTIONS_MAX;
+    list->next = (list->next + 1) % TRANSACTIONS_MAX;
 }
 
 /* In the journal a priority stands in front: "<6>". */
@@ -86,14 +102,14 @@ static struct span without_priority(struct span line)
     return line.len > 3 && line.ptr[0] == '<' ? span_skip(line, 3) : line;
 }
 
-static void keep(struct transactions *transactions, struct span line)
+static void keep(struct transactions *transactions, enum transactions_kind kind, struct span line)
 {
     char *copy = span_dup(without_priority(line));
     if (copy == NULL) {
         return;
     }
     pthread_mutex_lock(&transactions->lock);
-    put_in_order(transactions, copy);
+    put_in_order(&transactions->kept[kind], copy);
     pthread_mutex_unlock(&transactions->lock);
 }
 
@@ -113,16 +129,18 @@ void transactions_see(struct transactions *transactions, struct span bytes)
             return; /* the rest comes with the next */
         }
         const struct span line = span_make(transactions->line, transactions->len);
-        if (!transactions->too_long && is_transaction(line)) {
-            keep(transactions, line);
+        const enum transactions_kind kind = kind_of(line);
+        if (!transactions->too_long && kind < TRANSACTIONS_KINDS) {
+            keep(transactions, kind, line);
         }
         transactions->len = 0;
         transactions->too_long = false;
     }
 }
 
-char *transactions_text(struct transactions *transactions)
+char *transactions_text(struct transactions *transactions, enum transactions_kind kind)
 {
+    const struct kept *list = &transactions->kept[kind];
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
@@ -131,8 +149,7 @@ char *transactions_text(struct transactions *transactions)
     }
     pthread_mutex_lock(&transactions->lock);
     for (size_t i = 1; i <= TRANSACTIONS_MAX; i++) {
-        const char *line =
-            transactions->kept[(transactions->next + TRANSACTIONS_MAX - i) % TRANSACTIONS_MAX];
+        const char *line = list->line[(list->next + TRANSACTIONS_MAX - i) % TRANSACTIONS_MAX];
         fputs(line != NULL ? line : "", out);
     }
     pthread_mutex_unlock(&transactions->lock);

@@ -188,15 +188,28 @@ static json_t *transaction_json(const json_t *line)
     return out;
 }
 
-json_t *transactions_json(const char *lines)
+static json_t *refusal_json(const json_t *line)
+{
+    static const char *const same[] = {"session", "client", "helo", "recipient", "relay", "reply"};
+    json_t *out = json_object();
+    json_object_set_new(out, "at", time_of(line));
+    json_object_set_new(out, "client_name", copy_or_null(line, "name"));
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        json_object_set_new(out, same[i], copy_or_null(line, same[i]));
+    }
+    return out;
+}
+
+json_t *transactions_json(const char *lines, enum transactions_kind kind)
 {
     json_t *list = json_array();
-    for (struct span rest = span_of(lines); rest.len > 0;) {
+    for (struct span rest = span_of(lines != NULL ? lines : ""); rest.len > 0;) {
         const struct span text = span_first(rest, span_find(rest, '\n'));
         json_t *line = line_object(text);
         rest = span_skip(rest, text.len + 1);
         if (line != NULL) {
-            json_array_append_new(list, transaction_json(line));
+            json_array_append_new(list, kind == TRANSACTIONS_ALL ? transaction_json(line)
+                                                                 : refusal_json(line));
         }
         json_decref(line);
     }

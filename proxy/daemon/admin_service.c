@@ -127,8 +127,10 @@ static void gather_page(const struct admin_service *service, const struct status
     out->hostname = strdup(status->prepared->config->hostname.text);
     out->reload_errors = errors != NULL ? strdup(errors) : NULL;
     out->history = service->history != NULL ? history_copy(service->history) : NULL;
-    out->transactions =
-        service->transactions != NULL ? transactions_text(service->transactions) : NULL;
+    if (service->transactions != NULL) {
+        out->transactions = transactions_text(service->transactions, TRANSACTIONS_ALL);
+        out->refusals = transactions_text(service->transactions, TRANSACTIONS_REFUSALS);
+    }
 }
 
 /* ---- where mail for an address goes ---- */

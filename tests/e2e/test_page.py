@@ -97,6 +97,11 @@ def test_a_transaction_tells_what_became_of_each_recipient(page):
     assert {row[0]: row[1] for row in rows} == {USER: "local", KING: "kingmailer"}
     assert "refused" in dict((row[0], row[2]) for row in rows)[USER]
     assert "127.0.0.1" in words and "client.test" in words and "451 4.3.0 the disk is full" in words
+    split.local.on("rcpt", reply("550 5.1.1 <b>No such user</b>"), times=1)
+    with split.client() as client:
+        client.mail()
+        assert client.rcpt("nobody@example.com") == 550
+    browser.await_text("#refusals", "nobody@example.com", "local", "550 5.1.1 <b>No such user</b>")
     assert split.daemon.send(message(), USER, sender="other@client.test") == 250
     poll(lambda: browser.count("#transactions details") == 2, "the second transaction", interval=0.05)
     assert browser.count("#transactions details[open]") == 1  # the one that was opened stays open, and has the focus

@@ -90,6 +90,27 @@ def test_the_last_transactions_are_listed_the_newest_first(start, log):
 
 
 @pytest.mark.parametrize("log", ["text", "json"])
+def test_recipients_that_were_not_taken_are_listed_and_drive_out_no_mail(start, log):
+    split, page = start(log={"format": log})
+    split.local.on("rcpt", reply("550 5.1.1 No such user"), when="guess")
+    split.daemon.write_routes({"example.com": "local"})
+    assert split.daemon.reload().status == 0
+    assert split.daemon.send(message(), USER) == 250
+    for first in range(0, 104, 8):  # a session may make so many errors
+        with split.client() as client:
+            client.cmd('EHLO <img src=x onerror="x">')
+            client.mail()
+            for i in range(first, first + 8):
+                assert client.rcpt(f"guess{i}@example.com") == 550
+    last = poll(lambda: [r for r in page.page()["refusals"] if r["recipient"] == "guess103@example.com"], "the last one")[0]
+    assert {**last, "at": 0, "session": ""} == {
+        "at": 0, "session": "", "client": "127.0.0.1", "client_name": last["client_name"], "helo": '<img src=x onerror="x">',
+        "recipient": "guess103@example.com", "relay": "local", "reply": "550 5.1.1 No such user"}
+    assert len(page.page()["refusals"]) == 100
+    assert [t["outcome"] for t in page.page()["transactions"]] == ["accepted"]
+
+
+@pytest.mark.parametrize("log", ["text", "json"])
 def test_what_strangers_say_comes_as_text(start, log):
     split, page = start(log={"format": log})
     helo, sender, recipient = '</script>"event=transaction\\', r'"a;b=c:1\" <b>"@client.test', '"a;b=c:250 x"@example.com'

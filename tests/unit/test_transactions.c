@@ -40,8 +40,8 @@ static json_t *kept(struct span bytes, size_t piece)
         transactions_see(transactions, span_first(bytes, piece));
         bytes = span_skip(bytes, piece);
     }
-    char *text = transactions_text(transactions);
-    json_t *list = transactions_json(text);
+    char *text = transactions_text(transactions, TRANSACTIONS_ALL);
+    json_t *list = transactions_json(text, TRANSACTIONS_ALL);
     free(text);
     transactions_free(transactions);
     return list;
@@ -105,7 +105,7 @@ static void the_last_hundred_are_kept_the_newest_first(void **state)
         put_line(&line, LOG_TEXT, "transaction", helo, "a@b=local:250");
         transactions_see(transactions, text_span(&line));
     }
-    json_t *list = transactions_json(text = transactions_text(transactions));
+    json_t *list = transactions_json(text = transactions_text(transactions, TRANSACTIONS_ALL));
     assert_int_equal(json_array_size(list), TRANSACTIONS_MAX);
     assert_string_equal(string_of(json_array_get(list, 0), "helo"), "106");
     assert_string_equal(string_of(json_array_get(list, TRANSACTIONS_MAX - 1), "helo"), "7");
@@ -127,8 +127,8 @@ static void a_line_that_comes_late_goes_to_its_place(void **state)
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         transactions_see(transactions, span_of(lines[i]));
     }
-    char *text = transactions_text(transactions);
-    json_t *list = transactions_json(text);
+    char *text = transactions_text(transactions, TRANSACTIONS_ALL);
+    json_t *list = transactions_json(text, TRANSACTIONS_ALL);
     const char *const helo[] = {"d", "c", "b", "a"};
     for (size_t i = 0; i < 4; i++) {
         assert_string_equal(string_of(json_array_get(list, i), "helo"), helo[i]);
@@ -153,8 +153,8 @@ static void a_line_that_is_none_harms_nothing(void **state)
     transactions_see(transactions, SPAN("\n\n{\nevent=transaction \n a event=transaction x=\"\\x\n"
                                         "{\"event\":\"transaction\",\n"));
     transactions_see(transactions, text_span(&line));
-    char *text = transactions_text(transactions);
-    json_t *list = transactions_json(text);
+    char *text = transactions_text(transactions, TRANSACTIONS_ALL);
+    json_t *list = transactions_json(text, TRANSACTIONS_ALL);
     bool found = false;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *helo = string_of(json_array_get(list, i), "helo");

@@ -30,15 +30,15 @@ function flowRows(data) {
   });
 }
 
-function rateWords(row) {
-  return `${count(row.rate)}/min` + (row.failed > 0 ? `, ${count(row.failed)} failed` : '');
+function rateWords(row, narrow) {
+  return `${count(row.rate)}/min` + (row.failed === 0 ? '' : narrow ? `, ${SIGNS.bad}${count(row.failed)}` : `, ${count(row.failed)} failed`);
 }
 
 function drawEnds(svg, row, x, y, room) {
   svg.append(draw('text', {class: row.look || row.state, x, y: y + 4, 'font-weight': 700}, SIGNS[row.look || row.state]));
   svg.lastChild.style.fill = 'currentColor';
   svg.append(draw('text', {x: x + 16, y: y - 1}, shorten(row.name, Math.floor((room - 16) / 7.4))));
-  svg.append(draw('text', {class: 'small', x: x + 16, y: y + 13}, rateWords(row)));
+  svg.append(draw('text', {class: 'small', x: x + 16, y: y + 13}, rateWords(row, room < 150)));
 }
 
 function showFlow(data) {

@@ -86,7 +86,7 @@ function show(data) {
   document.title = `${SIGNS[verdict.state]} ${verdict.headline} – ${plain(data.hostname || 'splitmx')}`;
   delete document.body.dataset.away;
   setText(byId('seen'), 'as of ' + clock(last.seen));
-  for (const part of [showTiles, showFlow, showRelays, showTransactions, showReload, showLedger, showProcess]) {
+  for (const part of [showTiles, showFlow, showRelays, showTransactions, showRefusals, showReload, showLedger, showProcess]) {
     part(data);
   }
 }

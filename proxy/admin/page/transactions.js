@@ -56,6 +56,30 @@ function transactionItem(t) {
   return details;
 }
 
+// ---- recipients that were answered 4xx or 5xx, by the server behind or here ----
+
+function refusalRow(r) {
+  const state = (r.reply || '')[0] === '5' ? 'bad' : 'warn';
+  return make('tr', {}, make('td', {}, clock(r.at)), make('td', {}, told(r.recipient)), make('td', {}, r.relay ? told(r.relay) : 'refused here'),
+    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(r.reply || '')),
+    make('td', {}, told(r.client_name || r.client || ''), r.helo ? ' (HELO ' : '', r.helo ? told(r.helo) : '', r.helo ? ')' : ''));
+}
+
+function showRefusals(data) {
+  const place = byId('refusals');
+  setText(byId('refusals-count'), data.refusals.length > 0 ? `the last ${data.refusals.length}, newest first` : '');
+  if (!isNew(place, data.refusals)) {
+    return;
+  }
+  if (data.refusals.length === 0) {
+    fill(place, [make('p', {class: 'empty'}, 'None since the start.')]);
+    return;
+  }
+  const head = make('thead', {}, make('tr', {}, ...['Time', 'Recipient', 'Relay', 'Answer', 'Client'].map((name) => make('th', {scope: 'col'}, name))));
+  fill(place, [make('table', {}, make('caption', {class: 'spoken'}, 'Recipients that were not taken'), head,
+    make('tbody', {}, ...data.refusals.map(refusalRow)))]);
+}
+
 // Two that say the same are told apart by their number from the oldest.
 function keyed(transactions) {
   const seen = new Map();
