@@ -97,7 +97,7 @@ static void a_line_is_read_in_both_formats_and_whatever_its_pieces(void **state)
 static void the_last_hundred_are_kept_the_newest_first(void **state)
 {
     struct transactions *transactions = transactions_new();
-    char buffer[4096], helo[16], *text;
+    char buffer[4096], helo[16];
     (void)state;
     for (unsigned i = 0; i < TRANSACTIONS_MAX + 7; i++) {
         struct text line = TEXT(buffer), name = TEXT(helo);
@@ -105,7 +105,8 @@ static void the_last_hundred_are_kept_the_newest_first(void **state)
         put_line(&line, LOG_TEXT, "transaction", helo, "a@b=local:250");
         transactions_see(transactions, text_span(&line));
     }
-    json_t *list = transactions_json(text = transactions_text(transactions, TRANSACTIONS_ALL));
+    char *text = transactions_text(transactions, TRANSACTIONS_ALL);
+    json_t *list = transactions_json(text, TRANSACTIONS_ALL);
     assert_int_equal(json_array_size(list), TRANSACTIONS_MAX);
     assert_string_equal(string_of(json_array_get(list, 0), "helo"), "106");
     assert_string_equal(string_of(json_array_get(list, TRANSACTIONS_MAX - 1), "helo"), "7");
