@@ -169,21 +169,26 @@ static void add_recipients(const json_t *line, json_t *to)
     json_object_set_new(to, "more_recipients", json_integer((json_int_t)more));
 }
 
-static json_t *transaction_json(const json_t *line)
+/* What both kinds have, and what they call by the log's own name. */
+static json_t *object_with(const json_t *line, const char *const *same, size_t count)
 {
     json_t *out = json_object();
     json_object_set_new(out, "at", time_of(line));
-    json_object_set_new(out, "session", copy_or_null(line, "session"));
-    json_object_set_new(out, "id", copy_or_null(line, "id"));
-    json_object_set_new(out, "client", copy_or_null(line, "client"));
     json_object_set_new(out, "client_name", copy_or_null(line, "name"));
-    json_object_set_new(out, "helo", copy_or_null(line, "helo"));
+    for (size_t i = 0; i < count; i++) {
+        json_object_set_new(out, same[i], copy_or_null(line, same[i]));
+    }
+    return out;
+}
+
+static json_t *transaction_json(const json_t *line)
+{
+    static const char *const same[] = {"session", "id", "client", "helo", "outcome", "reply"};
+    json_t *out = object_with(line, same, sizeof same / sizeof same[0]);
     json_object_set_new(out, "tls", tls_of(line));
     json_object_set_new(out, "from", copy_or_null(line, "sender"));
     json_object_set_new(out, "size", number(line, "size"));
     json_object_set_new(out, "ms", number(line, "ms"));
-    json_object_set_new(out, "outcome", copy_or_null(line, "outcome"));
-    json_object_set_new(out, "reply", copy_or_null(line, "reply"));
     add_recipients(line, out);
     return out;
 }
@@ -191,13 +196,7 @@ static json_t *transaction_json(const json_t *line)
 static json_t *refusal_json(const json_t *line)
 {
     static const char *const same[] = {"session", "client", "helo", "recipient", "relay", "reply"};
-    json_t *out = json_object();
-    json_object_set_new(out, "at", time_of(line));
-    json_object_set_new(out, "client_name", copy_or_null(line, "name"));
-    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
-        json_object_set_new(out, same[i], copy_or_null(line, same[i]));
-    }
-    return out;
+    return object_with(line, same, sizeof same / sizeof same[0]);
 }
 
 json_t *transactions_json(const char *lines, enum transactions_kind kind)
