@@ -286,8 +286,8 @@ def test_where_tls_knows_helo_only_nothing_is_left_of_what_was_offered_in_clear(
     with there.daemon.client() as client:
         client.mail(parameters="SIZE=1000 BODY=8BITMIME")
         assert client.rcpt(KING) == 250
-    assert there.king.connections[0].commands[2:] == [
-        b"EHLO mx.splitmx.test", b"HELO mx.splitmx.test", b"MAIL FROM:<sender@client.test>", b"RCPT TO:<kingmail@example.com>"]
+        assert there.king.connections[0].commands[2:] == [
+            b"EHLO mx.splitmx.test", b"HELO mx.splitmx.test", b"MAIL FROM:<sender@client.test>", b"RCPT TO:<kingmail@example.com>"]
 
 
 def test_starttls_that_is_offered_again_is_not_said_again(town):
