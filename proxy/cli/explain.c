@@ -235,6 +235,9 @@ static void text_reply(const struct inquiry *inquiry, FILE *out)
               "             a transport map and `*` add none)\n",
               out);
     }
+    if (decision->code == 501) {
+        fputs("  because    that is no address: one is `user@domain`, without a name\n", out);
+    }
 }
 
 /* ---- the probe ---- */

@@ -1,8 +1,10 @@
 #include "routing/route.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "proxy/cli/cli.h"
 #include "proxy/cli/explain.h"
@@ -54,7 +56,11 @@ static struct table *open_table(const struct config *config, const struct relay_
         fprintf(stderr, "the table in %s is damaged: this is what the files say\n", directory);
         break;
     case TABLE_NONE:
-        fprintf(stderr, "no table is in force in %s: this is what the files say\n", directory);
+        fprintf(stderr, "%s in %s: this is what the files say\n",
+                access(directory, X_OK) != 0 && errno == EACCES
+                    ? "this user may not read which table is in force"
+                    : "no table is in force",
+                directory);
         break;
     }
     return table_load(config, relays, NULL, 0, diags);

@@ -1,11 +1,13 @@
 """`splitmx route`: the keys it tried, addresses and their health, policy in words, and what a probe finds (design: section 8)."""
 
 import json
+import os
 import threading
 import time
 
 import pytest
 
+from splitmx_test.daemon import splitmx
 from splitmx_test.messages import message
 from splitmx_test.upstream import close, reply, silence
 from splitmx_test.waiting import poll
@@ -58,6 +60,18 @@ def relays(local, other=None, **settings):
 
 
 # what the table says
+
+
+def test_what_is_no_address_is_told_what_one_is(route, local):
+    said = route(relays=relays(local)).text("Name <a@b>", "example.com", WHO)
+    assert said.count("refused    501 5.1.3 bad recipient address syntax\n  because    that is no address: one is `user@domain`") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_who_may_not_look_is_not_told_that_there_is_no_table(start_daemon, local):
+    daemon = start_daemon(relays=relays(local), routes={WHO: "local"})
+    said = splitmx("route", "-c", daemon.folder.config_path, WHO, user="daemon")
+    assert "this user may not read which table is in force in " in said.err and "no table" not in said.err
 
 
 def test_every_key_that_was_tried_is_told_in_order(route, local):
