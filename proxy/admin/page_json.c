@@ -215,6 +215,10 @@ char *page_json(const struct snapshot *s)
         json_pack("{s:o, s:o}", "open", number(s->counters[STAT_SESSIONS_OPEN]), "total",
                   number(s->counters[STAT_SESSIONS])));
     set(root, "messages", messages_json(s));
+    set(root, "recipients",
+        json_pack("{s:o, s:o, s:o}", "accepted", number(s->counters[STAT_RECIPIENTS_ACCEPTED]),
+                  "deferred", number(s->counters[STAT_RECIPIENTS_DEFERRED]), "refused",
+                  number(s->counters[STAT_RECIPIENTS_REJECTED])));
     set(root, "relays", relays_json(s));
     set(root, "endpoints", endpoints_json(s));
     set(root, "pool",

@@ -195,7 +195,8 @@ static json_t *transaction_json(const json_t *line)
 
 static json_t *refusal_json(const json_t *line)
 {
-    static const char *const same[] = {"session", "client", "helo", "recipient", "relay", "reply"};
+    static const char *const same[] = {"session",   "id",    "client", "helo",
+                                       "recipient", "relay", "reply"};
     return object_with(line, same, sizeof same / sizeof same[0]);
 }
 

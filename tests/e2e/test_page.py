@@ -71,8 +71,8 @@ def ask_for(browser, address):
 
 def test_values_move_with_mail(page):
     split, browser = page()
-    assert browser.text("h1") == "All is well"
-    assert "no mail in the last ten minutes" in browser.text("#reasons").lower()
+    assert browser.text("h1") == "Ready for mail"
+    assert "no relay has been asked" in browser.text("#reasons")
     assert browser.run("return document.body.dataset.state") == "good"
     assert tile(browser, "Messages accepted") == "0" and browser.count(".drops") == 0
     assert split.daemon.send(message(), USER, KING) == 250
@@ -85,6 +85,17 @@ def test_values_move_with_mail(page):
     browser.media(motion="reduce")
     assert browser.run(motion) == "none"
     assert "✓" in browser.driver.title
+
+
+def test_a_transaction_tells_who_of_it_was_not_taken(page):
+    split, browser = page()
+    split.local.on("rcpt", reply("550 5.1.1 No such user"), when="nobody@")
+    with split.client() as client:
+        client.mail()
+        assert [client.rcpt(USER), client.rcpt("nobody@example.com")] == [250, 550]
+        assert client.data() == 354 and client.body(message()) == 250
+    browser.await_text("#transactions", USER + ", 1 not taken")
+    assert "550 5.1.1 No such user" in open_first(browser)
 
 
 def test_a_transaction_tells_what_became_of_each_recipient(page):
@@ -101,6 +112,7 @@ def test_a_transaction_tells_what_became_of_each_recipient(page):
     with split.client() as client:
         client.mail()
         assert client.rcpt("nobody@example.com") == 550
+    await_tile(browser, "Recipients refused", "1")
     browser.await_text("#refusals", "nobody@example.com", "local", "550 5.1.1 <b>No such user</b>")
     assert split.daemon.send(message(), USER, sender="other@client.test") == 250
     poll(lambda: browser.count("#transactions details") == 2, "the second transaction", interval=0.05)
@@ -209,7 +221,7 @@ def test_it_says_when_the_daemon_is_away_and_sees_it_come_back(page):
     assert "last seen at" in browser.text("#seen").lower()
     poll(lambda: len({ms for ms in browser.run("return asked") if ms > 5000}) > 1, "longer and longer pauses", 20, 0.05)
     split.daemon.start()
-    browser.await_text("h1", "All is well")
+    browser.await_text("h1", "Ready for mail")
     assert "as of" in browser.text("#seen")
     gone = [entry for entry in browser.complaints() if entry["source"] != "network"]
     assert not gone

@@ -64,5 +64,5 @@ function showFlow(data) {
   svg.append(draw('rect', {class: 'box', x: from - box, y: centre - 15, width: 2 * box, height: 30, rx: 6}));
   svg.append(draw('text', {x: from, y: centre + 4.5, 'text-anchor': 'middle', 'font-weight': 600}, 'splitmx'));
   setText(byId('flow-words'), `${plural(open, 'session')} open. ` + rows.map((row) =>
-    `To ${row.name}: ${rateWords(row)}, ${{good: 'well', warn: 'with a warning', bad: 'does not answer'}[row.state]}.`).join(' '));
+    `To ${row.name}: ${rateWords(row)}, ${{good: 'well', warn: 'with a warning', bad: 'does not answer', idle: 'not used lately'}[row.look || row.state]}.`).join(' '));
 }

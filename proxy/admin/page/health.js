@@ -3,7 +3,7 @@
 
 const RANK = {good: 0, warn: 1, bad: 2};
 const SIGNS = {good: '✓', warn: '!', bad: '✕', idle: '–'};
-const RECENT = 600; // seconds: what counts as now for the headline
+const RECENT = 600, NOW = 60; // seconds: what counts as lately, and as now, for the headline
 
 // Null: nothing is known of it, for or against, as of a server that has a name and is looked up when there is mail.
 function endpointState(endpoint) {
@@ -99,19 +99,22 @@ function judge(data) {
   const relays = data.relays.length;
   const dead = data.relays.filter((r) => relayHealth(data, r).state === 'bad').length;
   const moved = data.relays.reduce((n, r) => n + sum(lately(data, historyOf(data, r).accepted, RECENT)), 0);
-  let headline = moved > 0 ? 'Mail flows' : 'All is well';
+  const flows = data.relays.some((r) => sum(lately(data, historyOf(data, r).accepted, NOW)) > 0);
+  const isAsked = data.relays.some((r) => relayHealth(data, r).look === 'good');
+  let headline = moved > 0 ? 'Mail flows' : isAsked ? 'All is well' : 'Ready for mail';
   if (!data.serving || (data.routes && data.routes.damaged) || (relays > 0 && dead === relays)) {
     headline = 'Mail does not flow';
   } else if (dead > 0) {
     const who = dead === 1 ? 'one relay does not answer' : dead + ' relays do not answer';
-    headline = moved > 0 ? 'Mail flows, but ' + who : who[0].toUpperCase() + who.slice(1);
+    headline = flows ? 'Mail flows, but ' + who : who[0].toUpperCase() + who.slice(1);
   } else if (state !== 'good') {
     headline = moved > 0 ? 'Mail flows, with a warning' : 'A warning';
   }
   if (state === 'good') {
     reasons.push({state, text: moved > 0
-      ? plural(moved, 'message') + ' handed over to relays in the last ten minutes; every relay is well.'
-      : 'No mail in the last ten minutes; every relay is well.'});
+      ? plural(moved, 'message') + ' handed over to relays in the last ten minutes; every relay that was asked is well.'
+      : isAsked ? 'No mail in the last ten minutes; every relay that was asked before is well.'
+        : 'Since the start, ' + lasting(data.now - data.started) + ' ago, no relay has been asked.'});
   }
   return {state, headline, reasons};
 }

@@ -39,9 +39,10 @@ function tile(name, value, more) {
 }
 
 function showTiles(data) {
-  const m = data.messages, rate = sum(lately(data, (data.history || {}).sessions, 60));
+  const m = data.messages, r = data.recipients, rate = sum(lately(data, (data.history || {}).sessions, 60));
   const figures = [['Sessions open', count(data.sessions.open), `${count(rate)} new/min`], ['Sessions so far', count(data.sessions.total), ''],
-    ['Messages accepted', count(m.accepted), ''], ['Deferred', count(m.deferred), '4xx'], ['Refused', count(m.refused), '5xx']];
+    ['Messages accepted', count(m.accepted), m.deferred + m.refused > 0 ? `${count(m.deferred)} deferred, ${count(m.refused)} refused after DATA` : ''],
+    ['Recipients deferred', count(r.deferred), '4xx'], ['Recipients refused', count(r.refused), '5xx']];
   if (isNew(byId('tiles'), figures)) {
     fill(byId('tiles'), figures.map((f) => tile(...f)));
   }
@@ -95,7 +96,7 @@ function showAway() {
   const seen = last === null ? 'It has not answered since this page was opened.' : 'Last seen at ' + clock(last.seen) + '; what is below was so then.';
   document.body.dataset.away = '';
   document.title = `${SIGNS.bad} No answer – splitmx`;
-  setText(byId('seen'), last === null ? 'no answer' : 'last seen at ' + clock(last.seen));
+  setText(byId('seen'), (last === null ? 'no answer' : 'last seen at ' + clock(last.seen)) + `; next try in ${Math.ceil(pause / 1000)} s`);
   showState({state: 'bad', headline: 'splitmx does not answer', reasons: [{state: 'bad', text: seen}]});
 }
 
@@ -115,8 +116,8 @@ async function ask() {
     show(last.data);
   } catch (error) {
     console.info('page.json:', error.message);
-    showAway();
     pause = Math.min(PAUSE_MAX, pause * 1.5);
+    showAway();
   }
   asking = false;
   if (!document.hidden) {

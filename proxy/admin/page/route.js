@@ -9,7 +9,7 @@ function matchedWords(route) {
   const tried = before.length > 0 ? [make('p', {class: 'soft'}, 'Looked for first, and not found: ',
     before.flatMap((key, i) => [i > 0 ? ', ' : '', code(key)]), '.')] : [];
   if (route.matched === null) {
-    return [...tried, make('p', {}, 'No key of the routes matches.')];
+    return [...tried, make('p', {}, tried.length > 0 ? 'No key of the routes matches.' : 'No key of the routes was looked for.')];
   }
   return [...tried, make('p', {}, 'The key ', code(route.matched), ' matches', ...(route.source ? [', at ', code(route.source)] : []), '.')];
 }
@@ -21,7 +21,7 @@ function hopText(hop) {
 
 function endpointOf(endpoint) {
   const known = endpoint.health !== null && endpoint.health !== undefined;
-  const state = known ? endpointState({state: endpoint.health}) : 'good';
+  const state = known ? endpointState({state: endpoint.health}) : 'idle';
   const words = known ? endpointWords({state: endpoint.health, failures: endpoint.failures || 0}) : 'nothing is known against it';
   return make('li', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]),
     told(endpoint.address || '–', 'mono'), endpoint.host && !String(endpoint.address).includes(endpoint.host) ? [' (', told(endpoint.host), ')'] : null, ' ' + words);
@@ -58,7 +58,9 @@ function actionWords(action) {
 
 function explain(route) {
   const title = make('p', {}, make('b', {}, told(route.address)));
-  return make('div', {}, title, ...matchedWords(route), ...(route.relay ? relayWords(route) : actionWords(route.action || '')));
+  const old = last !== null && last.data.reload.last_ok === false
+    ? [make('p', {class: 'soft'}, 'The last reload failed: this is what the routes say that are in force since before.')] : [];
+  return make('div', {}, title, ...old, ...matchedWords(route), ...(route.relay ? relayWords(route) : actionWords(route.action || '')));
 }
 
 async function lookUp(address) {
@@ -73,6 +75,7 @@ async function onLookUp(event) {
   event.preventDefault();
   const address = byId('address').value.trim(), output = byId('answer'), mine = ++lookUps;
   if (address === '') {
+    fill(output, []);
     byId('address').focus();
     return;
   }

@@ -28,13 +28,24 @@ function recipientRow(t, recipient) {
     make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(words)));
 }
 
+// Those of the same transaction that were not taken at RCPT.
+function notTakenRow(r) {
+  const state = answerState(r.reply);
+  return make('tr', {}, make('td', {}, told(r.recipient)), make('td', {}, r.relay ? told(r.relay) : '–'),
+    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(r.reply || '')));
+}
+
+function answerState(reply) {
+  return (reply || '')[0] === '5' ? 'bad' : 'warn';
+}
+
 function inside(t) {
   const client = make('p', {}, moment(t.at) + '. Client ', told(t.client, 'mono'), ' ',
     t.client_name ? told(t.client_name) : 'without a name', ', HELO ', t.helo ? told(t.helo) : 'none', ', ',
     t.tls ? told(t.tls) : 'no TLS', ', session ', told(t.session, 'mono'), '.');
   const head = make('thead', {}, make('tr', {}, ...['Recipient', 'Relay', 'Outcome'].map((name) => make('th', {scope: 'col'}, name))));
   return make('div', {class: 'inside'}, client, make('table', {}, make('caption', {class: 'spoken'}, 'Outcome of each recipient'),
-    head, make('tbody', {}, ...t.recipients.map((r) => recipientRow(t, r)))),
+    head, make('tbody', {}, ...t.recipients.map((r) => recipientRow(t, r)), ...t.refused.map(notTakenRow))),
     t.more_recipients > 0 ? make('p', {}, `and ${plural(t.more_recipients, 'recipient')} more`) : null,
     t.reply ? make('p', {}, 'Answer to the client: ', told(t.reply)) : null);
 }
@@ -42,7 +53,7 @@ function inside(t) {
 function transactionItem(t) {
   const first = t.recipients.length > 0 ? t.recipients[0].address : 'no recipient';
   const others = t.recipients.length - 1 + (t.more_recipients || 0);
-  const more = others > 0 ? ` and ${others} more` : '';
+  const more = (others > 0 ? ` and ${others} more` : '') + (t.refused.length > 0 ? `, ${t.refused.length} not taken` : '');
   const summary = make('summary', {}, make('span', {class: 'time'}, clock(t.at)),
     make('bdi', {class: 'from'}, t.from ? plain(t.from) : '<>'), make('bdi', {class: 'to'}, '→ ' + plain(first) + more),
     make('span', {class: 'pill ' + outcomeState(t.outcome)}, make('span', {'aria-hidden': 'true'}, SIGNS[outcomeState(t.outcome)] + ' '), plain(t.outcome)),
@@ -59,7 +70,7 @@ function transactionItem(t) {
 // ---- recipients that were answered 4xx or 5xx, by the server behind or here ----
 
 function refusalRow(r) {
-  const state = (r.reply || '')[0] === '5' ? 'bad' : 'warn';
+  const state = answerState(r.reply);
   return make('tr', {}, make('td', {}, clock(r.at)), make('td', {}, told(r.recipient)), make('td', {}, r.relay ? told(r.relay) : 'refused here'),
     make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(r.reply || '')),
     make('td', {}, told(r.client_name || r.client || ''), r.helo ? ' (HELO ' : '', r.helo ? told(r.helo) : '', r.helo ? ')' : ''));
@@ -91,7 +102,8 @@ function keyed(transactions) {
 }
 
 function showTransactions(data) {
-  const place = byId('transactions'), now = keyed(data.transactions);
+  const place = byId('transactions');
+  const now = keyed(data.transactions.map((t) => ({...t, refused: data.refusals.filter((r) => r.id !== null && r.id === t.id)})));
   const keys = new Set(now.map(([key]) => key));
   setText(byId('recent-count'), now.length > 0 ? `the last ${now.length}, newest first` : '');
   for (const [key, element] of shown) {
