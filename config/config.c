@@ -368,6 +368,23 @@ static void check_routes(struct loader *loader)
     }
 }
 
+/* It asks for no password, and shows who writes to whom. */
+static void warn_admin(struct loader *loader)
+{
+    const struct config_text *listen = &loader->config->admin_listen;
+    struct net_address address;
+    struct span host;
+    uint16_t port;
+    if (listen->text != NULL && host_port_split(span_of(listen->text), &host, &port) &&
+        net_address_parse(host, port, &address) &&
+        (net_address_is_wildcard(&address) || !net_address_is_local(&address))) {
+        diag_warning(loader->diags, config_place(loader->config, listen),
+                     "whoever reaches `%s` reads who writes to whom, without a password: listen on "
+                     "127.0.0.1, or see that a firewall stands before it",
+                     listen->text);
+    }
+}
+
 /* What needs more than one key to judge. */
 static void check_all(struct loader *loader, bool hostname_given)
 {
@@ -376,6 +393,7 @@ static void check_all(struct loader *loader, bool hostname_given)
     check_listeners(loader);
     check_routes(loader);
     check_relays(loader);
+    warn_admin(loader);
     if (config->timeouts.end_of_data >= CLIENT_WAIT) {
         diag_warning(loader->diags, config_at(config, config->timeouts.end_of_data_place),
                      "`end-of-data` should be less than 10m: clients wait no longer, and send the "

@@ -505,6 +505,13 @@ def test_a_broken_reload_leaves_it_where_it_was(start):
     assert admin.ask("/readyz")[0] == 200 and not other.is_there()
 
 
+@pytest.mark.parametrize("listen, warned", [("0.0.0.0:8025", True), ("[::]:8025", True), ("198.51.100.1:8025", True), ("127.0.0.1:8025", False),
+                                            ("[::1]:8025", False), ("10.1.2.3:8025", False)])
+def test_who_opens_the_page_to_everybody_is_warned(start_daemon, listen, warned):
+    daemon = start_daemon(start=False, admin={"listen": listen})
+    assert ("whoever reaches `" + listen in daemon.command("check").err) == warned
+
+
 def test_where_mail_is_taken_there_is_no_page(start_split):
     daemon = start_split().daemon
     daemon.write_config(admin={"listen": f"0.0.0.0:{daemon.port}"})
