@@ -56,11 +56,10 @@ static const char *state_name(enum health_state state)
     return names[state];
 }
 
-/* `why`: what came of the last attempt is in the log; health does not keep it. */
 static json_t *endpoint_json(const char *address, bool proxy, const char *state, unsigned failures)
 {
-    return json_pack("{s:s, s:b, s:s?, s:I, s:n}", "address", address, "proxy", proxy, "state",
-                     state, "failures", (json_int_t)failures, "why");
+    return json_pack("{s:s, s:b, s:s?, s:I}", "address", address, "proxy", proxy, "state", state,
+                     "failures", (json_int_t)failures);
 }
 
 static json_t *hops_json(const struct snapshot_limit *limit)

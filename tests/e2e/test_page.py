@@ -204,6 +204,7 @@ def test_a_relay_that_goes_away_is_seen_and_said(page):
     assert browser.run("return document.body.dataset.state") in ("warn", "bad")
     assert "kingmailer" in browser.run("return document.querySelector('#spoken').textContent")
     assert f"127.0.0.1:{split.kingmailer.port}" in browser.text("#relays")
+    browser.await_text("#reasons", "451 4.4.1 kingmailer: connection refused")
 
 
 def test_a_reload_that_failed_tells_its_errors(page):

@@ -52,7 +52,7 @@ def test_values_move_with_mail(start):
     assert before["transactions"] == [] and before["reload"]["errors"] == []
     assert before["history"]["step"] == 10 and before["history"]["sessions"] == []
     assert set(page.relay("local")["recipients"].values()) == {0}
-    endpoint = {"address": f"127.0.0.1:{split.local.port}", "proxy": False, "state": None, "failures": 0, "why": None}
+    endpoint = {"address": f"127.0.0.1:{split.local.port}", "proxy": False, "state": None, "failures": 0}
     assert page.relay("local")["endpoints"] == [endpoint]
     sent = message()
     assert split.daemon.send(sent, USER, KING) == 250

@@ -61,6 +61,12 @@ function relayHealth(data, relay) {
   return {state: 'good', look: known ? 'good' : 'idle', words: known ? 'well' : 'not used lately'};
 }
 
+// What a client was told of the relay when somebody still tried it: later it hears only that the relay is down.
+function whyOf(data, relay) {
+  const tried = data.refusals.find((r) => r.relay === relay.name && /^451 4\.[47]\./.test(r.reply || '') && !r.reply.includes('is down, and'));
+  return tried === undefined ? '' : ` (at ${clock(tried.at)}: ${tried.reply})`;
+}
+
 function reasonsOf(data) {
   const reasons = [];
   const say = (state, text) => reasons.push({state, text});
@@ -75,8 +81,7 @@ function reasonsOf(data) {
   for (const relay of data.relays) {
     const health = relayHealth(data, relay);
     if (health.state !== 'good') {
-      const why = relay.endpoints.filter((e) => endpointState(e) !== 'good' && e.why).map((e) => e.address + ': ' + e.why);
-      say(health.state, 'Relay ' + relay.name + ': ' + health.words + (why.length > 0 ? ' (' + why[0] + ')' : '') + '.');
+      say(health.state, 'Relay ' + relay.name + ': ' + health.words + whyOf(data, relay) + '.');
     }
   }
   const listed = new Set(data.relays.flatMap((relay) => relay.endpoints.map((e) => e.address)));

@@ -8,8 +8,7 @@ function pill(state, text) {
 function endpointItem(endpoint) {
   const state = endpointState(endpoint);
   return make('li', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]),
-    told(endpoint.address, 'mono'), ' ' + endpointWords(endpoint) + (endpoint.proxy ? ', told the client by a PROXY header' : ''),
-    endpoint.why ? make('span', {class: 'why'}, told(endpoint.why)) : null);
+    told(endpoint.address, 'mono'), ' ' + endpointWords(endpoint) + (endpoint.proxy ? ', told the client by a PROXY header' : ''));
 }
 
 // Those of which nothing is known take one line together.
