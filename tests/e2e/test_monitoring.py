@@ -200,8 +200,8 @@ class Prometheus:
             answer = json.loads(get(f"{self.where}/api/v1/{what}", **query))
         except OSError as error:
             assert self.process.poll() is None, (self.folder / "said").read_text()
-            assert isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError), (what, query, error)
-            return None  # it has not begun
+            assert isinstance(error, urllib.error.URLError) and getattr(error, "code", 503) == 503, (what, query, error)
+            return None  # it has not begun, or says that it is still reading what it has
         assert answer["status"] == "success" and not answer.get("warnings"), answer
         return answer["data"]
 
