@@ -287,13 +287,10 @@ static void warn_encrypt(struct loader *loader, const struct config_listener *li
 static bool same_listener(struct span a, struct span b)
 {
     struct net_address one, other;
-    struct span host;
-    uint16_t port;
     if (span_equal_fold(a, b)) {
         return true;
     }
-    return host_port_split(a, &host, &port) && net_address_parse(host, port, &one) &&
-           host_port_split(b, &host, &port) && net_address_parse(host, port, &other) &&
+    return net_address_parse_port(a, &one) && net_address_parse_port(b, &other) &&
            net_address_equal(&one, &other);
 }
 
@@ -373,10 +370,7 @@ static void warn_admin(struct loader *loader)
 {
     const struct config_text *listen = &loader->config->admin_listen;
     struct net_address address;
-    struct span host;
-    uint16_t port;
-    if (listen->text != NULL && host_port_split(span_of(listen->text), &host, &port) &&
-        net_address_parse(host, port, &address) &&
+    if (listen->text != NULL && net_address_parse_port(span_of(listen->text), &address) &&
         (net_address_is_wildcard(&address) || !net_address_is_local(&address))) {
         diag_warning(loader->diags, config_place(loader->config, listen),
                      "whoever reaches `%s` reads who writes to whom, without a password: listen on "

@@ -29,10 +29,8 @@ static bool is_host_port(struct span text)
 
 static bool is_address_port(struct span text)
 {
-    struct span host;
-    uint16_t port;
     struct net_address address;
-    return host_port_split(text, &host, &port) && net_address_parse(host, port, &address);
+    return net_address_parse_port(text, &address);
 }
 
 static bool is_network(struct span text)

@@ -253,6 +253,13 @@ bool host_port_split(struct span text, struct span *host, uint16_t *port)
     return true;
 }
 
+bool net_address_parse_port(struct span text, struct net_address *out)
+{
+    struct span host;
+    uint16_t port;
+    return host_port_split(text, &host, &port) && net_address_parse(host, port, out);
+}
+
 static bool is_host_letter(char c)
 {
     static const bool letters[256] = {['a' ... 'z'] = true,

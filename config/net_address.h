@@ -53,6 +53,9 @@ void net_address_text(const struct net_address *address, char *out, size_t cap);
 /* "192.0.2.1:25", "[2001:db8::1]:25", "unix:/path". */
 void net_address_text_port(const struct net_address *address, char *out, size_t cap);
 
+/* The reverse, but of unix sockets; false for a host name, and without a port. */
+bool net_address_parse_port(struct span text, struct net_address *out);
+
 /* Splits "host:port", "[v6]:port", "a.b.c.d:port"; host without brackets. Port 1..65535. */
 bool host_port_split(struct span text, struct span *host, uint16_t *port);
 

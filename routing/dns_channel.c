@@ -232,12 +232,9 @@ struct dns_failures dns_channel_failures(const struct dns_channel *channel)
 static bool servers_text(const char *const *servers, size_t count, struct text *out)
 {
     for (size_t i = 0; i < count && i < RESOLVER_SERVERS_MAX; i++) {
-        struct span host;
-        uint16_t port;
         struct net_address address;
         char one[NET_ADDRESS_TEXT];
-        if (!host_port_split(span_of(servers[i]), &host, &port) ||
-            !net_address_parse(host, port, &address)) {
+        if (!net_address_parse_port(span_of(servers[i]), &address)) {
             return false;
         }
         net_address_text_port(&address, one, sizeof(one));

@@ -51,7 +51,7 @@ bool generation_path(char out[GENERATION_PATH], const char *folder, uint64_t num
 
 static bool has_prefix(struct span name)
 {
-    return span_equal(span_first(name, strlen(NAME_PREFIX)), SPAN(NAME_PREFIX));
+    return span_starts(name, SPAN(NAME_PREFIX));
 }
 
 /* The number in "routes-N.lmdb"; 0 for any other name. */

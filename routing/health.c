@@ -536,3 +536,28 @@ bool health_next(const struct health *health, size_t *cursor, struct health_stat
     }
     return false;
 }
+
+bool health_of(const struct health *health, const struct health_endpoint *endpoint,
+               struct health_status *status)
+{
+    for (size_t cursor = 0; health_next(health, &cursor, status);) {
+        if (status->endpoint.proxy == endpoint->proxy &&
+            net_address_equal(&status->endpoint.address, &endpoint->address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *health_state_text(enum health_state state)
+{
+    switch (state) {
+    case HEALTH_OK:
+        return "ok";
+    case HEALTH_SUSPECT:
+        return "suspect";
+    case HEALTH_OPEN:
+        return "down";
+    }
+    return "";
+}

@@ -112,4 +112,11 @@ struct health_status {
  * are not in it. */
 bool health_next(const struct health *health, size_t *cursor, struct health_status *status);
 
+/* Of one of them, by the same walk; false: it was never noted. */
+bool health_of(const struct health *health, const struct health_endpoint *endpoint,
+               struct health_status *status);
+
+/* "ok", "suspect", "down" */
+const char *health_state_text(enum health_state state);
+
 #endif

@@ -108,11 +108,9 @@ bool relay_hop_is_own(const struct config *config, const struct nexthop *hop)
     }
     for (size_t i = 0; i < config->listener_count; i++) {
         struct net_address listener;
-        struct span host;
-        uint16_t port;
         const char *text = config->listeners[i].address.text;
-        if (text && host_port_split(span_of(text), &host, &port) && port == hop->port &&
-            net_address_parse(host, port, &listener) && reaches(&listener, &hop->address)) {
+        if (text && net_address_parse_port(span_of(text), &listener) &&
+            net_address_port(&listener) == hop->port && reaches(&listener, &hop->address)) {
             return true;
         }
     }

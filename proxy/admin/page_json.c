@@ -49,13 +49,6 @@ static json_t *lines_json(const char *lines)
 
 /* ---- relays ---- */
 
-static const char *state_name(enum health_state state)
-{
-    static const char *const names[] = {
-        [HEALTH_OK] = "ok", [HEALTH_SUSPECT] = "suspect", [HEALTH_OPEN] = "down"};
-    return names[state];
-}
-
 static json_t *endpoint_json(const char *address, bool proxy, const char *state, unsigned failures)
 {
     return json_pack("{s:s, s:b, s:s?, s:I}", "address", address, "proxy", proxy, "state", state,
@@ -67,9 +60,10 @@ static json_t *hops_json(const struct snapshot_limit *limit)
     json_t *list = json_array();
     for (size_t i = 0; limit != NULL && limit->hops != NULL && i < limit->hop_count; i++) {
         const struct snapshot_hop *hop = &limit->hops[i];
-        json_array_append_new(list, endpoint_json(hop->text, hop->proxy,
-                                                  hop->is_known ? state_name(hop->state) : NULL,
-                                                  hop->failures));
+        json_array_append_new(list,
+                              endpoint_json(hop->text, hop->proxy,
+                                            hop->is_known ? health_state_text(hop->state) : NULL,
+                                            hop->failures));
     }
     return list;
 }
@@ -116,7 +110,8 @@ static json_t *endpoints_json(const struct snapshot *s)
     for (size_t i = 0; i < s->endpoint_count; i++) {
         const struct snapshot_endpoint *endpoint = &s->endpoints[i];
         json_array_append_new(list, endpoint_json(endpoint->address, endpoint->proxy,
-                                                  state_name(endpoint->state), endpoint->failures));
+                                                  health_state_text(endpoint->state),
+                                                  endpoint->failures));
     }
     return list;
 }

@@ -1,22 +1,13 @@
 #include "proxy/admin/query.h"
 
-static int digit(char c)
-{
-    const char lower = ascii_lower(c);
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 const char *query_address(const char *encoded, char out[ADDRESS_MAX + 1])
 {
     size_t len = 0;
     for (const char *at = encoded; *at != '\0'; at++) {
         char c = *at;
         if (c == '%') {
-            const int high = digit(at[1]);
-            const int low = high >= 0 ? digit(at[2]) : -1;
+            const int high = ascii_hex(at[1]);
+            const int low = high >= 0 ? ascii_hex(at[2]) : -1;
             if (low < 0) {
                 return "behind % come two hexadecimal digits";
             }

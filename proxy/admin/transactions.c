@@ -42,12 +42,6 @@ void transactions_free(struct transactions *transactions)
     }
 }
 
-static bool begins_with(struct span s, const char *prefix)
-{
-    const struct span wanted = span_of(prefix);
-    return span_equal(span_first(s, wanted.len), wanted);
-}
-
 /* In front of its event a line has a time, a level and a session, all ours: so the first `event` is
  * none that a client has sent. */
 static enum transactions_kind kind_of(struct span line)
@@ -61,8 +55,8 @@ static enum transactions_kind kind_of(struct span line)
     const char *event = memmem(line.ptr, line.len, "event", 5);
     const struct span rest = event != NULL ? span_skip(line, (size_t)(event - line.ptr)) : SPAN("");
     enum transactions_kind kind = TRANSACTIONS_ALL;
-    while (kind < TRANSACTIONS_KINDS && !begins_with(rest, events[kind].text) &&
-           !begins_with(rest, events[kind].json)) {
+    while (kind < TRANSACTIONS_KINDS && !span_starts(rest, span_of(events[kind].text)) &&
+           !span_starts(rest, span_of(events[kind].json))) {
         kind++;
     }
     return kind;

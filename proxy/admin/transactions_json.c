@@ -7,17 +7,12 @@
 
 /* ---- a line ---- */
 
-static unsigned hex(char c)
-{
-    return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a') + 10;
-}
-
 /* What follows a backslash in the text format; bytes that were no text become U+FFFD. */
 static struct span put_escape(struct span rest, struct text *out)
 {
     const char c = rest.ptr[0];
     if (c == 'x' && rest.len >= 3) {
-        const unsigned byte = hex(rest.ptr[1]) * 16 + hex(rest.ptr[2]);
+        const unsigned byte = (unsigned)(ascii_hex(rest.ptr[1]) * 16 + ascii_hex(rest.ptr[2]));
         if (byte < 0x80) {
             text_putc(out, (char)byte);
         } else {

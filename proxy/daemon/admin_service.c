@@ -77,18 +77,6 @@ static void gather_rest(const struct status *status, struct snapshot *out)
 
 /* ---- for the status page ---- */
 
-/* What is known of an endpoint that mail went to lately; true: something is. */
-static bool find_health(const struct status *status, const struct net_address *address, bool proxy,
-                        struct health_status *out)
-{
-    for (size_t cursor = 0; health_next(status->shared->health, &cursor, out);) {
-        if (out->endpoint.proxy == proxy && net_address_equal(&out->endpoint.address, address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void tell_hop(const struct status *status, const struct relay *relay,
                      const struct nexthop *hop, struct snapshot_hop *out)
 {
@@ -99,7 +87,8 @@ static void tell_hop(const struct status *status, const struct relay *relay,
         return;
     }
     net_address_text_port(&hop->address, out->text, sizeof out->text);
-    out->is_known = find_health(status, &hop->address, out->proxy, &found);
+    const struct health_endpoint endpoint = {.address = hop->address, .proxy = out->proxy};
+    out->is_known = health_of(status->shared->health, &endpoint, &found);
     if (out->is_known) {
         out->state = found.state;
         out->failures = found.failures;

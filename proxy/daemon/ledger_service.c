@@ -98,8 +98,7 @@ static void answer_clear(struct ledger_store *store, struct control_request *req
 static bool is_verb(struct span verb, const char *word, unsigned long long *number)
 {
     const struct span begin = span_of(word);
-    return span_equal(span_first(verb, begin.len), begin) &&
-           span_number(span_skip(verb, begin.len), UINT64_MAX, number);
+    return span_starts(verb, begin) && span_number(span_skip(verb, begin.len), UINT64_MAX, number);
 }
 
 bool ledger_service_answer(struct ledger_store *store, struct control_request *request,

@@ -239,14 +239,12 @@ void question_put_endpoint(const struct question_endpoint *endpoint, FILE *out)
 static void find_health(const struct health *health, bool proxy, uint64_t now,
                         struct question_endpoint *out)
 {
+    const struct health_endpoint endpoint = {.address = *out->address, .proxy = proxy};
     struct health_status found;
-    for (size_t cursor = 0; health_next(health, &cursor, &found);) {
-        if (found.endpoint.proxy == proxy &&
-            net_address_equal(&found.endpoint.address, out->address)) {
-            out->state = status_health_text(found.state);
-            out->failures = found.failures;
-            out->seconds = now > found.since ? (now - found.since) / 1000 : 0;
-        }
+    if (health_of(health, &endpoint, &found)) {
+        out->state = health_state_text(found.state);
+        out->failures = found.failures;
+        out->seconds = now > found.since ? (now - found.since) / 1000 : 0;
     }
 }
 

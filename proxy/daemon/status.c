@@ -79,19 +79,6 @@ struct endpoint {
     bool proxy;       /* spoken to with a PROXY header; without one it is another */
 };
 
-const char *status_health_text(enum health_state state)
-{
-    switch (state) {
-    case HEALTH_OK:
-        return "ok";
-    case HEALTH_SUSPECT:
-        return "suspect";
-    case HEALTH_OPEN:
-        return "down";
-    }
-    return "";
-}
-
 /* The next that is known; false at the end. `cursor` begins as 0. */
 static bool next_endpoint(const struct status *status, size_t *cursor, struct endpoint *out)
 {
@@ -101,7 +88,7 @@ static bool next_endpoint(const struct status *status, size_t *cursor, struct en
     }
     uint64_t now = uv_hrtime() / 1000000; /* the loops' clock */
     net_address_text_port(&found.endpoint.address, out->address, sizeof out->address);
-    out->state = status_health_text(found.state);
+    out->state = health_state_text(found.state);
     out->failures = found.failures;
     out->proxy = found.endpoint.proxy;
     out->seconds = now > found.since ? (now - found.since) / 1000 : 0;

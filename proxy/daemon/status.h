@@ -46,9 +46,6 @@ unsigned status_paced_to(const struct status *status, const struct relay *relay)
 /* A next hop as it is written. */
 void status_hop_text(const struct nexthop *hop, char *out, size_t cap);
 
-/* "ok", "suspect", "down" */
-const char *status_health_text(enum health_state state);
-
 /* For people, and for programs (JSON, one object). The caller frees; NULL: no memory. */
 char *status_text(const struct status *status);
 char *status_json(const struct status *status);

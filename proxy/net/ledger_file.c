@@ -289,7 +289,7 @@ void ledger_file_close(struct ledger_file *file)
 static bool is_aside(const struct dirent *entry)
 {
     struct span name = span_of(entry->d_name);
-    return span_equal(span_first(name, strlen(ASIDE)), SPAN(ASIDE));
+    return span_starts(name, SPAN(ASIDE));
 }
 
 /* The oldest of at least `most`, or an empty name: they are named by their time. */

@@ -57,7 +57,7 @@ static inline uint64_t stats_get(const struct stats *stats, enum counter stat)
 /* By what a connection's tell_tls says; no version below 1.2 is spoken. */
 static inline bool stats_tls_is_1_3(struct span told)
 {
-    return span_equal(span_first(told, 7), SPAN("TLSv1.3"));
+    return span_starts(told, SPAN("TLSv1.3"));
 }
 
 #endif

@@ -46,8 +46,7 @@ static bool v1_line(struct span line, struct proxy_header *out)
     struct span rest = span_skip(line, strlen("PROXY ")), family, source, destination, port;
     uint16_t from, to;
 
-    if (span_equal(rest, SPAN("UNKNOWN")) ||
-        span_equal(span_first(rest, strlen("UNKNOWN ")), SPAN("UNKNOWN "))) {
+    if (span_equal(rest, SPAN("UNKNOWN")) || span_starts(rest, SPAN("UNKNOWN "))) {
         return true;
     }
     if (!word_take(&rest, &family) || !word_take(&rest, &source) ||

@@ -5,6 +5,10 @@ const RANK = {good: 0, warn: 1, bad: 2};
 const SIGNS = {good: '✓', warn: '!', bad: '✕', idle: '–'};
 const RECENT = 600, NOW = 60; // seconds: what counts as lately, and as now, for the headline
 
+function mark(state) {
+  return make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]);
+}
+
 // Null: nothing is known of it, for or against, as of a server that has a name and is looked up when there is mail.
 function endpointState(endpoint) {
   if (endpoint.state === null) {

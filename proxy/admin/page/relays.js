@@ -7,7 +7,7 @@ function pill(state, text) {
 
 function endpointItem(endpoint) {
   const state = endpointState(endpoint);
-  return make('li', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]),
+  return make('li', {}, mark(state),
     told(endpoint.address, 'mono'), ' ' + endpointWords(endpoint) + (endpoint.proxy ? ', told the client by a PROXY header' : ''));
 }
 

@@ -20,10 +20,9 @@ function hopText(hop) {
 }
 
 function endpointOf(endpoint) {
-  const known = endpoint.health !== null && endpoint.health !== undefined;
-  const state = known ? endpointState({state: endpoint.health}) : 'idle';
-  const words = known ? endpointWords({state: endpoint.health, failures: endpoint.failures || 0}) : 'nothing is known against it';
-  return make('li', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]),
+  const own = {state: endpoint.health ?? null, failures: endpoint.failures || 0};
+  const state = own.state === null ? 'idle' : endpointState(own), words = endpointWords(own);
+  return make('li', {}, mark(state),
     told(endpoint.address || '–', 'mono'), endpoint.host && !String(endpoint.address).includes(endpoint.host) ? [' (', told(endpoint.host), ')'] : null, ' ' + words);
 }
 
@@ -82,6 +81,6 @@ async function onLookUp(event) {
   const result = await lookUp(address).catch(() => ({error: 'splitmx does not answer'}));
   if (mine === lookUps) {
     fill(output, [result.route ? explain(result.route)
-      : make('div', {}, make('p', {}, make('span', {class: 'mark-of bad', 'aria-hidden': 'true'}, SIGNS.bad), told(result.error)))]);
+      : make('div', {}, make('p', {}, mark('bad'), told(result.error)))]);
   }
 }

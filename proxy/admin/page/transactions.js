@@ -22,17 +22,8 @@ function recipientOutcome(t, recipient) {
   return mark === undefined ? [outcomeState(t.outcome), t.outcome] : MARKS[mark] || ['warn', mark];
 }
 
-function recipientRow(t, recipient) {
-  const [state, words] = recipientOutcome(t, recipient);
-  return make('tr', {}, make('td', {}, told(recipient.address)), make('td', {}, recipient.relay === null ? '–' : told(recipient.relay)),
-    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(words)));
-}
-
-// Those of the same transaction that were not taken at RCPT.
-function notTakenRow(r) {
-  const state = answerState(r.reply);
-  return make('tr', {}, make('td', {}, told(r.recipient)), make('td', {}, r.relay ? told(r.relay) : '–'),
-    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(r.reply || '')));
+function recipientRow(address, relay, state, words) {
+  return make('tr', {}, make('td', {}, told(address)), make('td', {}, relay === null ? '–' : told(relay)), make('td', {}, mark(state), told(words)));
 }
 
 function answerState(reply) {
@@ -45,7 +36,8 @@ function inside(t) {
     t.tls ? told(t.tls) : 'no TLS', ', session ', told(t.session, 'mono'), '.');
   const head = make('thead', {}, make('tr', {}, ...['Recipient', 'Relay', 'Outcome'].map((name) => make('th', {scope: 'col'}, name))));
   return make('div', {class: 'inside'}, client, make('table', {}, make('caption', {class: 'spoken'}, 'Outcome of each recipient'),
-    head, make('tbody', {}, ...t.recipients.map((r) => recipientRow(t, r)), ...t.refused.map(notTakenRow))),
+    head, make('tbody', {}, ...t.recipients.map((r) => recipientRow(r.address, r.relay, ...recipientOutcome(t, r))),
+    ...t.refused.map((r) => recipientRow(r.recipient, r.relay, answerState(r.reply), r.reply || '')))),
     t.more_recipients > 0 ? make('p', {}, `and ${plural(t.more_recipients, 'recipient')} more`) : null,
     t.reply ? make('p', {}, 'Answer to the client: ', told(t.reply)) : null);
 }
@@ -72,7 +64,7 @@ function transactionItem(t) {
 function refusalRow(r) {
   const state = answerState(r.reply);
   return make('tr', {}, make('td', {}, clock(r.at)), make('td', {}, told(r.recipient)), make('td', {}, r.relay ? told(r.relay) : 'refused here'),
-    make('td', {}, make('span', {class: 'mark-of ' + state, 'aria-hidden': 'true'}, SIGNS[state]), told(r.reply || '')),
+    make('td', {}, mark(state), told(r.reply || '')),
     make('td', {}, told(r.client_name || r.client || ''), r.helo ? ' (HELO ' : '', r.helo ? told(r.helo) : '', r.helo ? ')' : ''));
 }
 
