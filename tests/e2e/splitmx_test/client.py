@@ -59,11 +59,9 @@ class Client:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if source:
             self.sock.bind((source, 0))
-        self.sock.connect(where)
-        if family != socket.AF_UNIX:
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         try:
+            self._connect(where)
             self.greeting = self.reply() if greet else None
             if greet and hello:
                 assert self.greeting == 220, self.greeting
@@ -72,6 +70,15 @@ class Client:
         except BaseException:
             self.close()
             raise
+
+    def _connect(self, where):
+        """A server may accept and reset before connect(2) has looked: that is its end, as much as a reset later."""
+        try:
+            self.sock.connect(where)
+        except ConnectionResetError:
+            raise Gone("rst") from None
+        if self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self):
         return self
