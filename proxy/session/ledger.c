@@ -250,7 +250,7 @@ static enum ledger_verdict bind(struct ledger *ledger, struct ledger_turn *turn,
     *turn = (struct ledger_turn){.bound = true, .set = set->number};
     if (fits) {
         turn->leg = leg->number;
-        turn->recorded = leg->record_count != 0;
+        turn->records = leg->record_count;
     }
     ledger_set_changed(ledger, set, true); /* a crash must not give it back */
     if (!fits || member->leg != leg) {
@@ -271,7 +271,7 @@ static enum ledger_verdict follow(struct ledger *ledger, const struct ledger_tur
         bool same =
             question->company == LEDGER_SAME || (question->company == LEDGER_ALONE && leg != NULL &&
                                                  span_equal(leg->label, question->label));
-        return same && !turn->recorded ? LEDGER_GO : LEDGER_WAIT;
+        return same && turn->records == 0 ? LEDGER_GO : LEDGER_WAIT;
     }
     struct ledger_set *other = member->leg->set;
     if (member->leg == leg && question->company != LEDGER_OTHERS) {
@@ -415,6 +415,19 @@ bool ledger_accepted(struct ledger *ledger, struct span sender, struct span reci
         member != NULL && ledger_leg_has(member->leg, identity, oldest_record(ledger, now));
     ledger_unlock(ledger);
     return accepted;
+}
+
+bool ledger_overtaken(struct ledger *ledger, const struct ledger_turn *turn, struct span sender,
+                      struct span recipient, time_t now)
+{
+    if (turn->records == 0) {
+        return false;
+    }
+    ledger_lock(ledger);
+    const struct ledger_member *member = find(ledger, sender, recipient, now);
+    bool overtaken = member == NULL || member->leg->record_count < turn->records;
+    ledger_unlock(ledger);
+    return overtaken;
 }
 
 void ledger_settle(struct ledger *ledger, struct span sender, struct span recipient,

@@ -52,10 +52,10 @@ bool ledger_usable(const struct ledger *ledger);
 
 /* The set that a transaction is bound to; zeroed at first, a value of the transaction's. */
 struct ledger_turn {
-    bool bound;    /* it has touched a set, and takes one leg only */
-    bool recorded; /* that leg has messages on record: nobody else shares it */
+    bool bound; /* it has touched a set, and takes one leg only */
     uint64_t set;
-    unsigned leg; /* of the set; 0: none, as others were there first */
+    unsigned leg;     /* of the set; 0: none, as others were there first */
+    unsigned records; /* messages that leg had on record: where it had, nobody else shares it */
 };
 
 /* Whom the transaction has accepted recipients of already. */
@@ -136,6 +136,11 @@ void ledger_collect(struct ledger *ledger, struct world *world);
 /* Whether this very message is on record as accepted for the recipient. */
 bool ledger_accepted(struct ledger *ledger, struct span sender, struct span recipient,
                      const unsigned char *identity, time_t now);
+
+/* Whether a message that was on record when the transaction was bound to its leg is so no more for
+ * the recipient: another connection has read its answer. It may have been this very message. */
+bool ledger_overtaken(struct ledger *ledger, const struct ledger_turn *turn, struct span sender,
+                      struct span recipient, time_t now);
 
 /* The recipient has its final answer for this message (NULL: one without identity): that is taken
  * off the record, and a recipient without others leaves its set. */

@@ -336,6 +336,9 @@ static void message_ended(struct transaction *tx)
         tell_it_is_known(tx);
         return;
     }
+    if (tx->state == TRANSACTION_IS_TAKING && unsettled_is_overtaken(tx)) {
+        doom_with(tx, 451, "4.3.0", "Answered on another connection meanwhile, try again");
+    }
     if (tx->state == TRANSACTION_IS_TAKING && tx->message->header.own_fallback) {
         doom_detours(tx);
     }

@@ -260,6 +260,17 @@ bool unsettled_is_known(const struct transaction *tx)
     return true;
 }
 
+bool unsettled_is_overtaken(const struct transaction *tx)
+{
+    for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
+        if (r->leg != NULL && ledger_overtaken(ledger_of(tx), &tx->set, tx->context.envelope.sender,
+                                               r->path, wall(tx))) {
+            return identity_of(tx) != NULL;
+        }
+    }
+    return false;
+}
+
 /* ---- the outcome ---- */
 
 void unsettled_accepted(struct transaction *tx)

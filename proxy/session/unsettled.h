@@ -38,6 +38,9 @@ void unsettled_watch(struct transaction *tx);
 /* Whether all recipients are on record as having this very message. */
 bool unsettled_is_known(const struct transaction *tx);
 
+/* Whether this may be a message that was on record at RCPT and was answered elsewhere since. */
+bool unsettled_is_overtaken(const struct transaction *tx);
+
 /* A leg has accepted while others are to come: the ledger has it as soon as may be. */
 void unsettled_accepted(struct transaction *tx);
 

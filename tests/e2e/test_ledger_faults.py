@@ -185,11 +185,17 @@ def test_a_sender_that_tries_452_again_at_once_needs_no_more_connections(split):
 # What may get lost on the way
 
 
+def await_ends(split):
+    """What was given up may still be on its way through."""
+    poll(lambda: split.daemon.status()["sessions"]["open"] == 0, "the end of all sessions")
+
+
 @pytest.mark.parametrize("point", QueuedMessage.POINTS)
 def test_a_retry_that_is_lost_on_the_way_changes_nothing(split, point):
     """Whether or not the turn was used up, and the answer read: A has one copy, and B."""
     queued, a, b = unsettled(split)
     queued.run(attempts=5, drops=[point])
+    await_ends(split)
     assert_one_copy(queued.text, a, b)
 
 
@@ -198,8 +204,23 @@ def test_a_retry_of_b_that_is_lost_gives_a_no_second_copy(split, point):
     """B's acceptance with its answer lost is the duplicate of RFC 1047."""
     queued, a, b = unsettled(split)
     queued.run(attempts=6, drops=[None, point])
+    await_ends(split)
     assert_one_copy(queued.text, a)
     assert len(b.await_messages(1)) <= (2 if point in ("end", "answer") else 1)
+
+
+def test_an_attempt_that_was_overtaken_gives_no_second_copy(split):
+    """The sender gave it up and was answered on another connection; what it had sent before is read only then."""
+    queued, a, b = unsettled(split)
+    overtaken = split.client()
+    overtaken.begin(recipient_of(split, a), sender=queued.sender)
+    overtaken.send(stuff(queued.text))
+    queued.run()
+    assert queued.settled[recipient_of(split, a)] == ALREADY
+    overtaken.send(b".\r\n")
+    assert overtaken.reply() == "451 4.3.0"
+    overtaken.close()
+    assert_one_copy(queued.text, a, b)
 
 
 def test_an_answer_from_the_ledger_is_given_until_it_was_read(split):
@@ -209,6 +230,7 @@ def test_an_answer_from_the_ledger_is_given_until_it_was_read(split):
         queued.attempt("answer")
         if b.messages:
             break
+    await_ends(split)
     assert lost in queued.left
     queued.run(attempts=6)
     assert queued.settled[lost] == ALREADY
@@ -231,7 +253,7 @@ def test_who_leaves_before_354_without_having_waited_leaves_nothing_in_the_ledge
     client.send("DATA\r\n")
     assert asked.wait(10)
     client.reset()
-    poll(lambda: split.daemon.status()["sessions"]["open"] == 0, "the end of the session")
+    await_ends(split)
     go.set()
     assert split.daemon.status()["ledger"]["sets"] == before
 

@@ -305,6 +305,11 @@ static inline bool is_accepted(struct fixture *f, const char *recipient, unsigne
                            f->now);
 }
 
+static inline bool is_overtaken(struct fixture *f, const struct mail *mail, const char *recipient)
+{
+    return ledger_overtaken(f->ledger, &mail->turn, span_of(f->sender), span_of(recipient), f->now);
+}
+
 static inline void settle(struct fixture *f, const char *recipient, unsigned char number)
 {
     ledger_settle(f->ledger, span_of(f->sender), span_of(recipient),

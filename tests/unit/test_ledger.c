@@ -303,17 +303,48 @@ static void members_with_and_without_records_never_share(void **state)
     struct mail mail;
     RECORD(f, 1, {"a1", true}, {"b1", false});
     assert_int_equal(first_rcpt(f, &mail, "a1"), LEDGER_GO);
-    assert_true(mail.turn.recorded);
+    assert_int_equal(mail.turn.records, 1);
     assert_int_equal(rcpt(f, &mail, "a2"), LEDGER_WAIT);
     expect_listed(f, "beta b1 | alpha* a1 | alpha a2");
     assert_int_equal(first_rcpt(f, &mail, "b1"), LEDGER_GO);
     assert_int_equal(first_rcpt(f, &mail, "a1"), LEDGER_GO);
     assert_int_equal(rcpt(f, &mail, "a2"), LEDGER_WAIT);
     assert_int_equal(first_rcpt(f, &mail, "a1"), LEDGER_WAIT);
-    assert_false(mail.turn.recorded);
+    assert_int_equal(mail.turn.records, 0);
     assert_int_equal(rcpt(f, &mail, "a2"), LEDGER_GO);
     assert_int_equal(rcpt(f, &mail, "a1"), LEDGER_WAIT);
     assert_int_equal(rcpt(f, &mail, "a3"), LEDGER_GO);
+}
+
+/* Between its RCPT and its end of data the message was answered on another connection. */
+static void a_transaction_can_be_overtaken(void **state)
+{
+    struct fixture *f = *state;
+    struct mail none, two;
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    RECORD(f, 2, {"a1", true}, {"b1", false});
+    assert_int_equal(first_rcpt(f, &none, "b1"), LEDGER_GO);
+    assert_int_equal(first_rcpt(f, &two, "a1"), LEDGER_GO);
+    assert_int_equal(two.turn.records, 2);
+    assert_false(is_overtaken(f, &two, "a1"));
+    settle(f, "a1", 1); /* of which there is another on record still */
+    assert_true(is_overtaken(f, &two, "a1"));
+    settle(f, "a1", 2);
+    assert_true(is_overtaken(f, &two, "a1"));
+    assert_false(is_overtaken(f, &none, "b1"));
+}
+
+/* On a detour, too. */
+static void who_parts_is_not_overtaken(void **state)
+{
+    struct fixture *f = *state;
+    struct mail mail = {0};
+    RECORD(f, 1, {"a1", true}, {"b1", false});
+    assert_int_equal(rcpt_by(f, &mail, "a1", "alpha"), LEDGER_GO);
+    ledger_join(f->ledger, &mail.turn, span_of(f->sender), SPAN("a1"), SPAN("beta (fallback)"),
+                f->now);
+    expect_listed(f, "beta b1 | beta (fallback)* a1");
+    assert_false(is_overtaken(f, &mail, "a1"));
 }
 
 static void a_stranger_does_not_come_first_where_there_are_records(void **state)
@@ -696,7 +727,7 @@ static void a_record_lives_for_the_retry_window(void **state)
     f->now += 1;
     assert_false(is_accepted(f, "a1", 1));
     first_rcpt(f, &mail, "a1");
-    assert_false(mail.turn.recorded);
+    assert_int_equal(mail.turn.records, 0);
     expect_listed(f, "alpha a1 | beta b1");
 }
 
@@ -900,6 +931,8 @@ int main(void)
         IN(a_stranger_comes_along_before_any_of_the_leg_has),
         IN(who_is_sent_away_for_the_sake_of_one_leg_joins),
         IN(members_with_and_without_records_never_share),
+        IN(a_transaction_can_be_overtaken),
+        IN(who_parts_is_not_overtaken),
         IN(a_stranger_does_not_come_first_where_there_are_records),
         IN(members_with_records_of_other_messages_do_not_share),
         IN(those_that_were_there_first_join_and_go_on_and_the_turn_is_used_up),
