@@ -364,7 +364,7 @@ test:
 	@$(MAKE) --no-print-directory -j$(JOBS) T=$(if $(filter file,$(origin T)),5,$(T)) steps
 	@echo "test: all passed ($(subst quick,$(QUICK),$(TESTS)))"
 
-steps:
+steps: all
 	+@MAKE='$(MAKE)' tests/steps $(BUILD) $(TESTS)
 
 # What needs the processor, and nothing of what is around it.
