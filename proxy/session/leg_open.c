@@ -316,10 +316,10 @@ static void leg_go_elsewhere(struct leg *leg, const char *why)
     }
 }
 
-static void leg_note_health(struct leg *leg, bool ok)
+static void leg_note_health(struct leg *leg, const char *failure)
 {
     struct health_endpoint endpoint = leg_endpoint(leg);
-    prober_note(world_of(leg)->prober, &endpoint, leg->verdict, ok);
+    prober_note(world_of(leg)->prober, &endpoint, leg->verdict, failure);
 }
 
 void leg_not_tried(struct leg *leg)
@@ -333,7 +333,7 @@ void leg_not_tried(struct leg *leg)
 void leg_not_in_time(struct leg *leg, const char *why)
 {
     if (leg->state == LEG_IS_CONNECTING) {
-        leg_note_health(leg, false);
+        leg_note_health(leg, why);
         relay_stats_add(leg->stats, RELAY_CONNECTIONS_FAILED, 1);
     }
     leg_give_up(leg, "4.4.1", why);
@@ -342,7 +342,7 @@ void leg_not_in_time(struct leg *leg, const char *why)
 void leg_available(struct leg *leg)
 {
     if (leg->state == LEG_IS_CONNECTING) {
-        leg_note_health(leg, true);
+        leg_note_health(leg, NULL);
     }
 }
 
@@ -369,6 +369,6 @@ void leg_unavailable(struct leg *leg, const struct upstream_event *event)
         return;
     }
     leg->tls_at_fault = event->tls;
-    leg_note_health(leg, false);
+    leg_note_health(leg, event->why);
     leg_go_elsewhere(leg, event->why);
 }

@@ -35,22 +35,24 @@ static void prober_arm(struct prober *prober)
 }
 
 static void prober_changed(struct prober *prober, const struct health_endpoint *endpoint,
-                           enum health_change change)
+                           enum health_change change, const char *failure)
 {
     if (change != HEALTH_SAME) {
-        summary_health(prober->world, &endpoint->address, change);
+        summary_health(prober->world, &endpoint->address, change, failure);
         prober_arm(prober);
     }
 }
 
 void prober_note(struct prober *prober, const struct health_endpoint *endpoint,
-                 enum health_verdict verdict, bool ok)
+                 enum health_verdict verdict, const char *failure)
 {
     struct health *health = prober->world->shared->health;
     uint64_t now = prober->world->now;
+    bool ok = failure == NULL;
     prober_changed(prober, endpoint,
                    verdict == HEALTH_TRY ? health_probed(health, endpoint, ok, now)
-                                         : health_note(health, endpoint, ok, now));
+                                         : health_note(health, endpoint, ok, now),
+                   failure);
 }
 
 void prober_give_up(struct prober *prober, const struct health_endpoint *endpoint)
@@ -61,14 +63,16 @@ void prober_give_up(struct prober *prober, const struct health_endpoint *endpoin
 
 /* ---- probes ---- */
 
-static void probe_end(struct probe *probe, bool ok)
+/* The endpoint has answered (NULL), or not. */
+static void probe_end(struct probe *probe, const char *failure)
 {
     struct prober *prober = probe->prober;
     struct world *world = prober->world;
     struct health_endpoint endpoint = probe->endpoint;
     *probe = (struct probe){0};
     prober_changed(prober, &endpoint,
-                   health_probed(world->shared->health, &endpoint, ok, world->now));
+                   health_probed(world->shared->health, &endpoint, failure == NULL, world->now),
+                   failure);
     prober_arm(prober);
 }
 
@@ -88,19 +92,19 @@ static void on_upstream(void *owner, const struct upstream_event *event)
     switch (event->kind) {
     case UPSTREAM_READY:
         upstream_quit(probe->upstream);
-        probe_end(probe, true);
+        probe_end(probe, NULL);
         break;
     case UPSTREAM_REFUSED:
     case UPSTREAM_TURNED_AWAY:
     case UPSTREAM_NO_IDENTITY:
-        probe_end(probe, true);
+        probe_end(probe, NULL);
         break;
     case UPSTREAM_NO_MEANS:
         probe_give_up(probe);
         break;
     case UPSTREAM_UNAVAILABLE:
     case UPSTREAM_LOST:
-        probe_end(probe, false);
+        probe_end(probe, event->why);
         break;
     case UPSTREAM_ANSWER:
     case UPSTREAM_ROOM:

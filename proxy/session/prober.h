@@ -19,9 +19,10 @@ void prober_free(struct prober *prober);        /* ends its probes */
 /* Ends the probes under way; begins no more while the world drains. */
 void prober_stop(struct prober *prober);
 
-/* A connection for mail has come as far as EHLO, or was unavailable; `verdict` was health_ask's. */
+/* A connection for mail has come as far as EHLO (NULL), or what its failure was; `verdict` was
+ * health_ask's. */
 void prober_note(struct prober *prober, const struct health_endpoint *endpoint,
-                 enum health_verdict verdict, bool ok);
+                 enum health_verdict verdict, const char *failure);
 
 /* A mail that was to be the probe (HEALTH_TRY) did not come to connecting. */
 void prober_give_up(struct prober *prober, const struct health_endpoint *endpoint);

@@ -206,7 +206,7 @@ static const char *health_event(enum health_change change)
 }
 
 void summary_health(struct world *world, const struct net_address *address,
-                    enum health_change change)
+                    enum health_change change, const char *failure)
 {
     struct record record;
     char text[NET_ADDRESS_TEXT];
@@ -217,6 +217,9 @@ void summary_health(struct world *world, const struct net_address *address,
     record_begin(&record, world->policy->config->log_format);
     record_str(&record, "event", health_event(change));
     record_str(&record, "endpoint", text);
+    if (failure != NULL) {
+        record_str(&record, "why", failure);
+    }
     end(&record, world, LOG_WARNING);
 }
 

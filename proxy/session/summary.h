@@ -40,9 +40,10 @@ void summary_elsewhere(struct world *world, const struct policy *policy,
 void summary_slowed(struct world *world, const struct policy *policy, const struct relay *relay,
                     const struct reply *reply);
 
-/* event=endpoint-…: what the health of an endpoint has become (design: section 6). */
+/* event=endpoint-…: what the health of an endpoint has become (design: section 6), and by what
+ * failure; NULL: it has answered. */
 void summary_health(struct world *world, const struct net_address *address,
-                    enum health_change change);
+                    enum health_change change, const char *failure);
 
 /* event=may-be-delivered-twice: an upstream did not answer our end-of-data (RFC 1047). */
 void summary_may_repeat(struct world *world, const struct policy *policy,

@@ -414,8 +414,12 @@ def failures(upstream):
         return len(upstream.connections)
 
 
-@pytest.mark.parametrize("trigger", ["silent", "greeting 421", "ehlo rst"])
-def test_after_the_first_failures_nobody_asks(start, trigger):
+@pytest.mark.parametrize("trigger, why", [
+    ("silent", "timed out, waiting for the greeting"),
+    ("greeting 421", "the greeting was 421 4.3.2 no"),
+    ("ehlo rst", "connection reset by peer, waiting for the answer to EHLO"),
+])
+def test_after_the_first_failures_nobody_asks(start, trigger, why):
     town = start()
     TRIGGERS[trigger](town.local)
     for _ in range(3):
@@ -432,7 +436,8 @@ def test_after_the_first_failures_nobody_asks(start, trigger):
     for _ in range(20):
         assert town.ask(ONLY) == "451 4.4.1"
     assert time.monotonic() - began < 2
-    town.daemon.await_log("event=endpoint-down")
+    for event in ("event=endpoint-suspected", "event=endpoint-down"):
+        assert town.daemon.fields(town.daemon.await_log(event))["why"] == why
 
 
 def test_who_never_has_time_to_see_the_failure_learns_of_it(start):

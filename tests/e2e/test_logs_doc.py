@@ -8,6 +8,7 @@ from splitmx_test.daemon import REPOSITORY
 
 SOURCES = {p: p.read_text() for p in sorted((REPOSITORY / "proxy").rglob("*.c"))}
 LITERAL = re.compile(r'"([^"\\]*)"')
+AFTER_FAILURES = {"endpoint-suspected", "endpoint-down"}
 ABOUT_CLIENT = {"session", "client", "name", "helo", "why"}
 
 
@@ -50,7 +51,8 @@ def events_of_the_sources():
         for event, between in re.findall(r'\blog_begin\([^;]*"([a-z-]+)"\);(.*?)\blog_end\(', text, re.S):
             found[event] = set(re.findall(r'\brecord_\w+\(&record, "([^"]+)"', between))
         found.update({event: None for event in re.findall(r'struct ledger_event\)\{LOG_\w+, "([^"]+)"', text)})
-        found.update({event: {"endpoint"} for event in re.findall(r'return "(endpoint-[a-z]+)";', text)})
+        found.update({event: {"endpoint", "why"} if event in AFTER_FAILURES else {"endpoint"}
+                      for event in re.findall(r'return "(endpoint-[a-z]+)";', text)})
     found.pop("endpoint-same")  # nothing has changed, and nobody is told
     return found
 
