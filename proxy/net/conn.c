@@ -464,17 +464,18 @@ struct conn *net_connect(struct world *world, const struct net_address *address)
     return &c->conn;
 }
 
-struct conn *net_accept(struct net *net, int fd)
+struct conn *net_accept(struct net *net, uv_stream_t *server, int *fd)
 {
     struct net_conn *c = conn_new(net, false);
     if (c == NULL) {
         return NULL;
     }
-    if (uv_tcp_open(&c->tcp, fd) != 0) {
+    if (uv_accept(server, &c->stream) != 0) {
         conn_end(c, false);
         return NULL;
     }
     c->is_connected = true;
+    *fd = conn_fd(c);
     conn_activate(c); /* reading begins when the turn is over */
     return &c->conn;
 }

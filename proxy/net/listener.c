@@ -1,38 +1,30 @@
-/*
- * Listeners. They accept by themselves, one client each time the loop sees that there are some, and
- * not by libuv's streams: a client for whom there is no descriptor or no memory is to hear that.
- */
-#include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "proxy/net/net.h"
 #include "proxy/session/session.h"
 
-#define TOO_MANY      "421 4.3.2 Too many connections, try again later\r\n"
-#define OUT_OF_MEMORY "421 4.3.2 Out of memory, try again later\r\n"
-
 #define BACKLOG 1024
-/* Without descriptors or memory of the kernel's clients wait so long, milliseconds. */
-#define PAUSE 100
 
 struct listener {
     struct net *net;
     const struct config_listener *config;
-    int fd;    /* owned */
-    int spare; /* owned: given up for a moment to answer whom no descriptor is left for; or -1 */
-    uv_poll_t poll;
-    struct timer pause;
+    uv_tcp_t tcp;
+    uv_tcp_t refused;  /* who came when there was no memory */
+    unsigned handles;  /* of these two, that are not closed */
+    bool is_refusing;  /* `refused` is in use */
+    bool has_held_one; /* another came meanwhile, whom libuv keeps */
 };
 
-/* Says so and closes, without memory. */
-static void turn_away(int fd, struct span said)
+static void on_client(uv_stream_t *server, int status);
+
+/* Too few descriptors are left: says so and closes. One write into an empty socket buffer does not
+ * wait. */
+static void turn_away(struct conn *conn)
 {
-    send(fd, said.ptr, said.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    close(fd);
+    conn->ops->write(conn, SPAN("421 4.3.2 Too many connections, try again later\r\n"));
+    conn->ops->close(conn, CONN_FLUSH);
 }
 
 static bool must_send_proxy(const struct config_listener *config, const struct net_address *peer)
@@ -45,29 +37,77 @@ static bool must_send_proxy(const struct config_listener *config, const struct n
     return false;
 }
 
-static bool local_address(int fd, struct net_address *out)
+static bool address_of(int fd, int (*ask)(int, struct sockaddr *, socklen_t *),
+                       struct net_address *out)
 {
     struct sockaddr_storage name;
     socklen_t size = sizeof name;
-    return getsockname(fd, (struct sockaddr *)&name, &size) == 0 &&
+    return ask(fd, (struct sockaddr *)&name, &size) == 0 &&
            net_address_from((struct sockaddr *)&name, out);
 }
 
-static void listener_begin(struct listener *listener, int fd, const struct net_address *client)
+/* ---- no memory for a client ---- */
+
+static void handle_closed(struct listener *listener)
 {
-    struct session_peer peer = {.client = *client};
-    struct conn *conn = net_accept(listener->net, fd);
-    if (conn == NULL) {
-        turn_away(fd, SPAN(OUT_OF_MEMORY));
+    if (--listener->handles == 0) {
+        free(listener);
+    }
+}
+
+static void on_refused_closed(uv_handle_t *handle)
+{
+    struct listener *listener = handle->data;
+    bool next = listener->has_held_one && !uv_is_closing((uv_handle_t *)&listener->tcp);
+    listener->is_refusing = listener->has_held_one = false;
+    if (next) {
+        on_client((uv_stream_t *)&listener->tcp, 0);
+    }
+    handle_closed(listener);
+}
+
+/* libuv accepts nobody any more until a client that it has announced is taken: so this one is,
+ * without memory, and told to come again. */
+static void listener_refuse(struct listener *listener)
+{
+    char text[] = "421 4.3.2 Out of memory, try again later\r\n";
+    uv_buf_t said = uv_buf_init(text, sizeof text - 1);
+    if (listener->is_refusing) {
+        listener->has_held_one = true;
         return;
     }
-    if (!local_address(fd, &peer.local)) {
+    listener->is_refusing = true;
+    listener->handles++;
+    uv_tcp_init(listener->net->loop, &listener->refused);
+    listener->refused.data = listener;
+    if (uv_accept((uv_stream_t *)&listener->tcp, (uv_stream_t *)&listener->refused) == 0) {
+        uv_try_write((uv_stream_t *)&listener->refused, &said, 1);
+    }
+    uv_close((uv_handle_t *)&listener->refused, on_refused_closed);
+}
+
+/* ---- clients ---- */
+
+static void on_client(uv_stream_t *server, int status)
+{
+    struct listener *listener = server->data;
+    struct session_peer peer = {0};
+    int fd = -1;
+    if (status < 0) {
+        return;
+    }
+    net_enter(listener->net);
+    struct conn *conn = net_accept(listener->net, server, &fd);
+    if (conn == NULL) {
+        listener_refuse(listener);
+        return;
+    }
+    if (!address_of(fd, getpeername, &peer.client) || !address_of(fd, getsockname, &peer.local)) {
         conn->ops->close(conn, CONN_RESET);
         return;
     }
     if ((unsigned)fd + NET_DESCRIPTORS_SPARE >= listener->net->options.descriptors) {
-        conn->ops->write(conn, SPAN(TOO_MANY));
-        conn->ops->close(conn, CONN_FLUSH);
+        turn_away(conn);
         return;
     }
     char byte;
@@ -75,79 +115,6 @@ static void listener_begin(struct listener *listener, int fd, const struct net_a
     peer.proxied = must_send_proxy(listener->config, &peer.client);
     peer.early = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
     session_begin(&listener->net->world, conn, &peer);
-}
-
-/* ---- accepting ---- */
-
-static void on_client(uv_poll_t *poll, int status, int events);
-
-static int accept_one(const struct listener *listener, struct sockaddr_storage *name)
-{
-    socklen_t size = sizeof *name;
-    return accept4(listener->fd, (struct sockaddr *)name, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
-}
-
-static void keep_spare(struct listener *listener)
-{
-    listener->spare = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
-}
-
-/* Whether a client could be told that there is no descriptor for it. */
-static bool turned_away_by_spare(struct listener *listener)
-{
-    struct sockaddr_storage name;
-    if (listener->spare < 0) {
-        return false;
-    }
-    close(listener->spare);
-    int fd = accept_one(listener, &name);
-    if (fd >= 0) {
-        turn_away(fd, SPAN(TOO_MANY));
-    }
-    keep_spare(listener);
-    return fd >= 0;
-}
-
-static void on_pause_over(void *owner)
-{
-    struct listener *listener = owner;
-    if (listener->spare < 0) {
-        keep_spare(listener);
-    }
-    uv_poll_start(&listener->poll, UV_READABLE, on_client);
-}
-
-/* The loop would tell of the same client again at once. */
-static void listener_pause(struct listener *listener)
-{
-    uv_poll_stop(&listener->poll);
-    timer_set(&listener->net->world.timers, &listener->pause, listener->net->world.now + PAUSE);
-}
-
-static void on_client(uv_poll_t *poll, int status, int events)
-{
-    struct listener *listener = poll->data;
-    struct sockaddr_storage name;
-    struct net_address client;
-    (void)status;
-    (void)events;
-    net_enter(listener->net);
-    int fd = accept_one(listener, &name);
-    if (fd >= 0 && net_address_from((struct sockaddr *)&name, &client)) {
-        listener_begin(listener, fd, &client);
-    } else if (fd >= 0) {
-        close(fd);
-    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED &&
-               !turned_away_by_spare(listener)) {
-        listener_pause(listener);
-    }
-}
-
-/* ---- life ---- */
-
-static void on_closed(uv_handle_t *handle)
-{
-    free(handle->data);
 }
 
 struct listener *listener_open(struct net *net, int fd, const struct config_listener *config,
@@ -159,20 +126,20 @@ struct listener *listener_open(struct net *net, int fd, const struct config_list
         *error = UV_ENOMEM;
         return NULL;
     }
-    *listener = (struct listener){.net = net, .config = config, .fd = fd};
-    listener->pause.on_due = on_pause_over;
-    listener->pause.owner = listener;
+    listener->net = net;
+    listener->config = config;
+    listener->handles = 1;
+    uv_tcp_init(net->loop, &listener->tcp);
+    listener->tcp.data = listener;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* clients' have it from here */
-    *error = listen(fd, BACKLOG) == 0 ? uv_poll_init(net->loop, &listener->poll, fd)
-                                      : uv_translate_sys_error(errno);
+    *error = uv_tcp_open(&listener->tcp, fd);
+    if (*error == 0) {
+        *error = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_client);
+    }
     if (*error != 0) {
-        close(fd);
-        free(listener);
+        listener_close(listener);
         return NULL;
     }
-    listener->poll.data = listener;
-    uv_poll_start(&listener->poll, UV_READABLE, on_client);
-    keep_spare(listener);
     return listener;
 }
 
@@ -181,12 +148,12 @@ void listener_configure(struct listener *listener, const struct config_listener 
     listener->config = config;
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+    handle_closed(handle->data);
+}
+
 void listener_close(struct listener *listener)
 {
-    timer_stop(&listener->net->world.timers, &listener->pause);
-    uv_close((uv_handle_t *)&listener->poll, on_closed);
-    close(listener->fd);
-    if (listener->spare >= 0) {
-        close(listener->spare);
-    }
+    uv_close((uv_handle_t *)&listener->tcp, on_closed);
 }

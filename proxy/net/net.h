@@ -91,8 +91,8 @@ void listener_close(struct listener *listener);
 
 struct conn *net_connect(struct world *world, const struct net_address *address);
 void net_flush(struct net *net);
-/* The connection of a client that was accepted. NULL: memory is short, and `fd` still the caller's.
- */
-struct conn *net_accept(struct net *net, int fd);
+/* Accepts one client from the stream. NULL: memory is short, and the client still to be accepted;
+ * or there is none. */
+struct conn *net_accept(struct net *net, uv_stream_t *server, int *fd);
 
 #endif
