@@ -499,7 +499,7 @@ static bool start_workers(struct daemon *d)
     return true;
 }
 
-static bool start(struct daemon *d)
+static bool start(struct daemon *d, const struct diag_list *warnings)
 {
     const struct config *config = d->now.prepared->config;
     int error = 0;
@@ -527,6 +527,7 @@ static bool start(struct daemon *d)
         log_early_error("out of memory, threads or descriptors");
         return false;
     }
+    log_diags(d->log, warnings);
     if (!pid_file_write(config->state_directory.text)) {
         log_event(d->log, LOG_WARNING, "pid-file-not-written", "why", strerror(errno), NULL);
     }
@@ -580,14 +581,13 @@ int daemon_run(const char *path)
     }
     struct diag_list *diags = diag_list_new();
     int status = load_all(path, &d.now, diags);
-    log_early_diags(diags);
+    if (status == EXIT_SUCCESS && !start(&d, diags)) {
+        return EXIT_FAILURE; /* the process ends: so do its threads */
+    }
     diag_list_free(diags);
     if (status != EXIT_SUCCESS) {
         free(d.where);
         return status;
-    }
-    if (!start(&d)) {
-        return EXIT_FAILURE; /* the process ends: so do its threads */
     }
     uv_run(&d.loop, UV_RUN_DEFAULT);
     if (d.is_preparing) {

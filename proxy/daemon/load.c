@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "proxy/daemon/descriptors.h"
+#include "proxy/daemon/log.h"
 #include "proxy/daemon/privileges.h"
 #include "proxy/daemon/state_lock.h"
 #include "proxy/daemon/survey.h"
@@ -99,6 +100,7 @@ int load_all(const char *path, struct in_force *out, struct diag_list *diags)
     if (status == EXIT_SUCCESS) {
         return status;
     }
+    log_early_diags(diags);
     sockets_free(out->sockets);
     sockets_free(out->admin_sockets);
     if (out->prepared != NULL) {

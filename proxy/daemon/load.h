@@ -24,7 +24,8 @@ struct in_force {
 /* The configuration's path, absolute; the caller frees. NULL: no memory. */
 char *load_where(const char *path);
 
-/* 0, or the exit status with errors in diags; then there is nothing in force. */
+/* 0, with warnings in diags; or the exit status: then there is nothing in force, and standard error
+ * has been told why. */
 int load_all(const char *path, struct in_force *out, struct diag_list *diags);
 
 #endif

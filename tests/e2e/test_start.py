@@ -1,5 +1,6 @@
 """Starting, and what a daemon holds while it runs: signals, the state directory, descriptors (design: section 8)."""
 
+import json
 import os
 import re
 import resource
@@ -205,12 +206,16 @@ def test_check_finds_a_state_directory_that_cannot_be(start_daemon, directory):
 # descriptors
 
 
-def test_too_few_descriptors_are_told_with_figures(start_daemon):
-    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}},
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_too_few_descriptors_are_told_with_figures(start_daemon, style):
+    """As an event of the log, for it is a start that succeeds."""
+    daemon = start_daemon(start=False, relays={"local": {"next-hop": "smtp:[192.0.2.1]"}}, log={"format": style},
                           wrapper=["bash", "-c", 'ulimit -n 300; exec "$@"', "bash"])
     daemon.start()
     line = daemon.await_log("ulimit")
-    assert re.search(r"warning: .*300 files.*`connections: 10000`.*take 20000:", line), line
+    said = json.loads(line) if style == "json" else daemon.fields(line)
+    assert said["event"] == "configuration" and said["place"] == str(daemon.config), line
+    assert re.search(r"300 files.*`connections: 10000`.*take 20000:", said["message"]), line
 
 
 def test_the_soft_limit_of_descriptors_is_raised(start_daemon):
@@ -275,8 +280,8 @@ def test_a_socket_of_the_manager_that_no_listener_has_is_closed_with_a_warning(s
     with socket.create_server(("127.0.0.1", 0)) as passed:
         where = "%s:%d" % passed.getsockname()
         split.daemon.start(listen_socket=passed)
-        told = [line for line in split.daemon.lines if "passed a socket" in line]
-        assert len(told) == 1 and f"passed a socket for {where}, where no TCP listener is configured: it is closed" in told[0], told
+        told = split.daemon.await_log("passed a socket")
+        assert f"passed a socket for {where}, where no TCP listener is configured: it is closed" in told, told
         assert not os.readlink(f"/proc/{split.daemon.process.pid}/fd/3").startswith("socket:")
         assert split.daemon.reload().status == 0
         assert split.daemon.send(message(), USER) == 250

@@ -55,7 +55,8 @@ def test_a_damaged_table_is_built_again_at_the_start(start_split, damage):
     assert explained.status == 0 and '"relay":"local"' in explained.out and "damaged" in explained.err, explained
     split.daemon.start()
     assert split.daemon.send(message(), USER, "kingmail@example.com", "any@example.com") == 250
-    assert any("routes-1.lmdb: warning: the file is damaged" in line for line in split.daemon.lines)
+    said = split.daemon.fields(split.daemon.await_log("event=configuration"))
+    assert said["place"].endswith("routes-1.lmdb") and "the file is damaged" in said["message"], said
     assert table_of(split.daemon).name == "routes-2.lmdb"
 
 
