@@ -196,7 +196,7 @@ E2E ?= tests/e2e
 e2e: all $(BUILD)/splitmx-unfiltered $(BUILD)/failmalloc.so $(BUILD)/bench/load $(BUILD)/bench/sink \
     $(BUILD)/bench/routes
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
-	    $(PYTHON) -m pytest -q -p no:cacheprovider -n $(J) --dist loadfile $(E2E)
+	    $(PYTHON) tests/verdict -q -p no:cacheprovider -n $(J) --dist loadfile $(E2E)
 
 # The path of mail under valgrind: one of them, for itself.
 memcheck:
@@ -212,7 +212,7 @@ $(BUILD)/failmalloc.so: tests/fail/failmalloc.c Makefile
 
 hosts: all
 	SPLITMX_BIN=$(abspath $(BUILD))/splitmx PYTHONDONTWRITEBYTECODE=1 \
-	    $(PYTHON) -m pytest -q -p no:cacheprovider -rs $(HOSTS_BUT) tests/hosts
+	    $(PYTHON) tests/verdict -q -p no:cacheprovider -rs $(HOSTS_BUT) tests/hosts
 
 ASAN := BUILD=$(BUILD)/asan OPT='-O1 -g' HARDEN=-fno-omit-frame-pointer WERROR= \
         SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
