@@ -72,12 +72,24 @@ def many_files(count):
 
 _given_out = set()
 
+# pytest's workers, and who runs beside them, draw from ports of their own: a server that is stopped for a while, or not yet
+# started, finds its port free.
+PORTS, SHARES = range(10000, 32000), 8
+
+
+def _own_ports():
+    worker = os.environ.get("PYTEST_XDIST_WORKER", f"gw{SHARES - 1}")
+    return PORTS[int(worker[2:]) % SHARES::SHARES]
+
 
 def free_port(address="127.0.0.1"):
     """A port below the ephemeral range, so that no outgoing connection of the tests takes it meanwhile."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    own = _own_ports()
+    if len(_given_out) > len(own) / 2:  # those of long ago
+        _given_out.clear()
     while True:
-        port = random.SystemRandom().randrange(15000, 31000)
+        port = random.SystemRandom().choice(own)
         if port in _given_out:
             continue
         with socket.socket(family, socket.SOCK_STREAM) as probe:
