@@ -406,10 +406,21 @@ static void check_all(struct loader *loader, bool hostname_given)
 
 /* Reads the open file into the configuration; errors are in the diagnostics. False when the end of
  * it was not reached: then defaults are missing. */
+/* Not one octet: somebody is about to write it, and did not mean that all is as by default. */
+static bool is_blank(const struct yaml_event *root)
+{
+    return root->made_up && root->place.line == 1 && root->place.column == 1;
+}
+
 static bool read_file(struct loader *loader)
 {
     struct yaml_event root = loader_next(loader);
     if (root.kind != YAML_MAP) {
+        return false;
+    }
+    if (is_blank(&root)) {
+        diag_error(loader->diags, root.place,
+                   "nothing is in this file, as if it were half-written; `{}` takes the defaults");
         return false;
     }
     unsigned long long seen =

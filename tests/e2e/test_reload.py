@@ -71,6 +71,20 @@ def test_a_broken_reload_leaves_everything_as_it_was(start_split, break_it):
     assert len(split.local.messages) == 2
 
 
+def test_a_configuration_without_an_octet_is_half_written(start_split):
+    """And `{}` is not: what it lacks then is told as ever."""
+    split = start_split()
+    split.daemon.write_config(text="")
+    split.daemon.sighup()
+    said = split.daemon.fields(split.daemon.await_log("event=configuration"))
+    assert said["place"] == f"{split.daemon.config}:1:1" and "nothing is in this file, as if it were half-written" in said["message"], said
+    split.daemon.await_log("event=reload-failed")
+    assert split.daemon.command("check").status == 78
+    split.daemon.write_config(text="{}\n")
+    checked = split.daemon.command("check")
+    assert "half-written" not in checked.err and "routes.yaml" in checked.err, checked
+
+
 def test_a_route_file_that_says_nothing_fails_the_reload(start_split):
     """A script has emptied it, and goes on writing in a moment."""
     split = start_split()
