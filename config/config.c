@@ -404,14 +404,15 @@ static void check_all(struct loader *loader, bool hostname_given)
     }
 }
 
-/* Reads the open file into the configuration; errors are in the diagnostics. False when the end of
- * it was not reached: then defaults are missing. */
-/* Not one octet: somebody is about to write it, and did not mean that all is as by default. */
+/* Nothing from its first octet on, not even a comment: somebody is about to write it, and did not
+ * mean that all is as by default. */
 static bool is_blank(const struct yaml_event *root)
 {
     return root->made_up && root->place.line == 1 && root->place.column == 1;
 }
 
+/* Reads the open file into the configuration; errors are in the diagnostics. False when the end of
+ * it was not reached: then defaults are missing. */
 static bool read_file(struct loader *loader)
 {
     struct yaml_event root = loader_next(loader);

@@ -33,14 +33,9 @@ void text_puts(struct text *text, const char *s)
     text_put(text, span_of(s));
 }
 
-/* Most of what is put together for a message is put so. */
 void text_putc(struct text *text, char c)
 {
-    text->full = text->full || text->len + 1 >= text->cap;
-    if (!text->full) {
-        text->ptr[text->len++] = c;
-        text->ptr[text->len] = '\0';
-    }
+    text_put(text, span_make(&c, 1));
 }
 
 void text_digits(struct text *text, uint64_t number, unsigned width)

@@ -262,10 +262,13 @@ bool unsettled_is_known(const struct transaction *tx)
 
 bool unsettled_is_overtaken(const struct transaction *tx)
 {
+    if (!tx->set.bound || identity_of(tx) == NULL) {
+        return false;
+    }
     for (const struct recipient *r = tx->first; r != NULL; r = r->next) {
         if (r->leg != NULL && ledger_overtaken(ledger_of(tx), &tx->set, tx->context.envelope.sender,
                                                r->path, wall(tx))) {
-            return identity_of(tx) != NULL;
+            return true;
         }
     }
     return false;
