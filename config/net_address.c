@@ -180,6 +180,16 @@ bool net_address_is_special(const struct net_address *address)
     return four >> 24 == 127 || four >> 24 == 0 || four >> 28 >= 0xe || four >> 16 == 0xa9fe;
 }
 
+/* Written for each client, and inet_ntop() goes by way of printf(). */
+static void put_in4(struct text *text, uint32_t four)
+{
+    for (unsigned shift = 32; shift != 0;) {
+        shift -= 8;
+        text_number(text, four >> shift & 0xff);
+        text_puts(text, shift != 0 ? "." : "");
+    }
+}
+
 void net_address_text(const struct net_address *address, char *out, size_t cap)
 {
     char literal[INET6_ADDRSTRLEN] = "?";
@@ -192,8 +202,10 @@ void net_address_text(const struct net_address *address, char *out, size_t cap)
         return;
     }
     if (address->any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &address->in4.sin_addr, literal, sizeof(literal));
-    } else if (address->any.sa_family == AF_INET6) {
+        put_in4(&text, ntohl(address->in4.sin_addr.s_addr));
+        return;
+    }
+    if (address->any.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &address->in6.sin6_addr, literal, sizeof(literal));
     }
     text_puts(&text, literal);

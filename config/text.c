@@ -28,11 +28,6 @@ void text_put(struct text *text, struct span s)
     text->full = taken < s.len;
 }
 
-void text_puts(struct text *text, const char *s)
-{
-    text_put(text, span_of(s));
-}
-
 void text_putc(struct text *text, char c)
 {
     text_put(text, span_make(&c, 1));

@@ -23,13 +23,17 @@ struct text {
 
 struct text text_over(char *buffer, size_t cap);
 void text_put(struct text *text, struct span s);
-void text_puts(struct text *text, const char *s);
 void text_putc(struct text *text, char c);
 /* In decimal. With `width` digits at least, zeros in front. */
 void text_number(struct text *text, uint64_t number);
 void text_digits(struct text *text, uint64_t number, unsigned width);
 /* For what is not said with every message: several times as costly as the others. */
 void text_printf(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static inline void text_puts(struct text *text, const char *s)
+{
+    text_put(text, span_of(s)); /* here, since a literal's length is known to the compiler */
+}
 
 static inline struct span text_span(const struct text *text)
 {

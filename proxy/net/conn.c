@@ -186,15 +186,13 @@ void conn_lose(struct net_conn *c, int error)
 
 /* ---- input ---- */
 
+/* No room for libuv, which so says only that there is something to read (UV_ENOBUFS): the recv(2)
+ * of conn_receive() costs less than the read(2) that libuv has for all that is a file. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
-    struct net_conn *c = handle->data;
+    (void)handle;
     (void)suggested;
-    if (c->view.len != 0) {
-        memcpy(c->net->read_buffer, c->view.ptr, c->view.len);
-    }
-    char *room = c->tls != NULL ? c->net->cipher_buffer : c->net->read_buffer + c->view.len;
-    *buffer = uv_buf_init(room, (unsigned)(CONN_HELD - c->view.len));
+    *buffer = uv_buf_init(NULL, 0);
 }
 
 static void conn_read_stop(struct net_conn *c)
@@ -239,38 +237,70 @@ static void conn_discard(struct net_conn *c, ssize_t n)
     }
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
+/* The end, or an error of libuv's. */
+static void conn_input_ends(struct net_conn *c, int error)
 {
-    struct net_conn *c = stream->data;
-    if (n == 0 || c->is_closing) {
-        return;
-    }
-    net_enter(c->net);
-    if (c->is_flushing) {
-        conn_discard(c, n);
-        return;
-    }
-    if (n < 0) {
-        c->is_reading = false;
-        uv_read_stop(stream);
-        c->eof = n == UV_EOF;
-        c->error = c->eof ? 0 : (int)n;
-        c->conn.on_event(c->conn.owner, c->eof ? CONN_EOF : CONN_LOST);
-        return;
-    }
+    c->is_reading = false;
+    uv_read_stop(&c->stream);
+    c->eof = error == UV_EOF;
+    c->error = c->eof ? 0 : error;
+    c->conn.on_event(c->conn.owner, c->eof ? CONN_EOF : CONN_LOST);
+}
+
+static void conn_input(struct net_conn *c, struct span bytes)
+{
     if (c->tls != NULL) {
-        conn_tls_input(c, span_make(buffer->base, (size_t)n));
+        conn_tls_input(c, bytes);
     } else {
-        c->view = span_make(c->net->read_buffer, c->view.len + (size_t)n);
+        c->view = span_make(c->net->read_buffer, c->view.len + bytes.len);
         c->conn.on_event(c->conn.owner, CONN_READABLE);
     }
     conn_keep_left(c);
 }
 
+/* Into the shared buffer, behind what was left over. The length, 0 if nothing has come, or an error
+ * of libuv's. */
+static ssize_t conn_receive(struct net_conn *c, char **room)
+{
+    if (c->view.len != 0) {
+        memcpy(c->net->read_buffer, c->view.ptr, c->view.len);
+    }
+    *room = c->tls != NULL ? c->net->cipher_buffer : c->net->read_buffer + c->view.len;
+    ssize_t n = recv(conn_fd(c), *room, CONN_HELD - c->view.len, MSG_DONTWAIT);
+    if (n >= 0) {
+        return n > 0 ? n : UV_EOF;
+    }
+    return errno == EAGAIN || errno == EINTR ? 0 : uv_translate_sys_error(errno);
+}
+
+static void on_readable(uv_stream_t *stream, ssize_t n, const uv_buf_t *none)
+{
+    struct net_conn *c = stream->data;
+    char *room;
+    (void)none;
+    if (c->is_closing) {
+        return;
+    }
+    if (n == UV_ENOBUFS) {
+        n = conn_receive(c, &room);
+    }
+    if (n == 0) {
+        return;
+    }
+    net_enter(c->net);
+    if (c->is_flushing) {
+        conn_discard(c, n);
+    } else if (n < 0) {
+        conn_input_ends(c, (int)n);
+    } else {
+        conn_input(c, span_make(room, (size_t)n));
+    }
+}
+
 static void conn_read_start(struct net_conn *c)
 {
     if (!c->is_reading && !c->eof && !c->is_closing) {
-        int error = uv_read_start(&c->stream, on_alloc, on_read);
+        int error = uv_read_start(&c->stream, on_alloc, on_readable);
         c->is_reading = error == 0;
         if (error != 0) {
             conn_lose(c, error);
@@ -342,15 +372,14 @@ static const struct conn_ops conn_ops = {
  * is read before the loss is told. */
 static void conn_read_last(struct net_conn *c)
 {
-    uv_buf_t buffer;
+    char *room;
     if (!c->is_reading || c->is_last_read) {
         return;
     }
     c->is_last_read = true;
-    on_alloc(&c->handle, CONN_HELD, &buffer);
-    ssize_t n = recv(conn_fd(c), buffer.base, buffer.len, MSG_DONTWAIT);
+    ssize_t n = conn_receive(c, &room);
     if (n > 0) {
-        on_read(&c->stream, n, &buffer);
+        conn_input(c, span_make(room, (size_t)n));
     }
 }
 

@@ -40,7 +40,11 @@ static void session_greet(struct session *s, bool early)
         session_refuse(s, 554, "5.5.1", "You spoke before the greeting");
         return;
     }
-    reply_setf(&greeting, 220, "", "%s ESMTP splitmx", s->world->policy->config->hostname.text);
+    char words[REPLY_TEXT];
+    struct text text = TEXT(words);
+    text_puts(&text, s->world->policy->config->hostname.text);
+    text_puts(&text, " ESMTP splitmx");
+    reply_set(&greeting, 220, "", words);
     session_write(s, &greeting, true);
     session_set_state(s, SERVER_HELO);
 }

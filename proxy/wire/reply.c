@@ -130,14 +130,14 @@ void reply_write(const struct reply *reply, bool plain, struct text *out)
         last = end == rest.len;
         rest = span_skip(rest, end + 1);
 
-        char buffer[32];
-        struct text head = TEXT(buffer);
-        text_number(&head, reply->code);
-        text_putc(&head, last ? ' ' : '-');
-        text_put(&head, enhanced);
-        text_puts(&head, enhanced.len != 0 && line.len > 0 ? " " : "");
-        text_put(out, text_span(&head));
-        text_put(out, cut_whole(line, WRITTEN_LINE_MAX - 2 - head.len));
+        const size_t begun = out->len;
+        text_number(out, reply->code);
+        text_putc(out, last ? ' ' : '-');
+        text_put(out, enhanced);
+        if (enhanced.len != 0 && line.len > 0) {
+            text_putc(out, ' ');
+        }
+        text_put(out, cut_whole(line, WRITTEN_LINE_MAX - 2 - (out->len - begun)));
         text_puts(out, "\r\n");
     } while (!last);
 }
