@@ -199,34 +199,44 @@ static enum reply_status line_parse(struct reply_parser *parser, struct span lin
     return line.len > 3 && line.ptr[3] == '-' ? REPLY_MORE : REPLY_DONE;
 }
 
+/* What is read of a line: without its end, and of a long one the front. */
+static struct span line_front(struct span line)
+{
+    line = span_first(line, REPLY_LINE_MAX);
+    return span_ends(line, SPAN("\r")) ? span_first(line, line.len - 1) : line;
+}
+
+/* A line up to its end, or where that has not come (`whole` is false) a long one's next piece. */
+static enum reply_status line_take(struct reply_parser *parser, struct span line, bool whole,
+                                   struct reply *out)
+{
+    if (!parser->in_line) {
+        parser->line = line_parse(parser, line_front(line), out);
+    }
+    parser->in_line = !whole;
+    return whole || parser->line == REPLY_BAD ? parser->line : REPLY_MORE;
+}
+
 enum reply_status reply_parse(struct reply_parser *parser, struct span input, struct reply *out,
                               size_t *consumed)
 {
     enum reply_status status = REPLY_MORE;
-    size_t at = 0;
-
-    while (status == REPLY_MORE) {
-        struct span line = span_skip(input, at);
-        const size_t end = span_find(line, '\n');
-        const bool whole = end < line.len;
-        const size_t taken = whole ? end + 1 : line.len;
-        /* The same bound for a line that is still coming: how input is cut must not matter. */
-        if (taken > REPLY_LINE_MAX || parser->bytes + taken > REPLY_BYTES) {
-            status = REPLY_BAD;
-            break;
+    *consumed = 0;
+    while (status == REPLY_MORE && *consumed < input.len) {
+        const struct span rest = span_skip(input, *consumed);
+        const size_t end = span_find(rest, '\n');
+        const bool whole = end < rest.len;
+        const size_t taken = whole ? end + 1 : rest.len;
+        if (parser->bytes + taken > REPLY_BYTES) {
+            return REPLY_BAD;
         }
-        if (!whole) {
-            break;
+        if (!whole && !parser->in_line && taken <= REPLY_LINE_MAX) {
+            break; /* it may be whole when more has come */
         }
-        line = span_first(line, end);
-        if (line.len > 0 && line.ptr[line.len - 1] == '\r') {
-            line.len--;
-        }
-        status = line_parse(parser, line, out);
+        status = line_take(parser, span_first(rest, end), whole, out);
         parser->bytes += taken;
-        at += taken;
+        *consumed += taken;
     }
-    *consumed = at;
     return status;
 }
 

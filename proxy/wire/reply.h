@@ -11,7 +11,7 @@
 #define REPLY_TEXT     1024  /* bytes of text kept, lines together */
 #define REPLY_LINES    100   /* a reply of more lines is bad */
 #define REPLY_BYTES    65536 /* a reply of more bytes is bad */
-#define REPLY_LINE_MAX 2048  /* a line of more bytes is bad */
+#define REPLY_LINE_MAX 2048  /* what is beyond in a line is left out */
 #define REPLY_ENHANCED 12
 
 /*
@@ -57,8 +57,10 @@ enum reply_status { REPLY_MORE, REPLY_DONE, REPLY_BAD };
 struct reply_parser {
     unsigned code;
     unsigned lines;
-    size_t bytes; /* consumed so far in this reply */
-    bool full;    /* text has been cut: what follows is left out */
+    size_t bytes;           /* consumed so far in this reply */
+    bool full;              /* text has been cut: what follows is left out */
+    bool in_line;           /* the front of a long line has been read, its end has not come */
+    enum reply_status line; /* that line's */
     void (*on_line)(
         void *context,
         struct span text); /* may be NULL: each line behind code and separator (EHLO keywords) */
@@ -66,10 +68,10 @@ struct reply_parser {
 };
 
 /*
- * Consumes whole lines from the front of input (bare LF ends a line too, as upstreams may send);
- * *consumed tells how many bytes. `out` is written line by line, so it stays the same object until
- * REPLY_DONE, when it is complete. REPLY_BAD: not a reply, code changes in mid-reply, code outside
- * 200..599, or one of the limits.
+ * Consumes whole lines from the front of input (bare LF ends a line too, as upstreams may send),
+ * and pieces of long ones; *consumed tells how many bytes. `out` is written line by line, so it
+ * stays the same object until REPLY_DONE, when it is complete. REPLY_BAD: not a reply, code changes
+ * in mid-reply, code outside 200..599, or one of the limits.
  */
 enum reply_status reply_parse(struct reply_parser *parser, struct span input, struct reply *out,
                               size_t *consumed);

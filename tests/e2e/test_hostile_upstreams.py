@@ -65,7 +65,7 @@ NONSENSE = {
     "a refusal in the second line": raw(b"250-yes\r\n550 no\r\n"), "no code in the second line": raw(b"250-yes\r\nyes\r\n250 yes\r\n"),
     "HTTP": raw(b"HTTP/1.1 200 OK\r\n\r\n"), "SSH": raw(b"SSH-2.0-OpenSSH_9.2\r\n"), "TLS": raw(b"\x15\x03\x01\0\x02\x02\x46\r\n"),
     "101 lines": lines(250, 101), "1,000 lines": lines(250, 1000), "more than 64 KiB": lines(250, 90, 800),
-    "a line too long": lines(250, 1, 2049), "64 KiB without a line end": raw(b"250 " + b"x" * 65536),
+    "64 KiB without a line end": raw(b"250 " + b"x" * 65536),
     "half a reply and the end": raw(b"250-yes\r\n"), "a line without its end, and the end": raw(b"250 yes"),
     "lines without end": endless(b"250-and so on\r\n" * 100), "empty lines without end": endless(b"250-\r\n" * 100),
     "a line without end": endless(b"250 " + b"x" * 4096), "NULs without end": endless(b"\0" * 4096),
@@ -75,7 +75,7 @@ ENDS = {"half a reply and the end", "a line without its end, and the end"}  # by
 
 # What an upstream may say that is odd, and a reply for all that: (its octets, the code that it has).
 ODD = {
-    "100 lines": lines(250, 100), "lines of 2,048 octets": lines(250, 20, 2048), "without words": raw(b"250\r\n"),
+    "100 lines": lines(250, 100), "a line of 2,049 octets": lines(250, 1, 2049), "lines of 30,000 octets": lines(250, 2, 30_000), "without words": raw(b"250\r\n"),
     "a blank and no words": raw(b"250 \r\n"), "bare LF": raw(b"250-yes\n250 yes\n"), "a bare CR inside": raw(b"250 yes\rno\r\n"),
     "a NUL inside": raw(b"250 yes\0no\r\n"), "CR CR LF": raw(b"250 yes\r\r\n"), "no UTF-8": raw(b"250 \xff\xfe\xc0\x80\r\n"),
     "an odd enhanced code": raw(b"250 2.999999.1 yes\r\n"), "another class's enhanced code": raw(b"250 5.1.1 yes\r\n"),

@@ -162,18 +162,7 @@ static void limits_end_a_reply(void **state)
     len += repeat(big + len, "250 z\r\n", 1);
     assert_int_equal(parse(span_make(big, len), &reply), REPLY_BAD);
 
-    len = repeat(big, "250 ", 1);
-    len += repeat(big + len, "x", REPLY_LINE_MAX - 6);
-    len += repeat(big + len, "\r\n", 1);
-    assert_int_equal(parse(span_make(big, len), &reply), REPLY_DONE);
-    memcpy(big + len - 2, "x\r\n", 3);
-    assert_int_equal(parse(span_make(big, len + 1), &reply), REPLY_BAD);
-    assert_int_equal(parse(span_make(big, len - 1), &reply), REPLY_MORE);
-    assert_int_equal(parse(span_make(big, len), &reply), REPLY_MORE);
-    memset(big, '2', REPLY_LINE_MAX + 1);
-    assert_int_equal(parse(span_make(big, REPLY_LINE_MAX + 1), &reply), REPLY_BAD);
-
-    /* Within lines and line length, over the bytes: 33 lines of 2,000. */
+    /* Within lines, over the bytes: 33 lines of 2,000. */
     len = 0;
     for (int i = 0; i < 33; i++) {
         len += repeat(big + len, i == 32 ? "250 " : "250-", 1);
@@ -181,6 +170,41 @@ static void limits_end_a_reply(void **state)
         len += repeat(big + len, "\r\n", 1);
     }
     assert_int_equal(parse(span_make(big, len), &reply), REPLY_BAD);
+
+    /* One line, to the last byte. */
+    len = repeat(big, "250 ", 1);
+    len += repeat(big + len, "x", REPLY_BYTES - 5);
+    memcpy(big + len, "\nx\n", 3);
+    assert_int_equal(parse(span_make(big, len + 1), &reply), REPLY_DONE);
+    big[len] = 'x';
+    assert_int_equal(parse(span_make(big, len), &reply), REPLY_MORE);
+    assert_int_equal(parse(span_make(big, len + 1), &reply), REPLY_MORE);
+    assert_int_equal(parse(span_make(big, len + 3), &reply), REPLY_BAD);
+}
+
+/* Of a long line its front is read, the same wherever the input is cut. */
+static void a_long_line_is_read_by_its_front(void **state)
+{
+    static char big[REPLY_LINE_MAX * 4];
+    struct reply reply;
+
+    (void)state;
+    for (size_t over = 0; over < 5; over++) {
+        size_t len = repeat(big, "250-2.1.0 ", 1);
+        len += repeat(big + len, "x", REPLY_LINE_MAX - 12 + over);
+        len += repeat(big + len, "\r\n250 ", 1);
+        assert_int_equal(parse(span_make(big, len), &reply), REPLY_MORE);
+        len += repeat(big + len, "250 500 and so on ", REPLY_LINE_MAX / 9);
+        len += repeat(big + len, "\r\n", 1);
+        assert_int_equal(parse(span_make(big, len), &reply), REPLY_DONE);
+        assert_int_equal(reply.code, 250);
+        assert_string_equal(reply.enhanced, "2.1.0");
+        assert_int_equal(strspn(reply.text, "x"), REPLY_TEXT - 1);
+    }
+    /* What cannot be a reply is none, before its end has come. */
+    memset(big, '2', REPLY_LINE_MAX + 1);
+    assert_int_equal(parse(span_make(big, REPLY_LINE_MAX), &reply), REPLY_MORE);
+    assert_int_equal(parse(span_make(big, REPLY_LINE_MAX + 1), &reply), REPLY_BAD);
 }
 
 static void long_text_is_cut_between_characters_and_stays_cut(void **state)
@@ -319,6 +343,7 @@ int main(void)
         cmocka_unit_test(what_is_no_reply_is_bad),
         cmocka_unit_test(the_next_reply_is_left_alone),
         cmocka_unit_test(limits_end_a_reply),
+        cmocka_unit_test(a_long_line_is_read_by_its_front),
         cmocka_unit_test(long_text_is_cut_between_characters_and_stays_cut),
         cmocka_unit_test(lines_are_told_as_they_are),
         cmocka_unit_test(replies_are_written_with_the_enhanced_code_in_every_line),
