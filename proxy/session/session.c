@@ -197,7 +197,7 @@ static void on_outcome(struct session *s, const struct transaction_event *event)
         return;
     }
     session_reply(s, event->reply);
-    if (transaction_is_told(s->transaction)) {
+    if (transaction_is_unread(s->transaction)) {
         session_told_keep(s);
     }
     session_drop_transaction(s);
@@ -431,7 +431,7 @@ void session_on_conn(void *owner, enum conn_event event)
         session_pump(s);
         break;
     case CONN_EOF:
-        s->eof = true;
+        s->eof = s->view.has_ended = true;
         session_pump(s);
         break;
     case CONN_LOST:

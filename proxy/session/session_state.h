@@ -1,7 +1,7 @@
 /*
  * session_state: what the files of a session share, and nobody else includes: session_begin.c (up
  * to the greeting), session.c (its life, and what it reads), session_command.c (what each command
- * does) and session_told.c (what the ledger told).
+ * does) and session_told.c (told what is on record).
  */
 #ifndef SPLITMX_PROXY_SESSION_SESSION_STATE_H
 #define SPLITMX_PROXY_SESSION_SESSION_STATE_H
@@ -25,7 +25,7 @@ struct session {
     struct line_reader lines;
     char *rcpt_path; /* of the RCPT that SERVER_NAME holds back */
     struct transaction *transaction;
-    struct transaction *told; /* by the ledger, and may not have read it yet */
+    struct transaction *told; /* what is on record, and may not have read it yet */
     bool told_last;           /* nothing had arrived behind its message when it was answered */
     uint64_t leave_by;
     bool unwanted;           /* no more of the message is read for now */
@@ -65,7 +65,7 @@ void session_wait(struct session *s, uint64_t milliseconds);
 /* How often we look whether a client has left, milliseconds. */
 #define SESSION_LEAVE_RECHECK 10
 
-/* session_told.c: the transaction was answered from the ledger; a command has come; all that had
+/* session_told.c: the transaction's acceptance is on record; a command has come; all that had
  * arrived is read; has it left. */
 void session_told_keep(struct session *s);
 void session_told_forget(struct session *s);

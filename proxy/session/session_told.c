@@ -1,6 +1,6 @@
 /*
- * A client that was answered from the ledger (design: section 5): what is on record for its message
- * is kept until it has read that.
+ * A client that was told what is on record, from the ledger (design: section 5) or because it had
+ * closed its side when its message was accepted: the record is kept until it has read that.
  */
 #include "proxy/session/session_state.h"
 

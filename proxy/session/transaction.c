@@ -79,18 +79,26 @@ static void transaction_settle(struct transaction *tx)
                                           .ledger = ledger_part(tx)});
 }
 
+/* Accepted, where another leg is or was concerned, for a client that is gone or may be. */
+static bool may_come_again(const struct transaction *tx)
+{
+    return reply_is(&tx->message->outcome, 2) && (tx->turns > 1 || tx->set.bound) &&
+           (tx->client_gone || tx->client->has_ended);
+}
+
 /*
- * The client is to hear it. What it will not hear is no final answer: it will come again, and what
- * was accepted stays on record, where another leg is or was concerned.
+ * The client is to hear it. What it will not hear is no final answer: it will come again, so what
+ * was accepted stays on record. One that has only closed its side may read it yet, and then it
+ * goes.
  */
 static void conclude_now(struct transaction *tx)
 {
     const struct reply *outcome = &tx->message->outcome;
     bool final = !reply_is(outcome, 4) && !tx->told;
-    if (final && !tx->client_gone) {
+    if (final && may_come_again(tx)) {
+        tx->unread = unsettled_record(tx, NULL);
+    } else if (final && !tx->client_gone) {
         unsettled_settle(tx);
-    } else if (final && reply_is(outcome, 2) && (tx->turns > 1 || tx->set.bound)) {
-        unsettled_record(tx, NULL);
     } else if (!final && !tx->told && tx->turns == 1) {
         unsettled_took_turns(tx);
     }
@@ -325,7 +333,7 @@ static void tell_it_is_known(struct transaction *tx)
 {
     struct reply reply;
     reply_set(&reply, 250, "2.0.0", "already accepted");
-    tx->told = true;
+    tx->told = tx->unread = true;
     transaction_conclude(tx, TRANSACTION_OUTCOME, &reply);
 }
 
@@ -449,9 +457,9 @@ bool transaction_is_committing(const struct transaction *tx)
     return tx->state == TRANSACTION_IS_COMMITTING || tx->state == TRANSACTION_IS_RECORDING;
 }
 
-bool transaction_is_told(const struct transaction *tx)
+bool transaction_is_unread(const struct transaction *tx)
 {
-    return tx->told;
+    return tx->unread;
 }
 
 void transaction_read(struct transaction *tx)

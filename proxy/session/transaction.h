@@ -58,9 +58,9 @@ bool transaction_has_room(const struct transaction *transaction);
  * still come. */
 bool transaction_client_gone(struct transaction *transaction);
 
-/* It was answered from the ledger: that its message is accepted already. Then the session keeps it
- * until the client has read that, which it says with transaction_read. */
-bool transaction_is_told(const struct transaction *transaction);
+/* Its acceptance is on record: it was answered from the ledger, or the client had closed its side.
+ * Then the session keeps it until the client has read that, which it says with transaction_read. */
+bool transaction_is_unread(const struct transaction *transaction);
 void transaction_read(struct transaction *transaction);
 
 /* The session ends with this reply, and a message that is under way with it: what the log is to

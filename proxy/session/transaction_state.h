@@ -81,8 +81,9 @@ struct transaction {
     bool client_gone;
     bool advanced; /* the ledger has something of it in advance */
     bool recorded; /* it has not settled, and that is durable */
-    bool told;    /* that it is accepted already; until the client has read that, it is on record */
-    bool stopped; /* a leg was lost before its turn: no other commit begins; `outcome` says why */
+    bool told;     /* that it is accepted already */
+    bool unread;   /* its acceptance stays on record until the client has read it */
+    bool stopped;  /* a leg was lost before its turn: no other commit begins; `outcome` says why */
     uint64_t commit_by;
     struct timer timer;
     struct timer recheck; /* of the barrier: no event tells that a peer has acknowledged */

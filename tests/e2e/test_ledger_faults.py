@@ -287,6 +287,37 @@ def test_a_client_that_leaves_between_two_commits_gets_no_second_copy(split):
     assert queued.settled[recipient_of(split, order[0])] == ALREADY
 
 
+def test_a_client_that_closes_during_the_commit_gets_no_second_copy(split):
+    """It may have closed its side only, so all of it is delivered; what it did not read stays on record."""
+    asked, go = threading.Event(), threading.Event()
+    for upstream in (split.local, split.kingmailer):
+        upstream.on("eod", call(lambda connection: (asked.set(), wait(go)(connection))[1]))
+    sent, sender = message(), new_sender()
+    client = split.client()
+    client.begin(LOCAL, KING, sender=sender)
+    client.send(stuff(sent) + b".\r\n")
+    assert asked.wait(10)
+    client.close()
+    go.set()
+    split.daemon.await_log(lambda line: "outcome=accepted" in line and f"size={len(sent)}" in line)
+    await_ends(split)
+    queued = QueuedMessage(split.daemon.where, sent, [LOCAL, KING], sender=sender).run()
+    assert queued.settled == {LOCAL: ALREADY, KING: ALREADY}
+    assert_one_copy(sent, split.local, split.kingmailer)
+
+
+def test_a_client_that_has_closed_its_side_and_reads_leaves_nothing_in_the_ledger(split):
+    before = split.daemon.status()["ledger"]["sets"]
+    with split.client() as client:
+        client.begin(LOCAL, KING, sender=new_sender())
+        client.send(stuff(message()) + b".\r\n")
+        client.half_close()
+        assert client.reply() == 250
+        assert client.await_end() == ("fin", b"")
+    await_ends(split)
+    assert split.daemon.status()["ledger"]["sets"] == before
+
+
 def test_a_joint_250_that_was_lost_is_the_duplicate_of_rfc_1047_at_most(split):
     queued = QueuedMessage(split.daemon.where, message(), [LOCAL, KING], sender=new_sender()).run(drops=["answer"])
     assert all(answer == 250 for answer in queued.settled.values())
