@@ -26,6 +26,9 @@
  * for at once; more would be what somebody does who wants our descriptors and our memory. */
 #define LEAVING_MAX 64
 
+/* So often a connection that has more than there is room for is read before others are. */
+#define READS_A_TURN 32
+
 static const struct conn_ops conn_ops;
 
 void conn_activate(struct net_conn *c)
@@ -273,19 +276,14 @@ static ssize_t conn_receive(struct net_conn *c, char **room)
     return errno == EAGAIN || errno == EINTR ? 0 : uv_translate_sys_error(errno);
 }
 
-static void on_readable(uv_stream_t *stream, ssize_t n, const uv_buf_t *none)
+/* True: as much has come as there was room for, so more may be there. */
+static bool conn_read(struct net_conn *c)
 {
-    struct net_conn *c = stream->data;
     char *room;
-    (void)none;
-    if (c->is_closing) {
-        return;
-    }
-    if (n == UV_ENOBUFS) {
-        n = conn_receive(c, &room);
-    }
+    const size_t most = CONN_HELD - c->view.len;
+    ssize_t n = conn_receive(c, &room);
     if (n == 0) {
-        return;
+        return false;
     }
     net_enter(c->net);
     if (c->is_flushing) {
@@ -294,6 +292,19 @@ static void on_readable(uv_stream_t *stream, ssize_t n, const uv_buf_t *none)
         conn_input_ends(c, (int)n);
     } else {
         conn_input(c, span_make(room, (size_t)n));
+    }
+    return n == (ssize_t)most;
+}
+
+static void on_readable(uv_stream_t *stream, ssize_t n, const uv_buf_t *none)
+{
+    struct net_conn *c = stream->data;
+    (void)n; /* UV_ENOBUFS, for want of room: all that libuv has to say before it has read */
+    (void)none;
+    for (unsigned i = 0; i < READS_A_TURN && c->is_reading && !c->is_closing; i++) {
+        if (!conn_read(c)) {
+            break;
+        }
     }
 }
 
