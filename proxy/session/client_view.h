@@ -18,7 +18,7 @@ struct client_view {
     const char *protocol; /* "SMTP", "ESMTP", "ESMTPS" (RFC 3848) */
     char tls[64];         /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; "" in clear text */
     const char *session_id;
-    bool has_ended;   /* it has closed its side: who will read, or who is gone */
+    bool has_ended;   /* it has closed its side and left nothing to be done: it reads, or is gone */
     unsigned version; /* rises when any of this changes: what an upstream was told is told anew */
 };
 

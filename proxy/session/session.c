@@ -221,6 +221,13 @@ static void on_data(struct session *s, const struct transaction_event *event)
     }
 }
 
+/* No event tells that a client resets which has told its end, or is not read for what it has sent
+ * along. */
+static bool may_be_gone_unheard(const struct session *s)
+{
+    return s->eof || s->conn->ops->peek(s->conn).len != 0;
+}
+
 void session_on_transaction(void *owner, const struct transaction_event *event)
 {
     struct session *s = owner;
@@ -235,7 +242,7 @@ void session_on_transaction(void *owner, const struct transaction_event *event)
     case TRANSACTION_ROOM:
         break;
     case TRANSACTION_COMMITS:
-        if (s->eof && s->conn->ops->is_reset(s->conn)) {
+        if (may_be_gone_unheard(s) && s->conn->ops->is_reset(s->conn)) {
             transaction_client_gone(s->transaction);
         }
         return;
@@ -326,6 +333,7 @@ static bool session_turn(struct session *s)
         return false; /* what was sent along behind a transaction finds nobody */
     }
     if (input.len == 0) {
+        s->view.has_ended = s->eof;
         session_told_silence(s);
         return false;
     }
@@ -431,7 +439,7 @@ void session_on_conn(void *owner, enum conn_event event)
         session_pump(s);
         break;
     case CONN_EOF:
-        s->eof = s->view.has_ended = true;
+        s->eof = true;
         session_pump(s);
         break;
     case CONN_LOST:

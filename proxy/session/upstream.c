@@ -527,6 +527,9 @@ bool upstream_is_ready(const struct upstream *up)
 
 void upstream_rset(struct upstream *up)
 {
+    if (!upstream_may_speak(up)) {
+        return;
+    }
     upstream_say(up, SPAN("RSET\r\n"));
     upstream_set_state(up, CLIENT_RSET);
 }

@@ -81,6 +81,23 @@ def test_no_commit_begins_for_a_client_that_half_closed_and_then_reset(split):
     split.kingmailer.assert_has_nothing()
 
 
+@pytest.mark.parametrize("behind", [1, 1000])
+def test_no_commit_begins_for_a_client_that_reset_with_commands_behind_its_message(split, behind):
+    """So many that it is not read any further meanwhile, and so no event tells of the reset."""
+    go = threading.Event()
+    for upstream in split.upstreams:
+        upstream.on("eod", wait(go), times=1)
+    client = split.client()
+    client.begin(LOCAL, KING)
+    client.send(stuff(message()) + END + b"NOOP\r\n" * behind)
+    split.local.wait_for(lambda: split.local.ended_bodies, "the first end of data")
+    client.reset()
+    go.set()
+    split.daemon.await_log(lambda line: "outcome=client-gone" in line and "size=0" not in line)
+    split.kingmailer.await_incomplete()
+    split.kingmailer.assert_has_nothing()
+
+
 def test_the_log_says_that_a_client_timed_out(start_split):
     split = start_split(timeouts={"data": "300ms"})
     with split.client() as client:

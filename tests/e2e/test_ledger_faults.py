@@ -318,6 +318,22 @@ def test_a_client_that_has_closed_its_side_and_reads_leaves_nothing_in_the_ledge
     assert split.daemon.status()["ledger"]["sets"] == before
 
 
+@pytest.mark.parametrize("more", [True, False])
+def test_messages_in_one_go_before_a_half_close_are_as_any_others(split, more):
+    """What comes behind an acceptance shows nothing of a client that is gone."""
+    before = split.daemon.status()["ledger"]["sets"]
+    sender = new_sender()
+    with split.client() as client:
+        client.send(b"".join(f"MAIL FROM:<{sender}>\r\nRCPT TO:<{LOCAL}>\r\nRCPT TO:<{KING}>\r\nDATA\r\n".encode() + stuff(message()) + b".\r\n"
+                             for _ in range(3)) + (b"QUIT\r\n" if more else b""))
+        client.half_close()
+        codes = [answer.code for answer in client.replies(16 if more else 15)]
+        assert codes == [250, 250, 250, 354, 250] * 3 + ([221] if more else [])
+        assert client.await_end() == ("fin", b"")
+    await_ends(split)
+    assert split.daemon.status()["ledger"]["sets"] == before
+
+
 def test_a_joint_250_that_was_lost_is_the_duplicate_of_rfc_1047_at_most(split):
     queued = QueuedMessage(split.daemon.where, message(), [LOCAL, KING], sender=new_sender()).run(drops=["answer"])
     assert all(answer == 250 for answer in queued.settled.values())

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from splitmx_test.messages import message
-from splitmx_test.upstream import close, reply, reset
+from splitmx_test.upstream import close, raw, reply, reset, wait
 from splitmx_test.waiting import poll
 
 USER = "user@example.com"
@@ -106,6 +106,23 @@ def test_unsolicited_words_on_an_idle_connection_end_it(one):
     upstream.connections[0].send(b"250 2.0.0 surprise\r\n")
     upstream.wait_for(lambda: upstream.connections[0].ended, "the end of that connection")
     assert daemon.send(message(), USER) == 250
+    assert len(upstream.connections) == 2
+
+
+def test_words_behind_a_refused_data_are_not_taken_for_the_answer_to_rset(one):
+    """Else each answer on that connection would be taken for that to the command behind."""
+    daemon, upstream = one()
+    go = threading.Event()
+    upstream.on("data", raw(b"550 5.7.1 no\r\n250 2.0.0 Ok\r\n"), times=1)
+    upstream.on("rset", wait(go), times=1)
+    with daemon.client() as client:
+        client.mail()
+        assert client.rcpt(USER) == 250 and client.data() == "550 5.7.1"
+        upstream.on("rcpt", reply("550 5.1.1 unknown"))
+        client.mail()
+        client.send(f"RCPT TO:<{USER}>\r\n")
+        go.set()
+        assert client.reply() == "550 5.1.1"
     assert len(upstream.connections) == 2
 
 
