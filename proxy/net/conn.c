@@ -261,15 +261,20 @@ static void conn_input(struct net_conn *c, struct span bytes)
     conn_keep_left(c);
 }
 
-/* Into the shared buffer, behind what was left over. The length, 0 if nothing has come, or an error
- * of libuv's. */
-static ssize_t conn_receive(struct net_conn *c, char **room)
+/* In the shared buffer, behind what was left over. */
+static uv_buf_t conn_room(struct net_conn *c)
 {
     if (c->view.len != 0) {
         memcpy(c->net->read_buffer, c->view.ptr, c->view.len);
     }
-    *room = c->tls != NULL ? c->net->cipher_buffer : c->net->read_buffer + c->view.len;
-    ssize_t n = recv(conn_fd(c), *room, CONN_HELD - c->view.len, MSG_DONTWAIT);
+    char *room = c->tls != NULL ? c->net->cipher_buffer : c->net->read_buffer + c->view.len;
+    return uv_buf_init(room, (unsigned)(CONN_HELD - c->view.len));
+}
+
+/* The length, 0 if nothing has come, or an error of libuv's. */
+static ssize_t conn_receive(const struct net_conn *c, uv_buf_t room)
+{
+    ssize_t n = recv(conn_fd(c), room.base, room.len, MSG_DONTWAIT);
     if (n >= 0) {
         return n > 0 ? n : UV_EOF;
     }
@@ -279,9 +284,8 @@ static ssize_t conn_receive(struct net_conn *c, char **room)
 /* True: as much has come as there was room for, so more may be there. */
 static bool conn_read(struct net_conn *c)
 {
-    char *room;
-    const size_t most = CONN_HELD - c->view.len;
-    ssize_t n = conn_receive(c, &room);
+    const uv_buf_t room = conn_room(c);
+    ssize_t n = conn_receive(c, room);
     if (n == 0) {
         return false;
     }
@@ -291,9 +295,9 @@ static bool conn_read(struct net_conn *c)
     } else if (n < 0) {
         conn_input_ends(c, (int)n);
     } else {
-        conn_input(c, span_make(room, (size_t)n));
+        conn_input(c, span_make(room.base, (size_t)n));
     }
-    return n == (ssize_t)most;
+    return n == (ssize_t)room.len;
 }
 
 static void on_readable(uv_stream_t *stream, ssize_t n, const uv_buf_t *none)
@@ -383,14 +387,14 @@ static const struct conn_ops conn_ops = {
  * is read before the loss is told. */
 static void conn_read_last(struct net_conn *c)
 {
-    char *room;
     if (!c->is_reading || c->is_last_read) {
         return;
     }
     c->is_last_read = true;
-    ssize_t n = conn_receive(c, &room);
+    const uv_buf_t room = conn_room(c);
+    ssize_t n = conn_receive(c, room);
     if (n > 0) {
-        conn_input(c, span_make(room, (size_t)n));
+        conn_input(c, span_make(room.base, (size_t)n));
     }
 }
 

@@ -82,7 +82,7 @@ static void transaction_settle(struct transaction *tx)
 /* Accepted, where another leg is or was concerned, for a client that is gone or may be. */
 static bool may_come_again(const struct transaction *tx)
 {
-    return reply_is(&tx->message->outcome, 2) && (tx->turns > 1 || tx->set.bound) &&
+    return reply_is(&tx->message->outcome, 2) && unsettled_concerns(tx) &&
            (tx->client_gone || tx->client->has_ended);
 }
 

@@ -235,9 +235,14 @@ void unsettled_refused(struct transaction *tx)
 
 /* ---- the message ---- */
 
+bool unsettled_concerns(const struct transaction *tx)
+{
+    return tx->turns > 1 || tx->set.bound;
+}
+
 void unsettled_watch(struct transaction *tx)
 {
-    if (tx->turns > 1 || tx->set.bound) {
+    if (unsettled_concerns(tx)) {
         tx->message->identity = message_identity_new(&tx->world->spares);
     }
 }

@@ -32,6 +32,8 @@ void unsettled_came_along(struct transaction *tx, const struct recipient *recipi
 /* The recipient asked for was refused for good by its relay. */
 void unsettled_refused(struct transaction *tx);
 
+/* From DATA on: another leg is or was concerned, so the ledger may have to know the message. */
+bool unsettled_concerns(const struct transaction *tx);
 /* DATA: the message's identity may be wanted. */
 void unsettled_watch(struct transaction *tx);
 
